@@ -1,0 +1,16 @@
+import { defineConfig } from "vitest/config";
+import { wgsl } from "./build/wgsl_plugin.ts";
+
+export default defineConfig({
+  // Tests see the shaders as they were written, so that a message shows the comment beside the line.
+  plugins: [wgsl({ strip: false })],
+  test: {
+    include: ["test/**/*.test.ts"],
+    exclude: ["test/browser/**", "node_modules/**"],
+    // A process a file: a crash of the driver takes one file with it, not the run.
+    pool: "forks",
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});
