@@ -1,0 +1,274 @@
+import { HeedError, isHeedError } from "../core/errors.ts";
+import type { KernelVariant } from "./compose.ts";
+import { PipelineCache, type Pipeline } from "./pipelines.ts";
+import { chooseTier, RAISED_LIMITS, type Tier, tierFeatures } from "./tiers.ts";
+
+/** How {@link Device.request} finds a device. */
+export interface RequestDeviceOptions {
+  /** The WebGPU entry point; default `navigator.gpu`. In Node, `heed/node` passes Dawn's. */
+  readonly gpu?: GPU;
+  /** A device of the caller's own. It is used as it is and never destroyed by Heed. */
+  readonly device?: GPUDevice;
+  /** Use no more than this tier; default the highest that the adapter has. */
+  readonly tier?: Tier;
+  readonly powerPreference?: GPUPowerPreference;
+}
+
+/** What kernels are chosen by. */
+export interface GpuFacts {
+  readonly tier: Tier;
+  readonly subgroups: boolean;
+  readonly f16: boolean;
+  /** Smallest and largest subgroup; 0 without subgroups. */
+  readonly subgroupMin: number;
+  readonly subgroupMax: number;
+  /** True on CPU implementations (lavapipe, SwiftShader), where barriers and workgroup memory are dear. */
+  readonly software: boolean;
+  readonly limits: GPUSupportedLimits;
+}
+
+/** What `adapter.info` says, as plain strings. */
+export interface AdapterFacts {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly device: string;
+  readonly description: string;
+}
+
+/**
+ * A WebGPU device with what Heed adds: a tier, buffers counted to the byte, pipelines compiled once, and errors that
+ * become typed. Everything else in Heed reaches the GPU through this class.
+ */
+export class Device {
+  readonly raw: GPUDevice;
+  readonly facts: GpuFacts;
+  readonly adapter: AdapterFacts;
+  readonly timestamps: boolean;
+  readonly #owned: boolean;
+  readonly #pipelines: PipelineCache;
+  readonly #buffers = new Set<GPUBuffer>();
+  readonly #lost: Promise<never>;
+  #bytes = 0;
+  #peakBytes = 0;
+  #created = 0;
+  #fault: HeedError | undefined;
+  #disposed = false;
+  readonly #onError = (event: GPUUncapturedErrorEvent) => {
+    this.#fault ??= fromGpuError(event.error, "device");
+  };
+
+  private constructor(raw: GPUDevice, owned: boolean, tier: Tier, adapter: AdapterFacts) {
+    this.raw = raw;
+    this.#owned = owned;
+    this.adapter = adapter;
+    this.timestamps = raw.features.has("timestamp-query");
+    const info = raw.adapterInfo;
+    const subgroups = tier === "subgroups" || tier === "full";
+    this.facts = {
+      tier,
+      subgroups,
+      f16: tier === "f16" || tier === "full",
+      subgroupMin: subgroups ? (info?.subgroupMinSize ?? 4) : 0,
+      subgroupMax: subgroups ? (info?.subgroupMaxSize ?? 128) : 0,
+      software: /software|swiftshader|llvmpipe|lavapipe/i.test(Object.values(adapter).join(" ")),
+      limits: raw.limits,
+    };
+    this.#pipelines = new PipelineCache(this);
+    this.#lost = raw.lost.then((info) => {
+      const error = new HeedError(
+        this.#disposed ? "DISPOSED" : "DEVICE_LOST",
+        `device: lost (${info.reason || "unknown"})${info.message ? `: ${info.message}` : ""}. Create a new engine and load the model again.`,
+      );
+      this.#fault = error;
+      throw error;
+    });
+    // A loss that nobody waits for must not end the process as an unhandled rejection.
+    this.#lost.catch(() => {});
+    raw.addEventListener("uncapturederror", this.#onError as EventListener);
+  }
+
+  /** Requests a device of the given tier. Throws `NO_WEBGPU`, `NO_ADAPTER` or `UNSUPPORTED`. */
+  static async request(options: RequestDeviceOptions = {}): Promise<Device> {
+    if (options.device) {
+      const raw = options.device;
+      return new Device(raw, false, chooseTier(raw, options.tier), adapterFacts(raw.adapterInfo));
+    }
+    const gpu = options.gpu ?? globalThis.navigator?.gpu;
+    if (!gpu) {
+      throw new HeedError(
+        "NO_WEBGPU",
+        "device: WebGPU is needed and is not there. Use a current Chrome, Edge, Firefox or Safari over https or localhost; in Node import heed/node.",
+      );
+    }
+    const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference });
+    if (!adapter) {
+      throw new HeedError(
+        "NO_ADAPTER",
+        "device: WebGPU is there, but found no adapter. Install a GPU driver, or a software one (Linux: mesa-vulkan-drivers); `heed doctor` tells what is missing.",
+      );
+    }
+    const tier = chooseTier(adapter, options.tier);
+    const raw = await adapter.requestDevice(deviceDescriptor(adapter, tier));
+    return new Device(raw, true, tier, adapterFacts(adapter.info));
+  }
+
+  /** Bytes of GPU buffers that Heed holds now. */
+  get bytesInUse(): number {
+    return this.#bytes;
+  }
+
+  /** The largest {@link bytesInUse} so far. */
+  get peakBytes(): number {
+    return this.#peakBytes;
+  }
+
+  /** Number of GPU buffers that Heed holds now. */
+  get buffersInUse(): number {
+    return this.#buffers.size;
+  }
+
+  /** Number of GPU buffers ever created; a replay must not change it. */
+  get buffersCreated(): number {
+    return this.#created;
+  }
+
+  /** Number of pipelines compiled so far. */
+  get pipelineCount(): number {
+    return this.#pipelines.count;
+  }
+
+  /** Creates a buffer and counts it. `sizeBytes` is rounded up to 4. Throws `LIMIT` above `maxBufferSize`. */
+  createBuffer(label: string, sizeBytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
+    this.check();
+    const size = Math.max(4, Math.ceil(sizeBytes / 4) * 4);
+    if (size > this.raw.limits.maxBufferSize) {
+      throw new HeedError(
+        "LIMIT",
+        `device: buffer "${label}" needs ${size} bytes; the device allows ${this.raw.limits.maxBufferSize}. Use a smaller model, dtype or context.`,
+      );
+    }
+    const buffer = this.raw.createBuffer({ label, size, usage });
+    this.#buffers.add(buffer);
+    this.#created++;
+    this.#bytes += size;
+    this.#peakBytes = Math.max(this.#peakBytes, this.#bytes);
+    return buffer;
+  }
+
+  /** Destroys a buffer that {@link createBuffer} made; a second call is harmless. */
+  destroyBuffer(buffer: GPUBuffer): void {
+    if (!this.#buffers.delete(buffer)) return;
+    this.#bytes -= buffer.size;
+    buffer.destroy();
+  }
+
+  /** The compiled pipeline of a variant; compiled asynchronously, once. */
+  pipeline(variant: KernelVariant): Promise<Pipeline> {
+    this.check();
+    return this.#pipelines.get(variant);
+  }
+
+  /** Throws the error that an earlier, unawaited call caused, if there was one; `DISPOSED` after {@link dispose}. */
+  check(): void {
+    if (this.#disposed) throw new HeedError("DISPOSED", "device: used after it was disposed. Create a new engine.");
+    if (this.#fault) {
+      const fault = this.#fault;
+      if (!isHeedError(fault, "DEVICE_LOST")) this.#fault = undefined;
+      throw fault;
+    }
+  }
+
+  /** Waits for a GPU promise; rejects with `DEVICE_LOST` at once if the device is lost meanwhile. */
+  async guard<T>(promise: Promise<T>): Promise<T> {
+    try {
+      return await Promise.race([promise, this.#lost]);
+    } catch (error) {
+      if (error instanceof HeedError) throw error;
+      // mapAsync may reject a moment before `lost` resolves: give the loss the word.
+      await Promise.race([this.#lost, new Promise((r) => setTimeout(r, 50))]);
+      throw new HeedError("INTERNAL", `device: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    }
+  }
+
+  /** Runs `work` in validation and out-of-memory error scopes; throws `OUT_OF_MEMORY` or `INTERNAL` for what they caught. */
+  async scoped<T>(what: string, work: () => T | Promise<T>): Promise<T> {
+    this.check();
+    this.raw.pushErrorScope("validation");
+    this.raw.pushErrorScope("out-of-memory");
+    let result: T | undefined;
+    let thrown: unknown;
+    try {
+      result = await work();
+    } catch (error) {
+      thrown = error;
+    }
+    const memory = await this.guard(this.raw.popErrorScope());
+    const validation = await this.guard(this.raw.popErrorScope());
+    if (memory) throw fromGpuError(memory, what);
+    if (thrown !== undefined) throw thrown;
+    if (validation) throw fromGpuError(validation, what);
+    return result as T;
+  }
+
+  /** Reads bytes back. Not for the inner loop: it stalls the queue. */
+  async read(buffer: GPUBuffer, offsetBytes = 0, sizeBytes = buffer.size - offsetBytes): Promise<ArrayBuffer> {
+    const size = Math.ceil(sizeBytes / 4) * 4;
+    const staging = this.createBuffer("Device.read", size, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+    try {
+      const encoder = this.raw.createCommandEncoder();
+      encoder.copyBufferToBuffer(buffer, offsetBytes, staging, 0, size);
+      this.raw.queue.submit([encoder.finish()]);
+      await this.guard(staging.mapAsync(GPUMapMode.READ));
+      this.check();
+      return staging.getMappedRange().slice(0, sizeBytes);
+    } finally {
+      this.destroyBuffer(staging);
+    }
+  }
+
+  /** Waits until everything submitted so far is done, and throws what it caused. */
+  async idle(): Promise<void> {
+    await this.guard(this.raw.queue.onSubmittedWorkDone());
+    this.check();
+  }
+
+  /** Destroys every buffer that Heed made, and the device unless it is the caller's. Idempotent. */
+  dispose(): void {
+    if (this.#disposed) return;
+    for (const buffer of [...this.#buffers]) this.destroyBuffer(buffer);
+    // Dawn keeps the memory of buffers that no submit has followed.
+    if (!this.#fault) this.raw.queue.submit([]);
+    this.raw.removeEventListener("uncapturederror", this.#onError as EventListener);
+    this.#disposed = true;
+    if (this.#owned) this.raw.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function deviceDescriptor(adapter: GPUAdapter, tier: Tier): GPUDeviceDescriptor {
+  const requiredFeatures: GPUFeatureName[] = [...tierFeatures(tier)];
+  // Timestamps change no kernel, so every tier takes them where they are.
+  if (adapter.features.has("timestamp-query")) requiredFeatures.push("timestamp-query");
+  const requiredLimits: Record<string, number> = {};
+  if (tier === "full") for (const name of RAISED_LIMITS) requiredLimits[name] = adapter.limits[name];
+  return { label: `heed ${tier}`, requiredFeatures, requiredLimits };
+}
+
+function adapterFacts(info: GPUAdapterInfo | undefined): AdapterFacts {
+  return {
+    vendor: info?.vendor ?? "",
+    architecture: info?.architecture ?? "",
+    device: info?.device ?? "",
+    description: info?.description ?? "",
+  };
+}
+
+function fromGpuError(error: GPUError, what: string): HeedError {
+  const memory = typeof GPUOutOfMemoryError !== "undefined" && error instanceof GPUOutOfMemoryError;
+  return memory
+    ? new HeedError("OUT_OF_MEMORY", `${what}: the GPU is out of memory (${error.message}). Use a smaller model, dtype or context.`)
+    : new HeedError("INTERNAL", `${what}: WebGPU reported an error: ${error.message}`);
+}

@@ -1,0 +1,122 @@
+import { bytesPerElement, type DType } from "../core/dtype.ts";
+import { HeedError, invariant } from "../core/errors.ts";
+import { dim, formatShape, numel, type Shape } from "../core/shape.ts";
+import type { Device } from "./device.ts";
+
+/** A range of a tensor's rows (its first dimension) in one buffer. */
+export interface TensorPart {
+  readonly buffer: GPUBuffer;
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
+  readonly rowStart: number;
+  readonly rows: number;
+}
+
+export interface TensorOptions {
+  /** Largest row part, where it is to be smaller than the device's binding limit. */
+  readonly maxPartBytes?: number;
+}
+
+/**
+ * A tensor in GPU memory, row-major. One that is larger than a binding may be is a list of row parts; all others
+ * have one. The tensor owns its buffers: whoever made it disposes it.
+ */
+export class Tensor {
+  readonly device: Device;
+  readonly label: string;
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly parts: readonly TensorPart[];
+  #disposed = false;
+
+  private constructor(device: Device, label: string, shape: Shape, dtype: DType, parts: readonly TensorPart[]) {
+    this.device = device;
+    this.label = label;
+    this.shape = shape;
+    this.dtype = dtype;
+    this.parts = parts;
+  }
+
+  /**
+   * Allocates a zeroed tensor, in as many row parts as the device's binding limit (or the lower `maxPartBytes`) asks for.
+   */
+  static create(device: Device, label: string, shape: Shape, dtype: DType, options: TensorOptions = {}): Tensor {
+    const rows = shape.length === 0 ? 1 : dim(shape, 0);
+    const rowBytes = (numel(shape) / Math.max(rows, 1)) * bytesPerElement(dtype);
+    const { maxStorageBufferBindingSize, maxBufferSize } = device.raw.limits;
+    const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize, options.maxPartBytes ?? maxBufferSize);
+    if (rowBytes > limit) {
+      throw new HeedError("LIMIT", `tensor ${label}: one row of ${formatShape(shape)} ${dtype} exceeds the binding limit of ${limit} bytes`);
+    }
+    // Rows of a part are a multiple of 8, so that kernels that tile rows never straddle two parts.
+    const rowsPerPart = rowBytes * rows <= limit ? rows : Math.floor(limit / rowBytes / 8) * 8 || Math.floor(limit / rowBytes);
+    const parts: TensorPart[] = [];
+    try {
+      for (let rowStart = 0; rowStart < Math.max(rows, 1); rowStart += rowsPerPart) {
+        const n = Math.min(rowsPerPart, rows - rowStart);
+        const sizeBytes = Math.max(4, Math.ceil((n * rowBytes) / 4) * 4);
+        const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+        const name = rowStart === 0 ? label : `${label}[${rowStart}..]`;
+        parts.push({ buffer: device.createBuffer(name, sizeBytes, usage), offsetBytes: 0, sizeBytes, rowStart, rows: n });
+        if (rowsPerPart === 0) break;
+      }
+    } catch (error) {
+      for (const p of parts) device.destroyBuffer(p.buffer);
+      throw error;
+    }
+    return new Tensor(device, label, shape, dtype, parts);
+  }
+
+  /** Allocates and fills a tensor from little-endian data of its dtype (f16 as `Uint16Array` bit patterns). */
+  static from(device: Device, label: string, shape: Shape, dtype: DType, data: ArrayBufferView, options?: TensorOptions): Tensor {
+    const tensor = Tensor.create(device, label, shape, dtype, options);
+    invariant(data.byteLength === numel(shape) * bytesPerElement(dtype), `tensor ${label}: data of ${data.byteLength} bytes`);
+    tensor.write(0, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    return tensor;
+  }
+
+  get sizeBytes(): number {
+    return numel(this.shape) * bytesPerElement(this.dtype);
+  }
+
+  /** Writes bytes at a byte offset that is a multiple of 4, across parts where need be. A last odd half-word is padded. */
+  write(offsetBytes: number, data: Uint8Array<ArrayBufferLike>): void {
+    const rowBytes = this.#rowBytes();
+    for (const part of this.parts) {
+      const partStart = part.rowStart * rowBytes;
+      const from = Math.max(offsetBytes, partStart);
+      const to = Math.min(offsetBytes + data.byteLength, partStart + part.rows * rowBytes);
+      if (from >= to) continue;
+      let chunk = data.subarray(from - offsetBytes, to - offsetBytes);
+      if (chunk.byteLength % 4 !== 0) {
+        const padded = new Uint8Array(Math.ceil(chunk.byteLength / 4) * 4);
+        padded.set(chunk);
+        chunk = padded;
+      }
+      this.device.raw.queue.writeBuffer(part.buffer, part.offsetBytes + from - partStart, chunk as Uint8Array<ArrayBuffer>);
+    }
+  }
+
+  /** Reads the whole tensor back as bytes. */
+  async read(): Promise<ArrayBuffer> {
+    const out = new Uint8Array(this.sizeBytes);
+    const rowBytes = this.#rowBytes();
+    for (const part of this.parts) {
+      const bytes = await this.device.read(part.buffer, part.offsetBytes, part.rows * rowBytes);
+      out.set(new Uint8Array(bytes), part.rowStart * rowBytes);
+    }
+    return out.buffer;
+  }
+
+  /** Frees the GPU memory. Idempotent. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const p of this.parts) this.device.destroyBuffer(p.buffer);
+  }
+
+  #rowBytes(): number {
+    const rows = this.shape.length === 0 ? 1 : dim(this.shape, 0);
+    return rows === 0 ? 0 : this.sizeBytes / rows;
+  }
+}
