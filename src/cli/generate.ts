@@ -1,0 +1,135 @@
+import { Command, Option } from "commander";
+import { HeedError } from "../core/errors.ts";
+import { type Tier, TIERS } from "../gpu/tiers.ts";
+import { type Generation, type GenerationOptions, type OpenModel, openModel } from "./engine.ts";
+import { EXIT } from "./exit_codes.ts";
+import { type GpuOptions, openGpu } from "./gpu.ts";
+import { collect, numberIn, tokenIds } from "./option_types.ts";
+import { note, print, printLine } from "./output.ts";
+import { byteProgress } from "./progress.ts";
+
+/** Options as commander delivers them. */
+interface GenerateOptions extends GpuOptions, Omit<GenerationOptions, "signal"> {
+  model?: string;
+  revision?: string;
+  dtype?: string;
+  tier?: Tier;
+  ids?: number[];
+  json?: boolean;
+  profile?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  $ heed generate --model hf:owner/name "Once upon a time"
+  $ heed generate --model hf:owner/name@revision --temperature 0.8 --top-p 0.95 --seed 7 "Once upon a time"
+  $ heed generate --model ./folder --greedy --max-tokens 20 --json "Once upon a time" | jq .ids.generated
+  $ heed generate --model ./folder --ids 1,403,407 --greedy
+  $ echo "Once upon a time" | heed generate --model ./folder -
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
+
+const NO_MODEL =
+  "generate: --model is needed, as Heed has no default model yet. Name one: a Hub id (--model hf:owner/name), " +
+  "a URL, or a folder with config.json, tokenizer.json and model.safetensors (--model ./folder).";
+
+const FRACTION = { above: 0, max: 1 };
+
+/** The command `heed generate`; `done` receives the exit code. */
+export function generateCommand(signal: AbortSignal, done: (code: number) => void): Command {
+  return new Command("generate")
+    .description("Continue a prompt with a model; the text streams to stdout")
+    .argument("[prompt]", "the text to continue; - reads it from stdin")
+    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
+    .option("--revision <name>", "branch, tag or commit of a Hub model")
+    .option("--max-tokens <n>", "stop after this many tokens", numberIn({ min: 1, integer: true }))
+    .option("--greedy", "always take the likeliest token")
+    .option("--temperature <t>", "divide the logits by this before drawing", numberIn({ above: 0 }))
+    .option("--top-k <k>", "draw from the k likeliest tokens", numberIn({ min: 1, integer: true }))
+    .option("--top-p <p>", "draw from the likeliest tokens that together have this probability", numberIn(FRACTION))
+    .option("--min-p <p>", "drop tokens below this share of the likeliest one", numberIn({ min: 0, max: 1 }))
+    .option("--repetition-penalty <r>", "make tokens that occurred less likely; 1 is none", numberIn({ above: 0 }))
+    .option("--seed <n>", "same seed, same adapter: same text", numberIn({ min: 0, max: 2 ** 32 - 1, integer: true }))
+    .option("--stop <text>", "end before this text; may be given several times", collect)
+    .option("--ids <list>", "a prompt of token ids instead of text", tokenIds)
+    .addOption(new Option("--dtype <dtype>", "compute in this type").choices(["f32", "f16"]))
+    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
+    .option("--json", "print one JSON object instead of streaming text")
+    .option("--profile", "print GPU time per kernel to stderr")
+    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
+    .addHelpText("after", EXAMPLES)
+    .action(async (prompt: string | undefined, options: GenerateOptions) => {
+      done(await generate(prompt, options, signal));
+    });
+}
+
+async function generate(prompt: string | undefined, options: GenerateOptions, signal: AbortSignal): Promise<number> {
+  const model = options.model;
+  if (model === undefined) throw new HeedError("USAGE", NO_MODEL);
+  checkOptions(prompt, options);
+  const gpu = await openGpu(options);
+  const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
+  const progress = byteProgress("loading");
+  const { revision, dtype, tier, profile } = options;
+  const onProgress = progress.update;
+  const open = await openModel({ gpu, model, revision, dtype, tier, profile, signal, onProgress }).finally(
+    progress.stop,
+  );
+  try {
+    const generation = open.model.generate(input, generationOptions(options, signal));
+    return await deliver(generation, open, { ...options, model });
+  } finally {
+    open.dispose();
+  }
+}
+
+function checkOptions(prompt: string | undefined, options: GenerateOptions): void {
+  if ((prompt === undefined) === (options.ids === undefined)) {
+    throw new HeedError("USAGE", 'generate: one prompt is needed, as text ("Once upon a time") or as --ids 1,403,407.');
+  }
+  const { temperature, topK, topP, minP, seed } = options;
+  const drawing = { "--temperature": temperature, "--top-k": topK, "--top-p": topP, "--min-p": minP, "--seed": seed };
+  const wrong = Object.entries(drawing).filter(([, value]) => value !== undefined);
+  if (options.greedy && wrong.length > 0) {
+    const names = wrong.map(([name]) => name).join(", ");
+    throw new HeedError("USAGE", `generate: --greedy draws nothing, so ${names} can't be honoured. Leave one out.`);
+  }
+}
+
+function generationOptions(options: GenerateOptions, signal: AbortSignal): GenerationOptions {
+  const { maxTokens, greedy, temperature, topK, topP, minP, repetitionPenalty, seed, stop } = options;
+  return { maxTokens, greedy, temperature, topK, topP, minP, repetitionPenalty, seed, stop, signal };
+}
+
+/** Streams or collects the text, then prints what belongs after it. Resolves with the exit code. */
+async function deliver(
+  generation: Generation,
+  open: OpenModel,
+  options: GenerateOptions & { model: string },
+): Promise<number> {
+  for await (const piece of generation) if (!options.json) print(piece);
+  const { text, ids, finish, stats } = await generation.result;
+  if (options.json) {
+    const { model } = options;
+    printLine(JSON.stringify({ text, ids, finish, stats, model, adapter: open.adapter }, null, 2));
+  } else {
+    printLine();
+    note(`heed: ${describeStats(stats)}${finish === "abort" ? ", interrupted" : ""}`);
+  }
+  if (options.profile) process.stderr.write(`${open.profile()}\n`);
+  return finish === "abort" ? EXIT.INTERRUPTED : EXIT.OK;
+}
+
+function describeStats(stats: Record<string, number>): string {
+  return Object.entries(stats)
+    .map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`)
+    .join(", ");
+}
+
+async function readStdin(): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks)
+    .toString("utf8")
+    .replace(/\r?\n$/, "");
+}

@@ -1,0 +1,45 @@
+import { HeedError } from "../core/errors.ts";
+import { findDrivers } from "../gpu/drivers_node.ts";
+import { nodeGpu, noAdapter } from "../gpu/platform_node.ts";
+import { chooseSoftwareGpu, isRelaunched, relaunch } from "../gpu/relaunch_node.ts";
+import { note } from "./output.ts";
+
+/** The options that every command on the GPU has. */
+export interface GpuOptions {
+  /** False under `--no-software-gpu`. */
+  softwareGpu: boolean;
+}
+
+/** Thrown to end this process with the exit code of the one that took its place. */
+export class Replaced extends Error {
+  constructor(readonly exitCode: number) {
+    super("this command was started again with a software GPU");
+  }
+}
+
+/**
+ * WebGPU with at least one adapter. Where there is none, starts the command again on a software GPU,
+ * says so once on stderr, and throws {@link Replaced} when that has ended. Throws `NO_WEBGPU`, and
+ * `NO_ADAPTER` if there is no software GPU either or the options forbid it.
+ */
+export async function openGpu(options: GpuOptions): Promise<GPU> {
+  // Dawn prints warnings of its own when it finds no driver, so it is not asked where the answer is plain.
+  const hopeless = process.platform === "linux" && findDrivers().every((driver) => !driver.present);
+  if (!hopeless) {
+    const gpu = await nodeGpu();
+    if (await gpu.requestAdapter()) return gpu;
+  }
+  if (isRelaunched()) throw noAdapter();
+  if (!options.softwareGpu) {
+    const error = noAdapter();
+    throw new HeedError(error.code, `${error.message} --no-software-gpu forbids the software GPU.`);
+  }
+  const software = await chooseSoftwareGpu();
+  if (!software) {
+    // Without Dawn there is no adapter either, and its absence is the better message.
+    await nodeGpu();
+    throw noAdapter();
+  }
+  note(`heed: no GPU driver found; starting again on ${software.name}. --no-software-gpu turns this off.`);
+  throw new Replaced(await relaunch(software.environment));
+}

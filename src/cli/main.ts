@@ -1,0 +1,70 @@
+import { Command, CommanderError } from "commander";
+import packageJson from "../../package.json" with { type: "json" };
+import { doctorCommand } from "./doctor.ts";
+import { EXIT, exitCode } from "./exit_codes.ts";
+import { generateCommand } from "./generate.ts";
+import { Replaced } from "./gpu.ts";
+import { printError } from "./output.ts";
+
+const EXAMPLES = `
+Examples:
+  $ heed generate --model hf:owner/name "Once upon a time"
+  $ heed generate --model ./folder --greedy --max-tokens 20 "Once upon a time"
+  $ heed doctor
+
+heed <command> --help shows a command's options and examples.`;
+
+/**
+ * Runs the command line and resolves with the exit code: 0, 1 failed, 2 wrong usage, 3 no GPU, 130
+ * interrupted. Results go to stdout, everything else to stderr.
+ */
+export async function main(argv: readonly string[]): Promise<number> {
+  const interrupt = new AbortController();
+  const stop = listenForInterrupt(interrupt);
+  let code: number = EXIT.OK;
+  const program = buildProgram(interrupt.signal, (result) => {
+    code = result;
+  });
+  try {
+    await program.parseAsync([...argv], { from: "user" });
+    return code;
+  } catch (error) {
+    if (error instanceof Replaced) return error.exitCode;
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.OK : EXIT.USAGE;
+    if (!interrupt.signal.aborted || exitCode(error) !== EXIT.INTERRUPTED) printError(error);
+    return exitCode(error);
+  } finally {
+    stop();
+  }
+}
+
+function buildProgram(signal: AbortSignal, done: (code: number) => void): Command {
+  const program = new Command("heed")
+    .description("Run transformer checkpoints on WebGPU")
+    .version(packageJson.version)
+    .addHelpText("after", EXAMPLES)
+    .addCommand(generateCommand(signal, done))
+    .addCommand(doctorCommand(signal, done));
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride();
+    command.showHelpAfterError("(--help shows the options)");
+  }
+  return program;
+}
+
+/** Ctrl-C asks the work to stop; a second one, a second or more later, ends the process. */
+function listenForInterrupt(interrupt: AbortController): () => void {
+  let first = 0;
+  const onSignal = () => {
+    // One Ctrl-C can arrive twice: from the terminal, and from the process that started this one.
+    if (first > 0 && performance.now() - first > 1000) process.exit(EXIT.INTERRUPTED);
+    if (first === 0) first = performance.now();
+    interrupt.abort();
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
+  return () => {
+    process.off("SIGINT", onSignal);
+    process.off("SIGTERM", onSignal);
+  };
+}
