@@ -1,5 +1,9 @@
 import { defineConfig } from "vitest/config";
 import { wgsl } from "./build/wgsl_plugin.ts";
+import { provideAdapter } from "./test/support/launch.ts";
+
+// The workers are forked later and inherit the environment that this sets.
+await provideAdapter();
 
 export default defineConfig({
   // Tests see the shaders as they were written, so that a message shows the comment beside the line.
