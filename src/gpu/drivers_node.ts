@@ -141,13 +141,15 @@ export async function unpackBrotliTar(file: string, folder: string, names?: read
   }
 }
 
-/** Puts a finished folder in place; a process that was quicker with the same content wins. */
+/** Puts a finished folder in place. Where a quicker process has put the same files there, those stay. */
 async function moveFolder(from: string, to: string): Promise<void> {
   try {
     await rename(from, to);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error;
+    const names = readdirSync(from, { recursive: true, encoding: "utf8" });
+    if (names.every((name) => existsSync(join(to, name)))) return;
     const stale = `${to}.${randomUUID()}`;
     await rename(to, stale);
     await rename(from, to);

@@ -1,0 +1,36 @@
+import { spawn } from "node:child_process";
+import { ROOT } from "./built.ts";
+
+export interface CliRun {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs `heed` with arguments; `env` is laid over the test's own, `interruptOn` sends SIGINT once stderr shows that text. */
+export function runCli(
+  args: readonly string[],
+  options: { env?: Record<string, string | undefined>; stdin?: string; interruptOn?: string } = {},
+): Promise<CliRun> {
+  // Vitest sets variables that change how programs print.
+  const env = { ...process.env, VITEST: undefined, FORCE_COLOR: undefined, NO_COLOR: undefined, ...options.env };
+  const child = spawn(process.execPath, [`${ROOT}/bin/heed.mjs`, ...args], { env, stdio: "pipe" });
+  child.stdin.end(options.stdin ?? "");
+  let stdout = "";
+  let stderr = "";
+  let interrupted = false;
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+    if (!interrupted && options.interruptOn && stderr.includes(options.interruptOn)) {
+      interrupted = true;
+      child.kill("SIGINT");
+    }
+  });
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code) => resolve({ code: code ?? -1, stdout, stderr }));
+  });
+}
