@@ -42,7 +42,8 @@ async function runVitest() {
 
 async function runPlaywright() {
   const folder = join(root, "test/browser");
-  const specs = existsSync(folder) && readdirSync(folder, { recursive: true }).some((name) => /\.spec\.ts$/.test(`${name}`));
+  const specs =
+    existsSync(folder) && readdirSync(folder, { recursive: true }).some((name) => /\.spec\.ts$/.test(`${name}`));
   if (!specs) return;
   const report = join(reports, "playwright.json");
   const env = { PLAYWRIGHT_JSON_OUTPUT_NAME: report };

@@ -33,7 +33,8 @@ describe("heed doctor", () => {
   it("prints adapter, tier, limits, drivers and speed for people, without colours when piped", async () => {
     const { code, stdout, stderr } = await runCli(["doctor"]);
     expect(code).toBe(0);
-    for (const title of ["adapter", "tier", "limits", "drivers", "speed"]) expect(stdout).toMatch(new RegExp(`^${title} `, "m"));
+    for (const title of ["adapter", "tier", "limits", "drivers", "speed"])
+      expect(stdout).toMatch(new RegExp(`^${title} `, "m"));
     expect(stdout).not.toContain("\x1b[");
     expect(stderr).toContain("measuring speed");
   });
@@ -56,7 +57,9 @@ describe("heed doctor", () => {
   it("obeys FORCE_COLOR, and NO_COLOR above it", async () => {
     const colored = await runCli(["doctor", "--no-software-gpu"], { env: { ...MASKED, FORCE_COLOR: "1" } });
     expect(colored.stdout).toContain("\x1b[");
-    const plain = await runCli(["doctor", "--no-software-gpu"], { env: { ...MASKED, FORCE_COLOR: "1", NO_COLOR: "1" } });
+    const plain = await runCli(["doctor", "--no-software-gpu"], {
+      env: { ...MASKED, FORCE_COLOR: "1", NO_COLOR: "1" },
+    });
     expect(plain.stdout).not.toContain("\x1b[");
   });
 });

@@ -34,7 +34,17 @@ describe("heed generate, wrong usage", () => {
   });
 
   it("refuses options that --greedy can't honour", async () => {
-    const { code, stderr } = await runCli(["generate", "--model", "x", "--greedy", "--top-k", "4", "--seed", "1", "hello"]);
+    const { code, stderr } = await runCli([
+      "generate",
+      "--model",
+      "x",
+      "--greedy",
+      "--top-k",
+      "4",
+      "--seed",
+      "1",
+      "hello",
+    ]);
     expect(code).toBe(2);
     expect(stderr).toContain("--top-k, --seed");
   });

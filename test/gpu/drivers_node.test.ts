@@ -3,7 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { brotliCompressSync, constants } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { cacheFolder, findDrivers, findPackage, findSoftwareGpus, unpackBrotliTar } from "../../src/gpu/drivers_node.ts";
+import {
+  cacheFolder,
+  findDrivers,
+  findPackage,
+  findSoftwareGpus,
+  unpackBrotliTar,
+} from "../../src/gpu/drivers_node.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -30,17 +36,20 @@ describe("findDrivers", () => {
 describe("findSoftwareGpus", () => {
   const installed = process.platform === "linux" && process.arch === "x64" && findPackage("@sparticuz/chromium");
 
-  it.skipIf(!installed)("leaves hidden drivers hidden and unpacks SwiftShader (needs @sparticuz/chromium)", async () => {
-    const environment = { VK_DRIVER_FILES: "/nonexistent", HEED_CACHE: folder, LD_LIBRARY_PATH: "/opt/lib" };
-    const found = await findSoftwareGpus(environment);
-    expect(found).toHaveLength(1);
-    const { VK_DRIVER_FILES: driver = "", LD_LIBRARY_PATH: libraries = "" } = found[0]?.environment ?? {};
-    const [own = "", rest] = libraries.split(":");
-    expect(rest).toBe("/opt/lib");
-    expect(readdirSync(own).sort()).toEqual(["libvk_swiftshader.so", "libvulkan.so.1", "vk_swiftshader_icd.json"]);
-    expect(driver.startsWith(folder)).toBe(true);
-    expect(readFileSync(driver, "utf8")).toContain("libvk_swiftshader.so");
-  });
+  it.skipIf(!installed)(
+    "leaves hidden drivers hidden and unpacks SwiftShader (needs @sparticuz/chromium)",
+    async () => {
+      const environment = { VK_DRIVER_FILES: "/nonexistent", HEED_CACHE: folder, LD_LIBRARY_PATH: "/opt/lib" };
+      const found = await findSoftwareGpus(environment);
+      expect(found).toHaveLength(1);
+      const { VK_DRIVER_FILES: driver = "", LD_LIBRARY_PATH: libraries = "" } = found[0]?.environment ?? {};
+      const [own = "", rest] = libraries.split(":");
+      expect(rest).toBe("/opt/lib");
+      expect(readdirSync(own).sort()).toEqual(["libvk_swiftshader.so", "libvulkan.so.1", "vk_swiftshader_icd.json"]);
+      expect(driver.startsWith(folder)).toBe(true);
+      expect(readFileSync(driver, "utf8")).toContain("libvk_swiftshader.so");
+    },
+  );
 
   it.skipIf(!installed)("unpacks once where several processes start together (needs @sparticuz/chromium)", async () => {
     const environment = { VK_DRIVER_FILES: "/nonexistent", HEED_CACHE: folder };

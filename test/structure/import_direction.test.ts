@@ -61,9 +61,7 @@ describe("imports", () => {
 
   it("of Node's modules stand in files for Node alone", () => {
     const isForNode = (file: string) => /_node\.ts$|^src\/(cli|serve)\/|^src\/node\.ts$/.test(file);
-    const wrong = imports.filter(
-      ({ from, to }) => !isForNode(from) && (to.startsWith("node:") || isForNode(to)),
-    );
+    const wrong = imports.filter(({ from, to }) => !isForNode(from) && (to.startsWith("node:") || isForNode(to)));
     expect(wrong.map(({ from, to }) => `${from} must not import ${to}`)).toEqual([]);
   });
 

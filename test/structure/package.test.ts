@@ -20,14 +20,18 @@ beforeAll(async () => {
   writeFileSync(join(project, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
   const quiet = ["--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"];
   // What a user of Node installs: the package, and the optional peer for WebGPU.
-  await run("npm", ["install", ...quiet, `./${filename}`, `webgpu@${packageJson.devDependencies.webgpu}`], { cwd: project });
+  await run("npm", ["install", ...quiet, `./${filename}`, `webgpu@${packageJson.devDependencies.webgpu}`], {
+    cwd: project,
+  });
 }, 180_000);
 
 afterAll(() => rmSync(project, { recursive: true, force: true }));
 
 describe("the package, installed in an empty project", () => {
   it("holds the library, its types and the command, and nothing of the tests or the page", () => {
-    expect(files).toEqual(expect.arrayContaining(["bin/heed.mjs", "dist/index.mjs", "dist/index.d.mts", "dist/node.mjs"]));
+    expect(files).toEqual(
+      expect.arrayContaining(["bin/heed.mjs", "dist/index.mjs", "dist/index.d.mts", "dist/node.mjs"]),
+    );
     expect(files.filter((file) => !/^(bin|dist)\/|^(package\.json|README\.md|LICENSE)$/.test(file))).toEqual([]);
     expect(files.filter((file) => file.startsWith("dist/demo"))).toEqual([]);
   });
@@ -64,7 +68,11 @@ describe("the package, installed in an empty project", () => {
       root: project,
       configFile: false,
       logLevel: "silent",
-      build: { outDir: "out", modulePreload: false, rollupOptions: { onwarn: (warning) => void warnings.push(warning.message) } },
+      build: {
+        outDir: "out",
+        modulePreload: false,
+        rollupOptions: { onwarn: (warning) => void warnings.push(warning.message) },
+      },
     });
     expect(warnings).toEqual([]);
     const html = readFileSync(join(project, "out/index.html"), "utf8");
