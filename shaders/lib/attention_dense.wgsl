@@ -1,0 +1,74 @@
+// Attention over q, k, v given by strides: [B, H, T, D] and rows [B·T, H·D] (columns of a wider matrix too) are the
+// same to the kernel. One of the two addressings; the other is attention_paged.wgsl.
+//
+// Strides and offsets are in slots: elements of the bound arrays (vec4 with attention_dense_vec4.wgsl, scalars with
+// attention_dense_scalar.wgsl). `group`: query heads that share a key head. `columns`, `value_columns`: vec4s of D, Dv.
+
+struct Params {
+  heads: u32,
+  group: u32,
+  columns: u32,
+  value_columns: u32,
+  head_dim: u32,
+  value_dim: u32,
+  queries: u32,
+  keys: u32,
+  position: u32,
+  left: u32,
+  right: u32,
+  splits: u32,
+  split_keys: u32,
+  factor: f32,
+  q_offset: u32,
+  q_batch: u32,
+  q_head: u32,
+  q_row: u32,
+  k_offset: u32,
+  k_batch: u32,
+  k_head: u32,
+  k_row: u32,
+  v_offset: u32,
+  v_batch: u32,
+  v_head: u32,
+  v_row: u32,
+  out_batch: u32,
+  out_head: u32,
+  out_row: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+// Some consecutive queries of one sequence: rows first..first + rows − 1, the first at key position `position`.
+struct Tile {
+  sequence: u32,
+  first: u32,
+  rows: u32,
+  position: u32,
+  keys: u32,
+}
+
+fn tile_of(index: u32, batch: u32, size: u32) -> Tile {
+  let first = index * size;
+  return Tile(batch, first, min(size, params.queries - first), params.position + first, sequence_keys(batch));
+}
+
+fn q_at(tile: Tile, head: u32, row: u32) -> u32 {
+  return params.q_offset + tile.sequence * params.q_batch + head * params.q_head + (tile.first + row) * params.q_row;
+}
+
+fn k_at(tile: Tile, key_head: u32, key: u32) -> u32 {
+  return params.k_offset + tile.sequence * params.k_batch + key_head * params.k_head + key * params.k_row;
+}
+
+fn v_at(tile: Tile, key_head: u32, key: u32) -> u32 {
+  return params.v_offset + tile.sequence * params.v_batch + key_head * params.v_head + key * params.v_row;
+}
+
+fn out_at(tile: Tile, head: u32, row: u32) -> u32 {
+  return tile.sequence * params.out_batch + head * params.out_head + (tile.first + row) * params.out_row;
+}
+
+// Index over [B, H, T].
+fn row_index(tile: Tile, head: u32, row: u32) -> u32 {
+  return (tile.sequence * params.heads + head) * params.queries + tile.first + row;
+}

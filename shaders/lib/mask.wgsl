@@ -1,0 +1,26 @@
+// Which keys a query may attend to: the one place that knows the mask, for every attention kernel.
+//
+// A query at position p keeps key j if  p − left ≤ j ≤ p + right  and  j < keys  (keys: length of its sequence).
+// causal: right = 0. window w: left = w − 1. No bound: UNBOUNDED, small enough that no sum below wraps.
+// The linking kernel has params.left and params.right (u32); positions are below 2^30.
+
+// The finite stand-in for −∞, in scores, row maxima and lse: WGSL may assume that there are no infinities.
+const MASKED: f32 = -1e30;
+
+fn mask_keeps(position: u32, key: u32, keys: u32) -> bool {
+  return key + params.left >= position && key <= position + params.right && key < keys;
+}
+
+// Keys that some query at positions first..last may keep are in [mask_begin(first), mask_end(last, keys)).
+fn mask_begin(first: u32) -> u32 {
+  return select(0u, first - params.left, first > params.left);
+}
+
+fn mask_end(last: u32, keys: u32) -> u32 {
+  return min(keys, last + params.right + 1u);
+}
+
+// True if every query at positions first..last keeps every key in [key_begin, key_end): no test is needed inside.
+fn mask_keeps_all(first: u32, last: u32, key_begin: u32, key_end: u32, keys: u32) -> bool {
+  return key_begin + params.left >= last && key_end <= min(keys, first + params.right + 1u);
+}

@@ -1,0 +1,56 @@
+import elementF16Code from "../../shaders/lib/element_f16.wgsl";
+import elementF16PackedCode from "../../shaders/lib/element_f16_packed.wgsl";
+import elementF32Code from "../../shaders/lib/element_f32.wgsl";
+import maskCode from "../../shaders/lib/mask.wgsl";
+import weightF16Code from "../../shaders/lib/weight_f16.wgsl";
+import weightF16PackedCode from "../../shaders/lib/weight_f16_packed.wgsl";
+import weightF32Code from "../../shaders/lib/weight_f32.wgsl";
+import type { KernelVariant, Shader } from "../gpu/compose.ts";
+import type { GpuFacts } from "../gpu/device.ts";
+import { shader } from "./op.ts";
+
+/** Parts of a kernel and the extensions that they need. */
+export interface LinkedPart {
+  readonly parts: readonly Shader[];
+  readonly enable?: readonly ("f16" | "subgroups")[];
+}
+
+/** Scores are kept times log₂ e, so that `exp2` does for `exp`. */
+export const LOG2_E = Math.LOG2E;
+
+const MASK = shader("lib/mask.wgsl", maskCode);
+const ELEMENT = {
+  f32: shader("lib/element_f32.wgsl", elementF32Code),
+  f16: shader("lib/element_f16.wgsl", elementF16Code),
+  packed: shader("lib/element_f16_packed.wgsl", elementF16PackedCode),
+};
+const VEC4 = {
+  f32: shader("lib/weight_f32.wgsl", weightF32Code),
+  f16: shader("lib/weight_f16.wgsl", weightF16Code),
+  packed: shader("lib/weight_f16_packed.wgsl", weightF16PackedCode),
+};
+
+/** A kernel with its parts. */
+export function link(kernel: Shader, ...linked: readonly LinkedPart[]): Pick<KernelVariant, "kernel" | "parts" | "enable"> {
+  return { kernel, parts: linked.flatMap((l) => l.parts), enable: linked.flatMap((l) => l.enable ?? []) };
+}
+
+/** `mask_keeps` and the key ranges of tiles. */
+export function maskPart(): LinkedPart {
+  return { parts: [MASK] };
+}
+
+/** `Element` and `unpack_element`: single elements of a dtype, as this device reads them. */
+export function elementPart(dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
+  return choose(ELEMENT, dtype, facts);
+}
+
+/** `WeightVec4` and `unpack_weight`: four elements of a dtype a load, as this device reads them. */
+export function vec4Part(dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
+  return choose(VEC4, dtype, facts);
+}
+
+function choose(by: Record<"f32" | "f16" | "packed", Shader>, dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
+  if (dtype === "f32") return { parts: [by.f32] };
+  return facts.f16 ? { parts: [by.f16], enable: ["f16"] } : { parts: [by.packed] };
+}
