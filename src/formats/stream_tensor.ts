@@ -81,12 +81,12 @@ function rangeError(entry: TensorEntry, dtype: DType, index: number, element: Ui
   const mend = dtype === "f16" ? " Load with dtype f32." : "";
   return new HeedError(
     "UNSUPPORTED",
-    `streamTensor: every element must be representable as ${dtype}; got ${valueOf(view, entry)} at element ${index} ` +
+    `streamTensor: every element must be representable as ${dtype}; got ${elementText(view, entry)} at element ${index} ` +
       `of ${describe(entry)}.${mend}`,
   );
 }
 
-function valueOf(view: DataView, entry: TensorEntry): string {
+function elementText(view: DataView, entry: TensorEntry): string {
   switch (entry.format) {
     case "f64":
       return `${view.getFloat64(0, true)}`;

@@ -6,7 +6,7 @@ export interface ReadOptions {
   signal?: AbortSignal;
 }
 
-/** Tells how much of one file has arrived; `loadedBytes` never falls while a download goes on. */
+/** Tells how much of one file has arrived; `loadedBytes` falls only when a damaged download begins anew. */
 export interface DownloadProgress {
   file: string;
   loadedBytes: number;

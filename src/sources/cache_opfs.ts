@@ -1,0 +1,210 @@
+import { HeedError } from "../core/errors.ts";
+import type { BlobWriter, FileCache } from "./cache.ts";
+import { BlobFile, isNotFound } from "./files.ts";
+import { createSha256 } from "./hash.ts";
+import { checkRange, collect, type ReadOptions, type SourceFile } from "./source.ts";
+
+/** A file becomes visible in this file system only when it is closed, so a download is kept in pieces of this size. */
+const SEGMENT_BYTES = 32 * 2 ** 20;
+
+/**
+ * The origin's private file system as a {@link FileCache} (pages and workers). A blob is a run of segments
+ * `<key>.0 <key>.1 …` and a `<key>.done` that says they are all there; a stopped download goes on after its last whole
+ * segment. `segmentBytes` and `root` are for tests. Returns `undefined` where the browser has no such file system.
+ */
+export async function opfsCache(
+  options: { root?: FileSystemDirectoryHandle; segmentBytes?: number } = {},
+): Promise<FileCache | undefined> {
+  const storage = globalThis.navigator?.storage;
+  if (!options.root && typeof storage?.getDirectory !== "function") return undefined;
+  const folder = await openCacheFolder(options.root);
+  if (!folder) return undefined;
+  const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
+  return {
+    description: "the browser's storage for this site",
+    openBlob: async (key, name, sizeBytes) => {
+      const done = await readText(folder, `${key}.done`);
+      if (done === undefined) return undefined;
+      const files = done === String(sizeBytes) ? await segmentsOf(folder, key, { sizeBytes, segmentBytes }) : [];
+      if (sum(files) === sizeBytes) return new SegmentedFile(files, name, sizeBytes);
+      await removeEntry(folder, `${key}.done`);
+      return undefined;
+    },
+    beginBlob: async (key, sizeBytes) => {
+      const files = await segmentsOf(folder, key, { sizeBytes, segmentBytes });
+      return new OpfsWriter({ folder, key, segmentBytes, sizeBytes, written: sum(files) });
+    },
+    readRecord: (key) => readText(folder, key),
+    writeRecord: async (key, text) => writeText(folder, key, text),
+    createSha256,
+  };
+}
+
+/** The cache's folder, or `undefined` where storage is blocked or cannot be written from here. */
+async function openCacheFolder(given: FileSystemDirectoryHandle | undefined): Promise<FileSystemDirectoryHandle | undefined> {
+  try {
+    const root = given ?? (await navigator.storage.getDirectory());
+    const folder = await root.getDirectoryHandle("heed-cache", { create: true });
+    const probe = await folder.getFileHandle("probe", { create: true });
+    // Safari before 26 has files here that only a worker can write, and not by this call.
+    return typeof probe.createWritable === "function" ? folder : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The leading segments of a blob that have their full size. */
+async function segmentsOf(
+  folder: FileSystemDirectoryHandle,
+  key: string,
+  { sizeBytes, segmentBytes }: { sizeBytes: number; segmentBytes: number },
+): Promise<File[]> {
+  const files: File[] = [];
+  for (let at = 0; at < sizeBytes; at += segmentBytes) {
+    const file = await openFile(folder, `${key}.${files.length}`);
+    if (!file || file.size !== Math.min(segmentBytes, sizeBytes - at)) break;
+    files.push(file);
+  }
+  return files;
+}
+
+class SegmentedFile implements SourceFile {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly #files: File[];
+
+  constructor(files: File[], name: string, sizeBytes: number) {
+    this.#files = files;
+    this.name = name;
+    this.sizeBytes = sizeBytes;
+  }
+
+  async *stream(start: number, end: number, options: ReadOptions = {}): AsyncIterable<Uint8Array> {
+    checkRange(this, start, end);
+    let fileStart = 0;
+    for (const file of this.#files) {
+      const from = Math.max(start, fileStart) - fileStart;
+      const to = Math.min(end, fileStart + file.size) - fileStart;
+      if (from < to) yield* new BlobFile(file, this.name).stream(from, to, options);
+      fileStart += file.size;
+    }
+  }
+
+  read(start: number, end: number, options: ReadOptions = {}): Promise<Uint8Array> {
+    checkRange(this, start, end);
+    return collect(this.stream(start, end, options), end - start, this.name);
+  }
+}
+
+interface OpfsWriterState {
+  folder: FileSystemDirectoryHandle;
+  key: string;
+  segmentBytes: number;
+  sizeBytes: number;
+  written: number;
+}
+
+class OpfsWriter implements BlobWriter {
+  readonly #state: OpfsWriterState;
+  #open: FileSystemWritableFileStream | undefined;
+
+  constructor(state: OpfsWriterState) {
+    this.#state = state;
+  }
+
+  get writtenBytes(): number {
+    return this.#state.written;
+  }
+
+  async *readBack(): AsyncIterable<Uint8Array> {
+    const files = await segmentsOf(this.#state.folder, this.#state.key, this.#state);
+    for (const file of files) yield* new BlobFile(file, this.#state.key).stream(0, file.size);
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    const state = this.#state;
+    await guardQuota(async () => {
+      for (let at = 0; at < bytes.length; ) {
+        const index = Math.floor(state.written / state.segmentBytes);
+        const segmentEnd = Math.min(state.sizeBytes, (index + 1) * state.segmentBytes);
+        const take = Math.min(bytes.length - at, segmentEnd - state.written);
+        this.#open ??= await this.#createSegment(index);
+        await this.#open.write(bytes.subarray(at, at + take) as Uint8Array<ArrayBuffer>);
+        at += take;
+        state.written += take;
+        if (state.written === segmentEnd) {
+          await this.#open.close();
+          this.#open = undefined;
+        }
+      }
+    });
+  }
+
+  async #createSegment(index: number): Promise<FileSystemWritableFileStream> {
+    const handle = await this.#state.folder.getFileHandle(`${this.#state.key}.${index}`, { create: true });
+    return handle.createWritable();
+  }
+
+  async restart(): Promise<void> {
+    const { folder, key, segmentBytes, sizeBytes } = this.#state;
+    await this.close();
+    for (let i = 0; i * segmentBytes < sizeBytes; i++) await removeEntry(folder, `${key}.${i}`);
+    this.#state.written = 0;
+  }
+
+  finish(): Promise<void> {
+    const { folder, key, sizeBytes } = this.#state;
+    return guardQuota(() => writeText(folder, `${key}.done`, String(sizeBytes)));
+  }
+
+  async close(): Promise<void> {
+    await this.#open?.abort().catch(() => undefined);
+    this.#open = undefined;
+  }
+}
+
+function sum(files: File[]): number {
+  return files.reduce((total, file) => total + file.size, 0);
+}
+
+async function openFile(folder: FileSystemDirectoryHandle, name: string): Promise<File | undefined> {
+  try {
+    return await (await folder.getFileHandle(name)).getFile();
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw error;
+  }
+}
+
+async function readText(folder: FileSystemDirectoryHandle, name: string): Promise<string | undefined> {
+  return (await openFile(folder, name))?.text();
+}
+
+async function writeText(folder: FileSystemDirectoryHandle, name: string, text: string): Promise<void> {
+  const handle = await folder.getFileHandle(name, { create: true });
+  const writable = await handle.createWritable();
+  await writable.write(text);
+  await writable.close();
+}
+
+async function removeEntry(folder: FileSystemDirectoryHandle, name: string): Promise<void> {
+  try {
+    await folder.removeEntry(name);
+  } catch (error) {
+    if (!isNotFound(error)) throw error;
+  }
+}
+
+async function guardQuota<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (!(cause instanceof Error) || cause.name !== "QuotaExceededError") throw cause;
+    throw new HeedError(
+      "LIMIT",
+      "cache: the browser must have room for the download; got its limit for this site. " +
+        "Free disk space or this site's data; the download goes on where it stopped.",
+      { cause },
+    );
+  }
+}
