@@ -190,24 +190,29 @@ export class Device {
     }
   }
 
-  /** Runs `work` in validation and out-of-memory error scopes; throws `OUT_OF_MEMORY` or `INTERNAL` for what they caught. */
-  async scoped<T>(what: string, work: () => T | Promise<T>): Promise<T> {
+  /**
+   * Runs `work` in validation and out-of-memory error scopes; throws `OUT_OF_MEMORY` or `INTERNAL` for what they caught.
+   * `work` is synchronous, so that scopes of concurrent calls never cross. `undo` frees its result if a scope caught something.
+   */
+  async scoped<T>(what: string, work: () => T, undo?: (result: T) => void): Promise<T> {
     this.check();
     this.raw.pushErrorScope("validation");
     this.raw.pushErrorScope("out-of-memory");
-    let result: T | undefined;
-    let thrown: unknown;
+    let done: { readonly result: T } | { readonly thrown: unknown };
     try {
-      result = await work();
-    } catch (error) {
-      thrown = error;
+      done = { result: work() };
+    } catch (thrown) {
+      done = { thrown };
     }
-    const memory = await this.guard(this.raw.popErrorScope());
-    const validation = await this.guard(this.raw.popErrorScope());
-    if (memory) throw fromGpuError(memory, what);
-    if (thrown !== undefined) throw thrown;
-    if (validation) throw fromGpuError(validation, what);
-    return result as T;
+    const popped = [this.raw.popErrorScope(), this.raw.popErrorScope()];
+    const [memory, validation] = await this.guard(Promise.all(popped));
+    const error = memory ?? validation;
+    if ("thrown" in done) throw memory ? fromGpuError(memory, what) : done.thrown;
+    if (error) {
+      undo?.(done.result);
+      throw fromGpuError(error, what);
+    }
+    return done.result;
   }
 
   /** Reads bytes back. Not for the inner loop: it stalls the queue. */

@@ -1,4 +1,5 @@
 import type { DType } from "../core/dtype.ts";
+import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { KernelVariant, Shader } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
@@ -90,6 +91,8 @@ export interface Recorder {
   input(name: string, shape: Shape, dtype: DType): Value;
   /** Runs `body` with `name` appended to the scope that names values and labels. */
   scope<T>(name: string, body: () => T): T;
+  /** Gives a value the name that taps use, within the current scope: `block.3.attention.probs`. */
+  name(value: Value, name: string): Value;
 }
 
 /**
@@ -125,4 +128,11 @@ export function spreadWorkgroups(count: number): Workgroups {
   if (count <= 65535) return [count];
   const y = Math.ceil(count / 65535);
   return [Math.ceil(count / y), y];
+}
+
+/** The only output of an op that has one. */
+export function only(values: readonly Value[]): Value {
+  const [value] = values;
+  invariant(value && values.length === 1, `an op returned ${values.length} values where one was expected`);
+  return value;
 }

@@ -34,7 +34,7 @@ export async function plan(device: Device, record: ProgramRecorder, options: Pla
   const pipelines = await Promise.all(lowered.map(({ dispatch }) => device.pipeline(dispatch.kernel)));
   const touches = lowered.map(({ dispatch, node }, i) => findTouches(dispatch, pipelines[i] as Pipeline, node));
   const layout = layOut(touches, kept, device.raw.limits.maxBufferSize);
-  return device.scoped(`plan ${record.label}`, () => {
+  const build = () => {
     const buffers = new PlanBuffers(device, record, layout);
     try {
       return buildPlan(device, record, lowered, pipelines, layout, buffers);
@@ -42,7 +42,8 @@ export async function plan(device: Device, record: ProgramRecorder, options: Pla
       buffers.dispose();
       throw error;
     }
-  });
+  };
+  return device.scoped(`plan ${record.label}`, build, (planned) => planned.dispose());
 }
 
 function lower(node: OpNode, device: Device): Lowered[] {

@@ -1,0 +1,195 @@
+import type { DType } from "../core/dtype.ts";
+import { HeedError, throwIfAborted } from "../core/errors.ts";
+import { formatShape, numel, sameShape, type Shape } from "../core/shape.ts";
+import { bytesPerElement } from "../core/dtype.ts";
+import type { Checkpoint } from "../formats/checkpoint.ts";
+import type { TensorEntry } from "../formats/safetensors.ts";
+import { streamTensor } from "../formats/stream_tensor.ts";
+import type { Device } from "../gpu/device.ts";
+import { Tensor } from "../gpu/tensor.ts";
+import { transposeInto } from "../ops/transpose.ts";
+import { plan } from "../program/plan.ts";
+import { ProgramRecorder } from "../program/record.ts";
+import { type Decoder, mapRules, type WeightRule, type WeightTree } from "./family.ts";
+
+/** Progress of a load, in bytes of the checkpoint. */
+export interface LoadProgress {
+  readonly tensor: string;
+  readonly loadedBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface LoadWeightsOptions {
+  /** `auto` keeps f16 matrices in f16 and everything else in f32. */
+  readonly dtype?: "auto" | "f32" | "f16";
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: LoadProgress) => void;
+}
+
+/** A model's weights on the GPU; whoever loaded them disposes them. */
+export interface LoadedWeights {
+  readonly tree: WeightTree<Tensor>;
+  readonly constants: Readonly<Record<string, Tensor>>;
+  /** The dtype of the matrices. */
+  readonly dtype: DType;
+  dispose(): void;
+}
+
+/** Bytes that may be waiting in the queue's own staging memory before the loader waits for the GPU. */
+const MAX_QUEUED_BYTES = 32 << 20;
+
+interface PlannedWeight {
+  readonly rule: WeightRule;
+  readonly entries: readonly TensorEntry[];
+  readonly dtype: DType;
+}
+
+/**
+ * Streams a checkpoint's tensors into GPU buffers, a few megabytes at a time. All names and shapes are checked before
+ * the first byte is read. On any error, or an abort, everything allocated is freed.
+ */
+export async function loadWeights(device: Device, decoder: Decoder, checkpoint: Checkpoint, options: LoadWeightsOptions = {}): Promise<LoadedWeights> {
+  const planned = new Map<WeightRule, PlannedWeight>();
+  const resolve = nameResolver(decoder, checkpoint);
+  mapRules(decoder.rules, (rule) => planned.set(rule, planWeight(decoder.family, rule, resolve, options.dtype ?? "auto")));
+  refuseUnused(decoder, checkpoint, planned.values());
+  const made: Tensor[] = [];
+  try {
+    const loader = new Loader(device, [...planned.values()], options, made);
+    const tensors = new Map<WeightRule, Tensor>();
+    for (const [rule, weight] of planned) tensors.set(rule, await loader.load(weight));
+    const tree = mapRules(decoder.rules, (rule) => tensors.get(rule) as Tensor);
+    const constants: Record<string, Tensor> = {};
+    for (const [name, { shape, data }] of Object.entries(decoder.constants)) {
+      constants[name] = Tensor.from(device, name, shape, "f32", data);
+      made.push(constants[name]);
+    }
+    await device.idle();
+    const half = [...planned.values()].some((w) => w.dtype === "f16");
+    return { tree, constants, dtype: half ? "f16" : "f32", dispose: () => disposeAll(made) };
+  } catch (error) {
+    disposeAll(made);
+    throw error;
+  }
+}
+
+function disposeAll(tensors: readonly Tensor[]): void {
+  for (const t of tensors) t.dispose();
+}
+
+/** Finds a rule's tensor under its own name or behind one of the family's prefixes. */
+function nameResolver(decoder: Decoder, checkpoint: Checkpoint): (name: string) => TensorEntry {
+  return (name) => {
+    for (const prefix of ["", ...decoder.prefixes]) {
+      const entry = checkpoint.tensors.get(prefix + name);
+      if (entry) return entry;
+    }
+    const near = [...checkpoint.tensors.keys()].slice(0, 4).join(", ");
+    throw new HeedError(
+      "BAD_FILE",
+      `${decoder.family}: the checkpoint must hold the tensor ${name}; it has ${checkpoint.tensors.size} tensors (${near}, …). Check that config.json and the weights belong together.`,
+    );
+  };
+}
+
+function planWeight(family: string, rule: WeightRule, resolve: (name: string) => TensorEntry, wanted: "auto" | "f32" | "f16"): PlannedWeight {
+  const entries = rule.from.map(resolve);
+  entries.forEach((entry, i) => {
+    const expected = sourceShape(rule, i);
+    if (sameShape(entry.shape, expected)) return;
+    throw new HeedError(
+      "BAD_FILE",
+      `${family}: tensor ${entry.name} must be ${formatShape(expected)}; got ${formatShape(entry.shape)}. Check that config.json and the weights belong together.`,
+    );
+  });
+  const half = wanted === "f16" || (wanted === "auto" && entries.every((e) => e.format === "f16"));
+  return { rule, entries, dtype: rule.role === "matrix" && half ? "f16" : "f32" };
+}
+
+/** The shape that the i-th source of a rule must have in the file. */
+function sourceShape(rule: WeightRule, i: number): Shape {
+  const [rows = 1, ...rest] = rule.shape;
+  const own = [rule.rows?.[i] ?? rows, ...rest];
+  return rule.turned ? own.reverse() : own;
+}
+
+/** A tensor that nobody reads means that the forward pass would not be the checkpoint's. */
+function refuseUnused(decoder: Decoder, checkpoint: Checkpoint, planned: Iterable<PlannedWeight>): void {
+  const used = new Set([...planned].flatMap((w) => w.entries.map((e) => e.name)));
+  const surplus = [...checkpoint.tensors.keys()].filter((name) => !used.has(name) && !decoder.ignored.some((r) => r.test(name)));
+  if (surplus.length === 0) return;
+  const some = surplus.slice(0, 5).join(", ");
+  throw new HeedError(
+    "UNSUPPORTED",
+    `${decoder.family}: the checkpoint holds ${surplus.length} tensors that this architecture does not use (${some}${surplus.length > 5 ? ", …" : ""}). It may be a variant that Heed does not run, or an adapter.`,
+  );
+}
+
+class Loader {
+  readonly #device: Device;
+  readonly #options: LoadWeightsOptions;
+  readonly #made: Tensor[];
+  readonly #totalBytes: number;
+  #loadedBytes = 0;
+  #queuedBytes = 0;
+
+  constructor(device: Device, weights: readonly PlannedWeight[], options: LoadWeightsOptions, made: Tensor[]) {
+    this.#device = device;
+    this.#options = options;
+    this.#made = made;
+    this.#totalBytes = weights.flatMap((w) => w.entries).reduce((n, e) => n + e.end - e.start, 0);
+  }
+
+  async load({ rule, entries, dtype }: PlannedWeight): Promise<Tensor> {
+    const [first] = rule.from;
+    const tensor = Tensor.create(this.#device, first ?? "weight", rule.shape, dtype);
+    this.#made.push(tensor);
+    if (rule.turned) {
+      await this.#loadTurned(entries, tensor);
+      return tensor;
+    }
+    let offset = 0;
+    for (const entry of entries) {
+      await this.#stream(entry, tensor, offset);
+      offset += numel(entry.shape) * bytesPerElement(dtype);
+    }
+    return tensor;
+  }
+
+  async #loadTurned(entries: readonly TensorEntry[], tensor: Tensor): Promise<void> {
+    const [entry] = entries;
+    if (!entry || entries.length !== 1) throw new HeedError("INTERNAL", `${tensor.label}: turned weights are not joined`);
+    const raw = Tensor.create(this.#device, `${entry.name} [in, out]`, entry.shape, tensor.dtype);
+    try {
+      await this.#stream(entry, raw, 0);
+      const rec = new ProgramRecorder("turn weight");
+      transposeInto(rec, rec.weight(raw), rec.state(tensor));
+      const turn = await plan(this.#device, rec);
+      turn.replay();
+      turn.dispose();
+      await this.#device.idle();
+    } finally {
+      raw.dispose();
+    }
+  }
+
+  async #stream(entry: TensorEntry, tensor: Tensor, offsetBytes: number): Promise<void> {
+    const { signal, onProgress } = this.#options;
+    const dtype = tensor.dtype === "f16" ? "f16" : "f32";
+    const sizeBytes = numel(entry.shape) * bytesPerElement(dtype);
+    const before = this.#loadedBytes;
+    for await (const { elementStart, data } of streamTensor(entry, dtype, { signal })) {
+      throwIfAborted(signal, "load");
+      const at = elementStart * bytesPerElement(dtype);
+      tensor.write(offsetBytes + at, data);
+      this.#queuedBytes += data.byteLength;
+      if (this.#queuedBytes > MAX_QUEUED_BYTES) {
+        await this.#device.idle();
+        this.#queuedBytes = 0;
+      }
+      const share = sizeBytes === 0 ? 1 : (at + data.byteLength) / sizeBytes;
+      this.#loadedBytes = before + Math.round((entry.end - entry.start) * share);
+      onProgress?.({ tensor: entry.name, loadedBytes: this.#loadedBytes, totalBytes: this.#totalBytes });
+    }
+  }
+}

@@ -1,0 +1,18 @@
+import { HeedError } from "../core/errors.ts";
+import type { Decoder, DecoderFamily } from "./family.ts";
+import { gpt2 } from "./gpt2/model.ts";
+import { llama } from "./llama/model.ts";
+
+/** Every family that Heed runs: a new one is a folder, a test and a line here. */
+export const FAMILIES: readonly DecoderFamily[] = [gpt2, llama];
+
+/** Opens config.json with the family that its `model_type` names. Throws `UNSUPPORTED` naming the families there are. */
+export function openDecoder(config: Readonly<Record<string, unknown>>): Decoder {
+  const type = config.model_type;
+  const family = FAMILIES.find((f) => typeof type === "string" && f.modelTypes.includes(type));
+  if (!family) {
+    const known = FAMILIES.flatMap((f) => f.modelTypes).join(", ");
+    throw new HeedError("UNSUPPORTED", `model: the architecture ${JSON.stringify(type ?? null)} (model_type in config.json) is not supported; Heed runs ${known}.`);
+  }
+  return family.open(config);
+}

@@ -1,0 +1,137 @@
+import { HeedError } from "../core/errors.ts";
+import { ropeTable } from "../ops/rope.ts";
+
+/** How positions turn into angles. `theta` is the base; the variants are those of the Hub's `rope_scaling`. */
+export interface RotaryConfig {
+  /** Channels that are rotated, at most the head size; even. */
+  readonly rotaryDim: number;
+  readonly theta: number;
+  readonly scaling?: RotaryScaling;
+}
+
+export type RotaryScaling =
+  | { readonly type: "linear"; readonly factor: number }
+  | { readonly type: "llama3"; readonly factor: number; readonly lowFreqFactor: number; readonly highFreqFactor: number; readonly originalPositions: number }
+  | {
+      readonly type: "yarn";
+      readonly factor: number;
+      readonly originalPositions: number;
+      readonly betaFast: number;
+      readonly betaSlow: number;
+      /** Factor on cos and sin; by default 0.1·ln(factor) + 1 (YaRN §3.4). */
+      readonly attentionFactor?: number;
+      readonly truncate: boolean;
+    };
+
+/**
+ * Angles per position, `[rotaryDim / 2]` in float64: θ^(−2i/d) (RoFormer §3.2.2), scaled as the variant says:
+ * linear interpolation, the Llama 3 bands, or YaRN's ramp (arXiv 2309.00071, §3.2).
+ */
+export function inverseFrequencies(config: RotaryConfig): Float64Array {
+  const { rotaryDim: d, theta, scaling } = config;
+  const base = Float64Array.from({ length: d / 2 }, (_, i) => theta ** ((-2 * i) / d));
+  if (!scaling) return base;
+  switch (scaling.type) {
+    case "linear":
+      return base.map((f) => f / scaling.factor);
+    case "llama3":
+      return base.map((f) => scaleLlama3(f, scaling));
+    case "yarn":
+      return scaleYarn(base, config, scaling);
+  }
+}
+
+function scaleLlama3(f: number, s: Extract<RotaryScaling, { type: "llama3" }>): number {
+  const wavelength = (2 * Math.PI) / f;
+  if (wavelength < s.originalPositions / s.highFreqFactor) return f;
+  if (wavelength > s.originalPositions / s.lowFreqFactor) return f / s.factor;
+  const smooth = (s.originalPositions / wavelength - s.lowFreqFactor) / (s.highFreqFactor - s.lowFreqFactor);
+  return ((1 - smooth) * f) / s.factor + smooth * f;
+}
+
+function scaleYarn(base: Float64Array, config: RotaryConfig, s: Extract<RotaryScaling, { type: "yarn" }>): Float64Array {
+  const d = config.rotaryDim;
+  // The channel at which a wave turns `rotations` times within the original context.
+  const channel = (rotations: number) => (d * Math.log(s.originalPositions / (rotations * 2 * Math.PI))) / (2 * Math.log(config.theta));
+  const round = (x: number, how: (x: number) => number) => (s.truncate ? how(x) : x);
+  const low = Math.max(round(channel(s.betaFast), Math.floor), 0);
+  const high = Math.min(round(channel(s.betaSlow), Math.ceil), d - 1);
+  const width = high === low ? 0.001 : high - low;
+  return base.map((f, i) => {
+    const ramp = Math.min(1, Math.max(0, (i - low) / width));
+    return (f / s.factor) * ramp + f * (1 - ramp);
+  });
+}
+
+/** Factor on cos and sin: 1, but for YaRN. */
+export function rotaryMagnitude(scaling: RotaryScaling | undefined): number {
+  if (scaling?.type !== "yarn") return 1;
+  return scaling.attentionFactor ?? (scaling.factor <= 1 ? 1 : 0.1 * Math.log(scaling.factor) + 1);
+}
+
+/** `[positions, rotaryDim / 2, 2]`: cos and sin of each angle. */
+export function rotaryTable(config: RotaryConfig, positions: number): Float32Array {
+  return ropeTable({ maxPositions: positions, inverseFrequencies: inverseFrequencies(config), factor: rotaryMagnitude(config.scaling) });
+}
+
+/** The fields of a Hub config that say how positions are encoded, in the older and the newer form. */
+export interface HubRope {
+  readonly rope_theta?: number;
+  readonly rope_scaling?: Readonly<Record<string, unknown>> | null;
+  readonly rope_parameters?: Readonly<Record<string, unknown>> | null;
+  readonly max_position_embeddings: number;
+}
+
+/** Reads `rope_theta` with `rope_scaling`, or `rope_parameters`. Throws `UNSUPPORTED` for a variant that Heed lacks. */
+export function rotaryFromHub(family: string, hub: HubRope, rotaryDim: number): RotaryConfig {
+  const fields = hub.rope_parameters ?? hub.rope_scaling ?? {};
+  const theta = numberOf(fields, "rope_theta") ?? hub.rope_theta ?? 10000;
+  const type = fields.rope_type ?? fields.type ?? "default";
+  const need = (name: string): number => {
+    const value = numberOf(fields, name);
+    if (value === undefined) throw new HeedError("BAD_FILE", `${family}: rope type "${String(type)}" needs ${name} in config.json`);
+    return value;
+  };
+  const original = () => numberOf(fields, "original_max_position_embeddings") ?? hub.max_position_embeddings;
+  switch (type) {
+    case "default":
+    // Dynamic NTK only changes positions past max_position_embeddings, where Heed's context ends.
+    case "dynamic":
+      return { rotaryDim, theta };
+    case "linear":
+      return { rotaryDim, theta, scaling: { type: "linear", factor: need("factor") } };
+    case "llama3":
+      return {
+        rotaryDim,
+        theta,
+        scaling: { type: "llama3", factor: need("factor"), lowFreqFactor: need("low_freq_factor"), highFreqFactor: need("high_freq_factor"), originalPositions: original() },
+      };
+    case "yarn":
+      return { rotaryDim, theta, scaling: yarnFromHub(fields, need("factor"), original()) };
+    default:
+      throw new HeedError(
+        "UNSUPPORTED",
+        `${family}: rope type "${String(type)}" in config.json is not supported; Heed has default, linear, dynamic, llama3 and yarn.`,
+      );
+  }
+}
+
+function yarnFromHub(fields: Readonly<Record<string, unknown>>, factor: number, originalPositions: number): RotaryScaling {
+  const mscale = numberOf(fields, "mscale");
+  const mscaleAllDim = numberOf(fields, "mscale_all_dim");
+  const magnitude = (m: number) => (factor <= 1 ? 1 : 0.1 * m * Math.log(factor) + 1);
+  return {
+    type: "yarn",
+    factor,
+    originalPositions,
+    betaFast: numberOf(fields, "beta_fast") ?? 32,
+    betaSlow: numberOf(fields, "beta_slow") ?? 1,
+    attentionFactor: numberOf(fields, "attention_factor") ?? (mscale && mscaleAllDim ? magnitude(mscale) / magnitude(mscaleAllDim) : undefined),
+    truncate: fields.truncate !== false,
+  };
+}
+
+function numberOf(fields: Readonly<Record<string, unknown>>, name: string): number | undefined {
+  const value = fields[name];
+  return typeof value === "number" ? value : undefined;
+}

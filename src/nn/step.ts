@@ -1,0 +1,99 @@
+import { invariant } from "../core/errors.ts";
+import { dim } from "../core/shape.ts";
+import { attentionDecodePaged, attentionPaged } from "../ops/attention.ts";
+import { maskedSoftmax, qkScores, weightedSum } from "../ops/attention_unfused.ts";
+import { kvAppend } from "../ops/kv_append.ts";
+import type { Recorder, Value } from "../ops/op.ts";
+
+/** What a block hands to attention: rows `q [N, H·D]`, `k` and `v [N, Hkv·D]`, views welcome. */
+export interface AttendInputs {
+  readonly layer: number;
+  readonly q: Value;
+  readonly k: Value;
+  readonly v: Value;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly scale: number;
+}
+
+/**
+ * What a decoder's forward pass runs on: rows of tokens with their places, and an attention. The model does not know
+ * whether it generates from a cache or trains on whole sequences.
+ */
+export interface DecoderStep {
+  /** Token ids `[N]` u32. */
+  readonly tokens: Value;
+  /** (sequence slot, position) of each row, `[N, 2]` u32; slot 0xffffffff marks a row without a token. */
+  readonly rowTable: Value;
+  /** A host-made constant of the family, such as `rotary`. */
+  constant(name: string): Value;
+  /** Causal self-attention of the rows, `[N, H·D]`. */
+  attend(rec: Recorder, inputs: AttendInputs): Value;
+}
+
+/** Slot of a row that holds no token. */
+export const NO_SLOT = 0xffffffff;
+
+/** What the steps on a KV cache share. */
+export interface CachedStepParts {
+  readonly tokens: Value;
+  readonly rowTable: Value;
+  readonly pageTable: Value;
+  /** One pool per layer. */
+  readonly pools: readonly Value[];
+  readonly constants: Readonly<Record<string, Value>>;
+  /** Set in prefill: (first row, rows, slot, first position) of each query tile. */
+  readonly tileTable?: Value;
+}
+
+/** A step on the paged cache: appends the rows' keys and values, then attends to everything up to the row's own position. */
+export function cachedStep(parts: CachedStepParts): DecoderStep {
+  const { tokens, rowTable, pageTable, pools, constants, tileTable } = parts;
+  const maxPages = dim(pageTable.shape, 1);
+  return {
+    tokens,
+    rowTable,
+    constant: (name) => namedConstant(constants, name),
+    attend(rec, { layer, q, k, v, heads, kvHeads, headDim, scale }) {
+      const kv = pools[layer];
+      invariant(kv, `no cache for layer ${layer}`);
+      kvAppend(rec, { k, v, kv, rowTable, pageTable }, { kvHeads, headDim });
+      const options = { heads, kvHeads, headDim, maxPages, scale };
+      return tileTable
+        ? attentionPaged(rec, { q, kv, rowTable, pageTable, tileTable }, options)
+        : attentionDecodePaged(rec, { q, kv, rowTable, pageTable }, options);
+    },
+  };
+}
+
+/** What {@link denseStep} needs: `batch` sequences of `length` tokens each, row b·length + t. */
+export interface DenseStepParts {
+  readonly tokens: Value;
+  readonly rowTable: Value;
+  readonly batch: number;
+  readonly length: number;
+  readonly constants: Readonly<Record<string, Value>>;
+}
+
+/** A step on whole sequences without a cache, through the three named kernels, each of which has a gradient. */
+export function denseStep(parts: DenseStepParts): DecoderStep {
+  const { batch, length } = parts;
+  return {
+    tokens: parts.tokens,
+    rowTable: parts.rowTable,
+    constant: (name) => namedConstant(parts.constants, name),
+    attend(rec, { q, k, v, heads, kvHeads, headDim, scale }) {
+      const layout = { batch, heads, kvHeads, headDim, queryLength: length, keyLength: length, layout: "rows" } as const;
+      const scores = rec.name(qkScores(rec, { q, k }, { ...layout, scale }), "scores"); // [B, H, T, S]
+      const probs = rec.name(maskedSoftmax(rec, scores, { causal: true }), "probs"); // [B, H, T, S]
+      return rec.name(weightedSum(rec, { probs, v }, layout), "mixed"); // [N, H·D]
+    },
+  };
+}
+
+function namedConstant(constants: Readonly<Record<string, Value>>, name: string): Value {
+  const value = constants[name];
+  invariant(value, `the step has no constant "${name}"`);
+  return value;
+}

@@ -1,0 +1,207 @@
+import type { DType } from "../core/dtype.ts";
+import { HeedError, invariant, throwIfAborted } from "../core/errors.ts";
+import { ceilDiv } from "../core/shape.ts";
+import type { Device } from "../gpu/device.ts";
+import { Tensor } from "../gpu/tensor.ts";
+import { type Decoder, mapLeaves, type WeightTree } from "../models/family.ts";
+import type { LoadedWeights } from "../models/load.ts";
+import { type CachedSequence, KvCache } from "../nn/kv_cache.ts";
+import { cachedStep, NO_SLOT } from "../nn/step.ts";
+import { attentionQueryTile } from "../ops/attention.ts";
+import { PAGE_TOKENS } from "../ops/kv_append.ts";
+import type { Value } from "../ops/op.ts";
+import { plan } from "../program/plan.ts";
+import { ProgramRecorder } from "../program/record.ts";
+import type { Plan } from "../program/replay.ts";
+
+/** Sizes of the KV cache. */
+export interface CacheOptions {
+  /** Tokens that all sequences together may hold. Default: four contexts, but at most 256 MiB, and at least 512 tokens. */
+  readonly cacheTokens?: number;
+  /** Sequences that may be open at once; default 16. */
+  readonly maxSequences?: number;
+  /** Default: f16 where the weights are f16, else f32. */
+  readonly cacheDtype?: "f32" | "f16";
+}
+
+/** What recording a step on the cache gives to work with. */
+export interface RecordedStep {
+  readonly rec: ProgramRecorder;
+  readonly tokens: Value;
+  readonly rowTable: Value;
+  readonly hidden: Value;
+  logits(hidden: Value): Value;
+}
+
+const DEFAULT_CACHE_BYTES = 256 << 20;
+const MIN_CACHE_TOKENS = 512;
+const DEFAULT_SEQUENCES = 16;
+
+/** Rows of a prefill plan: few sizes, so that few plans exist. */
+const PREFILL_ROWS = [8, 32, 128, 512] as const;
+
+/** Rows of a plan that computes the logits of every position. */
+const LOGITS_ROWS = 32;
+
+/** A loaded decoder with its cache and its plans: prompts in, states of the cache out. Plans are made once and replayed. */
+export class DecoderRuntime {
+  readonly device: Device;
+  readonly decoder: Decoder;
+  readonly weights: LoadedWeights;
+  readonly cache: KvCache;
+  /** Tokens that one sequence may have. */
+  readonly contextLength: number;
+  readonly #plans = new Map<string, Promise<Plan>>();
+  #disposed = false;
+
+  constructor(device: Device, decoder: Decoder, weights: LoadedWeights, options: CacheOptions = {}) {
+    this.device = device;
+    this.decoder = decoder;
+    this.weights = weights;
+    const { layers, kvHeads, headDim, contextLength } = decoder.facts;
+    const dtype: DType = options.cacheDtype ?? weights.dtype;
+    const tokenBytes = layers * 2 * kvHeads * headDim * (dtype === "f16" ? 2 : 4);
+    const affordable = Math.max(MIN_CACHE_TOKENS, Math.floor(DEFAULT_CACHE_BYTES / tokenBytes));
+    const cacheTokens = positiveInteger("cacheTokens", options.cacheTokens ?? Math.min(4 * contextLength, affordable));
+    this.contextLength = Math.min(contextLength, ceilDiv(cacheTokens, PAGE_TOKENS) * PAGE_TOKENS);
+    const maxSequences = positiveInteger("maxSequences", options.maxSequences ?? DEFAULT_SEQUENCES);
+    this.cache = new KvCache(device, { layers, kvHeads, headDim, dtype, contextLength: this.contextLength, cacheTokens, maxSequences });
+  }
+
+  /**
+   * Records the forward pass of a step: tokens and row table are inputs, or the given states. With `tiles`, the rows
+   * are a prefill chunk; without, each row is the newest token of its own sequence.
+   */
+  record(rec: ProgramRecorder, rows: number, options: { readonly tiles?: number; readonly tokens?: Value; readonly rowTable?: Value } = {}): RecordedStep {
+    const { decoder, weights, cache } = this;
+    const tokens = options.tokens ?? rec.input("tokens", [rows], "u32");
+    const rowTable = options.rowTable ?? rec.input("row_table", [rows, 2], "u32");
+    const isTensor = (node: WeightTree<Tensor>): node is Tensor => node instanceof Tensor;
+    const tree = mapLeaves(weights.tree, isTensor, (t) => rec.weight(t));
+    const step = cachedStep({
+      tokens,
+      rowTable,
+      pageTable: rec.state(cache.pageTable),
+      pools: cache.pools.map((p) => rec.state(p)),
+      constants: Object.fromEntries(Object.entries(weights.constants).map(([name, t]) => [name, rec.weight(t)])),
+      tileTable: options.tiles === undefined ? undefined : rec.input("tile_table", [options.tiles, 4], "u32"),
+    });
+    const hidden = decoder.hidden(rec, tree, step);
+    return { rec, tokens, rowTable, hidden, logits: (h) => decoder.logits(rec, tree, h) };
+  }
+
+  /** Computes keys and values of `ids` and appends them to the sequence. On an abort the sequence is as it was. */
+  async prefill(sequence: CachedSequence, ids: readonly number[], signal?: AbortSignal): Promise<void> {
+    const start = sequence.length;
+    try {
+      for (let at = 0; at < ids.length; ) {
+        throwIfAborted(signal, "generate");
+        const rows = chunkRows(ids.length - at);
+        const chunk = ids.slice(at, at + rows);
+        const prefill = await this.plan(`prefill ${rows}`, (rec) => {
+          const step = this.record(rec, rows, { tiles: this.#tiles(rows) });
+          rec.output("hidden", step.hidden);
+        });
+        await this.#runChunk(prefill, sequence, chunk, rows, signal);
+        at += chunk.length;
+      }
+    } catch (error) {
+      if (sequence.length > start) sequence.rewind(start);
+      throw error;
+    }
+  }
+
+  /** Logits of every position of `ids`, `[ids.length][V]`, computed on a sequence of its own. */
+  async logits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array[]> {
+    this.checkIds(ids);
+    const sequence = this.cache.open();
+    try {
+      const all: Float32Array[] = [];
+      const { vocabSize } = this.decoder.facts;
+      const planned = await this.plan(`logits ${LOGITS_ROWS}`, (rec) => {
+        const step = this.record(rec, LOGITS_ROWS, { tiles: this.#tiles(LOGITS_ROWS) });
+        rec.output("logits", step.logits(step.hidden));
+      });
+      for (let at = 0; at < ids.length; at += LOGITS_ROWS) {
+        const chunk = ids.slice(at, at + LOGITS_ROWS);
+        await this.#runChunk(planned, sequence, chunk, LOGITS_ROWS, signal);
+        const values = new Float32Array(await planned.readOutput("logits"));
+        for (let i = 0; i < chunk.length; i++) all.push(values.slice(i * vocabSize, (i + 1) * vocabSize));
+      }
+      return all;
+    } finally {
+      sequence.dispose();
+    }
+  }
+
+  /** The plan of that name, made at the first call. */
+  plan(name: string, record: (rec: ProgramRecorder) => void): Promise<Plan> {
+    if (this.#disposed) throw new HeedError("DISPOSED", "model: used after it was disposed. Load it again.");
+    let planned = this.#plans.get(name);
+    if (!planned) {
+      const rec = new ProgramRecorder(name);
+      record(rec);
+      planned = plan(this.device, rec);
+      this.#plans.set(name, planned);
+      // A failed plan may succeed later, when memory is free again.
+      planned.catch(() => this.#plans.delete(name));
+    }
+    return planned;
+  }
+
+  /** Throws `USAGE` for ids that are no whole numbers below the vocabulary's size. */
+  checkIds(ids: readonly number[]): void {
+    const { vocabSize } = this.decoder.facts;
+    const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+    if (bad !== undefined) {
+      throw new HeedError("USAGE", `generate: token ids must be whole numbers from 0 to ${vocabSize - 1}; got ${bad}. Check that tokenizer and model belong together.`);
+    }
+  }
+
+  /** Frees weights, cache and plans. Idempotent. */
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const planned of await Promise.allSettled(this.#plans.values())) {
+      if (planned.status === "fulfilled") planned.value.dispose();
+    }
+    this.cache.dispose();
+    this.weights.dispose();
+  }
+
+  #tiles(rows: number): number {
+    return ceilDiv(rows, attentionQueryTile(this.device.facts));
+  }
+
+  async #runChunk(planned: Plan, sequence: CachedSequence, chunk: readonly number[], rows: number, signal?: AbortSignal): Promise<void> {
+    sequence.reserve(chunk.length);
+    const tokens = new Uint32Array(rows);
+    tokens.set(chunk);
+    const rowTable = new Uint32Array(rows * 2).fill(NO_SLOT);
+    chunk.forEach((_, i) => rowTable.set([sequence.slot, sequence.length + i], i * 2));
+    const tile = attentionQueryTile(this.device.facts);
+    const tiles = ceilDiv(chunk.length, tile);
+    const tileTable = new Uint32Array(this.#tiles(rows) * 4);
+    for (let i = 0; i < tiles; i++) {
+      tileTable.set([i * tile, Math.min(tile, chunk.length - i * tile), sequence.slot, sequence.length + i * tile], i * 4);
+    }
+    planned.write("tokens", tokens);
+    planned.write("row_table", rowTable);
+    planned.write("tile_table", tileTable);
+    await planned.run({ tiles, keys: sequence.length + chunk.length }, { signal });
+    sequence.advance(chunk.length);
+  }
+}
+
+/** Rows of the next chunk: the largest that is filled, unless a bigger one is more than half filled by all that is left. */
+function chunkRows(left: number): number {
+  const smallestHolding = PREFILL_ROWS.find((n) => n >= left) ?? PREFILL_ROWS[PREFILL_ROWS.length - 1];
+  const largestFilled = [...PREFILL_ROWS].reverse().find((n) => n <= left);
+  invariant(smallestHolding !== undefined, "no prefill size");
+  return largestFilled === undefined || left > smallestHolding / 2 ? smallestHolding : largestFilled;
+}
+
+function positiveInteger(name: string, value: number): number {
+  if (!Number.isInteger(value) || value < 1) throw new HeedError("USAGE", `load: ${name} must be a whole number of at least 1; got ${value}`);
+  return value;
+}

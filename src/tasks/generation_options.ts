@@ -1,0 +1,138 @@
+import * as v from "valibot";
+import { HeedError } from "../core/errors.ts";
+
+/** What `generate` may be asked; an unknown name or a value out of range throws `USAGE`. */
+export interface GenerateOptions {
+  /** New tokens at most; default 256, or what is left of the context. */
+  readonly maxTokens?: number;
+  /** Always the likeliest token. The default where the checkpoint's generation_config.json does not ask to sample. */
+  readonly greedy?: boolean;
+  /** Logits are divided by it; 0 means greedy. */
+  readonly temperature?: number;
+  /** Sample among the k likeliest tokens; 0 for all. */
+  readonly topK?: number;
+  /** Sample among the likeliest tokens that together have this probability. */
+  readonly topP?: number;
+  /** Sample among tokens at least this fraction as likely as the likeliest. */
+  readonly minP?: number;
+  /** Logits of tokens seen so far are divided by it where positive, multiplied where negative; 1 for none. */
+  readonly repetitionPenalty?: number;
+  /** Whole number below 2^53; the same seed on the same adapter draws the same tokens. Default: a random one, reported in the result. */
+  readonly seed?: number;
+  /** Generation ends before any of these strings. */
+  readonly stop?: string | readonly string[];
+  /** Ends the generation after the current token. */
+  readonly signal?: AbortSignal;
+}
+
+/** Options with every default filled in. */
+export interface ResolvedGeneration {
+  readonly maxTokens: number | undefined;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly repetitionPenalty: number;
+  readonly seed: number;
+  readonly stop: readonly string[];
+  readonly eosIds: readonly number[];
+  readonly signal: AbortSignal | undefined;
+}
+
+const DEFAULT_MAX_TOKENS = 256;
+const number = (min: number, max: number) => v.pipe(v.number(), v.minValue(min), v.maxValue(max));
+const whole = (min: number, max: number) => v.pipe(number(min, max), v.integer());
+
+const schema = v.strictObject({
+  maxTokens: v.optional(whole(1, 1 << 24)),
+  greedy: v.optional(v.boolean()),
+  temperature: v.optional(number(0, 100)),
+  topK: v.optional(whole(0, 1 << 24)),
+  topP: v.optional(v.pipe(number(0, 1), v.gtValue(0))),
+  minP: v.optional(number(0, 1)),
+  repetitionPenalty: v.optional(v.pipe(number(0, 100), v.gtValue(0))),
+  seed: v.optional(whole(0, Number.MAX_SAFE_INTEGER)),
+  stop: v.optional(v.union([v.string(), v.array(v.pipe(v.string(), v.minLength(1)))])),
+  signal: v.optional(v.custom<AbortSignal>((s) => s instanceof AbortSignal)),
+});
+
+const hubSchema = v.object({
+  do_sample: v.optional(v.boolean(), false),
+  temperature: v.nullish(v.number()),
+  top_k: v.nullish(v.number()),
+  top_p: v.nullish(v.number()),
+  min_p: v.nullish(v.number()),
+  repetition_penalty: v.nullish(v.number()),
+  eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())])),
+});
+
+/** What the checkpoint's own files say about generation. */
+export interface GenerationDefaults {
+  readonly sample: boolean;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly repetitionPenalty: number;
+  readonly eosIds: readonly number[];
+}
+
+/** Reads generation_config.json, and the end token of config.json where the former has none. */
+export function readGenerationDefaults(config: Readonly<Record<string, unknown>>, generationConfig: unknown): GenerationDefaults {
+  const hub = v.safeParse(hubSchema, generationConfig ?? {});
+  if (!hub.success) {
+    throw new HeedError("BAD_FILE", `load: generation_config.json is malformed: ${hub.issues.map((i) => `${v.getDotPath(i)}: ${i.message}`).join("; ")}`);
+  }
+  const g = hub.output;
+  const eos = g.eos_token_id ?? config.eos_token_id ?? [];
+  return {
+    sample: g.do_sample,
+    temperature: g.temperature ?? 1,
+    topK: g.top_k ?? (g.do_sample ? 50 : 0),
+    topP: g.top_p ?? 1,
+    minP: g.min_p ?? 0,
+    repetitionPenalty: g.repetition_penalty ?? 1,
+    eosIds: (Array.isArray(eos) ? eos : [eos]).filter((id): id is number => typeof id === "number"),
+  };
+}
+
+/** Checks options and fills in defaults: the caller's word first, then the checkpoint's. Throws `USAGE`. */
+export function resolveGeneration(options: GenerateOptions, defaults: GenerationDefaults): ResolvedGeneration {
+  const parsed = v.safeParse(schema, options);
+  if (!parsed.success) {
+    const faults = parsed.issues.map((i) => `${v.getDotPath(i) ?? "options"}: ${i.message}`);
+    throw new HeedError("USAGE", `generate: ${faults.join("; ")}. Options: ${Object.keys(schema.entries).join(", ")}.`);
+  }
+  const sampling = (["temperature", "topK", "topP", "minP"] as const).filter((name) => options[name] !== undefined && options[name] !== 0);
+  if (options.greedy && sampling.length > 0) {
+    throw new HeedError("USAGE", `generate: greedy takes no ${sampling.join(", ")}. Leave out one or the other.`);
+  }
+  const samples = options.greedy ? false : sampling.length > 0 || defaults.sample;
+  const own = defaults.sample;
+  return {
+    maxTokens: options.maxTokens,
+    temperature: samples ? (options.temperature ?? (own ? defaults.temperature : 1)) : 0,
+    topK: options.topK ?? (own ? defaults.topK : 0),
+    topP: options.topP ?? (own ? defaults.topP : 1),
+    minP: options.minP ?? (own ? defaults.minP : 0),
+    repetitionPenalty: options.repetitionPenalty ?? defaults.repetitionPenalty,
+    seed: options.seed ?? randomSeed(),
+    stop: options.stop === undefined ? [] : typeof options.stop === "string" ? [options.stop] : options.stop,
+    eosIds: defaults.eosIds,
+    signal: options.signal,
+  };
+}
+
+/** New tokens that a prompt leaves room for. Throws `LIMIT` when there is none. */
+export function tokenBudget(options: ResolvedGeneration, promptTokens: number, contextLength: number): number {
+  const room = contextLength - promptTokens;
+  if (room < 1) {
+    throw new HeedError("LIMIT", `generate: the prompt has ${promptTokens} tokens, the context ${contextLength}; at least one must be left. Shorten the prompt.`);
+  }
+  return Math.min(options.maxTokens ?? DEFAULT_MAX_TOKENS, room);
+}
+
+function randomSeed(): number {
+  const [a = 0] = crypto.getRandomValues(new Uint32Array(1));
+  return a;
+}
