@@ -113,7 +113,20 @@ async function unpackSwiftShader(
   const folder = join(cacheFolder(environment), `swiftshader-${pack.version}`);
   const wanted = ["libvk_swiftshader.so", "libvulkan.so.1", "vk_swiftshader_icd.json"];
   if (!wanted.every((name) => existsSync(join(folder, name)))) {
-    await unpackBrotliTar(join(pack.folder, "bin", "swiftshader.tar.br"), folder, wanted);
+    try {
+      await unpackBrotliTar(join(pack.folder, "bin", "swiftshader.tar.br"), folder, wanted);
+    } catch (cause) {
+      if (cause instanceof HeedError) throw cause;
+      const got = cause instanceof Error ? cause.message : String(cause);
+      const remedy = "Set HEED_CACHE to a folder that can be written, or install another driver";
+      throw new HeedError(
+        "NO_ADAPTER",
+        `device: SwiftShader has to be unpacked into ${folder}; got ${got}. ${remedy}.`,
+        {
+          cause,
+        },
+      );
+    }
   }
   return { folder, driver: join(folder, "vk_swiftshader_icd.json"), version: pack.version };
 }

@@ -51,6 +51,15 @@ describe("findSoftwareGpus", () => {
     },
   );
 
+  it.skipIf(!installed)("names the folder that it could not unpack into (needs @sparticuz/chromium)", async () => {
+    writeFileSync(join(folder, "file"), "");
+    const environment = { VK_DRIVER_FILES: "/nonexistent", HEED_CACHE: join(folder, "file") };
+    await expect(findSoftwareGpus(environment)).rejects.toMatchObject({
+      code: "NO_ADAPTER",
+      message: expect.stringMatching(/unpacked into .*file\/swiftshader.*HEED_CACHE/),
+    });
+  });
+
   it.skipIf(!installed)("unpacks once where several processes start together (needs @sparticuz/chromium)", async () => {
     const environment = { VK_DRIVER_FILES: "/nonexistent", HEED_CACHE: folder };
     await Promise.all([1, 2, 3].map(() => findSoftwareGpus(environment)));
