@@ -241,7 +241,7 @@ async function sendBody(
     const position = (fault.corruptAt ?? -1) - at;
     const body = position >= 0 && position < chunk.length ? Uint8Array.from(chunk, (b, i) => (i === position ? b ^ 255 : b)) : chunk;
     at += chunk.length;
-    if (!response.write(body)) await Promise.race([once(response, "drain"), once(response, "close")]);
+    if (!response.write(body)) await drained(response);
     if (fault.dripMs) await delay(fault.dripMs);
   }
   if (stop === end) return void response.end();
@@ -256,8 +256,14 @@ async function* piecesOf(file: Stored, start: number, end: number, size: number)
   for (let at = start; file.bytes && at < end; at += size) yield file.bytes.subarray(at, Math.min(end, at + size));
 }
 
-function once(response: ServerResponse, event: "drain" | "close"): Promise<void> {
-  return new Promise((resolve) => response.once(event, () => resolve()));
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off("drain", done).off("close", done);
+      resolve();
+    };
+    response.on("drain", done).on("close", done);
+  });
 }
 
 function addressOf(server: Server): string {
