@@ -1,5 +1,5 @@
 import { HeedError, throwIfAborted } from "../core/errors.ts";
-import { checkFileName, type ReadOptions, type Source } from "../sources/source.ts";
+import { checkFileName, type ReadOptions, type Source } from "../core/source.ts";
 import { readSafetensorsHeader, type TensorEntry } from "./safetensors.ts";
 
 /** A published checkpoint, opened: its settings are read, its tensors are known, no tensor data is loaded. */

@@ -1,7 +1,7 @@
 import { bytesPerElement, type StorageFormat } from "../core/dtype.ts";
 import { HeedError } from "../core/errors.ts";
 import { formatShape } from "../core/shape.ts";
-import type { ReadOptions, SourceFile } from "../sources/source.ts";
+import type { ReadOptions, SourceFile } from "../core/source.ts";
 import { headerError, readHeaderLength, readPairs } from "./safetensors_header.ts";
 
 /** Where one tensor of a checkpoint lies: bytes `[start, end)` of `file`, row-major, little-endian. */

@@ -1,5 +1,5 @@
 import { HeedError } from "../core/errors.ts";
-import type { ReadOptions, SourceFile } from "../sources/source.ts";
+import type { ReadOptions, SourceFile } from "../core/source.ts";
 
 /** One `"name": value` pair of the header, as written; offsets count from the first byte after the header. */
 export interface HeaderPair {

@@ -1,7 +1,7 @@
 import { bytesPerElement, type DType } from "../core/dtype.ts";
 import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { formatShape, numel } from "../core/shape.ts";
-import type { ReadOptions } from "../sources/source.ts";
+import type { ReadOptions } from "../core/source.ts";
 import { converterFor } from "./convert.ts";
 import type { TensorEntry } from "./safetensors.ts";
 

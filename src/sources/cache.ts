@@ -1,6 +1,6 @@
 import { abortError, HeedError, throwIfAborted } from "../core/errors.ts";
 import type { StreamingHash } from "./hash.ts";
-import type { ReadOptions, SourceFile } from "./source.ts";
+import type { ReadOptions, SourceFile } from "../core/source.ts";
 
 /** A place for downloaded files: a folder in Node, the origin's private file system in a page. */
 export interface FileCache {

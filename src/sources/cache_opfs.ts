@@ -2,7 +2,7 @@ import { HeedError } from "../core/errors.ts";
 import type { BlobWriter, FileCache } from "./cache.ts";
 import { BlobFile, isNotFound } from "./files.ts";
 import { createSha256 } from "./hash.ts";
-import { checkRange, collect, type ReadOptions, type SourceFile } from "./source.ts";
+import { checkRange, collect, type ReadOptions, type SourceFile } from "../core/source.ts";
 
 /** A file becomes visible in this file system only when it is closed, so a download is kept in pieces of this size. */
 const SEGMENT_BYTES = 32 * 2 ** 20;

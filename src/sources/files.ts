@@ -8,7 +8,7 @@ import {
   readTextOf,
   type Source,
   type SourceFile,
-} from "./source.ts";
+} from "../core/source.ts";
 
 /** What {@link filesSource} accepts: picked or dropped files, files by name, or a directory handle. */
 export type FilesInput = Iterable<File> | ReadonlyMap<string, Blob> | FileSystemDirectoryHandle;

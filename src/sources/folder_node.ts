@@ -10,7 +10,7 @@ import {
   readTextOf,
   type Source,
   type SourceFile,
-} from "./source.ts";
+} from "../core/source.ts";
 
 const CHUNK_BYTES = 2 ** 20;
 

@@ -1,5 +1,5 @@
 import { abortError, HeedError, throwIfAborted } from "../core/errors.ts";
-import { lengthError, type ReadOptions } from "./source.ts";
+import { lengthError, type ReadOptions } from "../core/source.ts";
 
 /** How requests are made and repeated; every field has a default. */
 export interface HttpOptions {

@@ -3,7 +3,7 @@ import type { FileCache } from "./cache.ts";
 import { sha256Hex } from "./hash.ts";
 import { type Explain, HttpClient, type HttpOptions, type ProbedFile } from "./http.ts";
 import { RemoteFile } from "./remote_file.ts";
-import { checkFileName, type DownloadProgress, type ReadOptions, readTextOf, type Source, type SourceFile } from "./source.ts";
+import { checkFileName, type DownloadProgress, type ReadOptions, readTextOf, type Source, type SourceFile } from "../core/source.ts";
 
 /** How {@link hubSource} reaches the Hub. */
 export interface HubOptions extends Omit<HttpOptions, "headers"> {

@@ -2,7 +2,7 @@ import { HeedError } from "../core/errors.ts";
 import { opfsCache } from "./cache_opfs.ts";
 import { type FilesInput, filesSource } from "./files.ts";
 import { type HubOptions, hubSource } from "./hub.ts";
-import type { Source } from "./source.ts";
+import type { Source } from "../core/source.ts";
 import { urlSource } from "./url.ts";
 
 /** What names a checkpoint: `hf:owner/name[@revision]`, an http(s) URL, chosen files, or a source already made. */

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { folderCache } from "./cache_folder_node.ts";
 import { folderSource } from "./folder_node.ts";
 import { isRemoteSpec, isSource, type OpenSourceOptions, openRemote, openSource as openHere, type SourceSpec } from "./open_source.ts";
-import type { Source } from "./source.ts";
+import type { Source } from "../core/source.ts";
 
 /**
  * The source that `spec` names, in Node: all that the page's `openSource` takes, and the path of a local folder (also

@@ -1,6 +1,6 @@
 import { cachedFile, type FileCache } from "./cache.ts";
 import type { Explain, HttpClient, RemoteTarget } from "./http.ts";
-import { checkRange, collect, type DownloadProgress, type ReadOptions, type SourceFile } from "./source.ts";
+import { checkRange, collect, type DownloadProgress, type ReadOptions, type SourceFile } from "../core/source.ts";
 
 /** What makes up a {@link RemoteFile}. */
 export interface RemoteFileOptions extends RemoteTarget {

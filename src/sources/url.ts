@@ -3,7 +3,7 @@ import type { FileCache } from "./cache.ts";
 import { sha256Hex } from "./hash.ts";
 import { type Explain, HttpClient, type HttpOptions } from "./http.ts";
 import { RemoteFile } from "./remote_file.ts";
-import { checkFileName, type DownloadProgress, readTextOf, type Source } from "./source.ts";
+import { checkFileName, type DownloadProgress, readTextOf, type Source } from "../core/source.ts";
 
 /** How {@link urlSource} reads. */
 export interface UrlOptions extends HttpOptions {

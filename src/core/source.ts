@@ -1,4 +1,4 @@
-import { HeedError, throwIfAborted } from "../core/errors.ts";
+import { HeedError, throwIfAborted } from "./errors.ts";
 
 /** What every reading call of this folder accepts. */
 export interface ReadOptions {
