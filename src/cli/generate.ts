@@ -44,12 +44,24 @@ export function generateCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--revision <name>", "branch, tag or commit of a Hub model")
     .option("--max-tokens <n>", "stop after this many tokens", numberIn({ min: 1, integer: true }))
     .option("--greedy", "always take the likeliest token")
-    .option("--temperature <t>", "divide the logits by this before drawing", numberIn({ above: 0 }))
-    .option("--top-k <k>", "draw from the k likeliest tokens", numberIn({ min: 1, integer: true }))
+    .option(
+      "--temperature <t>",
+      "divide the logits by this before drawing; 0 is --greedy",
+      numberIn({ min: 0, max: 100 }),
+    )
+    .option("--top-k <k>", "draw from the k likeliest tokens; 0 is all", numberIn({ min: 0, integer: true }))
     .option("--top-p <p>", "draw from the likeliest tokens that together have this probability", numberIn(FRACTION))
     .option("--min-p <p>", "drop tokens below this share of the likeliest one", numberIn({ min: 0, max: 1 }))
-    .option("--repetition-penalty <r>", "make tokens that occurred less likely; 1 is none", numberIn({ above: 0 }))
-    .option("--seed <n>", "same seed, same adapter: same text", numberIn({ min: 0, max: 2 ** 32 - 1, integer: true }))
+    .option(
+      "--repetition-penalty <r>",
+      "make tokens that occurred less likely; 1 is none",
+      numberIn({ above: 0, max: 100 }),
+    )
+    .option(
+      "--seed <n>",
+      "same seed, same adapter: same text",
+      numberIn({ min: 0, max: Number.MAX_SAFE_INTEGER, integer: true }),
+    )
     .option("--stop <text>", "end before this text; may be given several times", collect)
     .option("--ids <list>", "a prompt of token ids instead of text", tokenIds)
     .addOption(new Option("--dtype <dtype>", "compute in this type").choices(["f32", "f16"]))
@@ -87,9 +99,9 @@ function checkOptions(prompt: string | undefined, options: GenerateOptions): voi
   if ((prompt === undefined) === (options.ids === undefined)) {
     throw new HeedError("USAGE", 'generate: one prompt is needed, as text ("Once upon a time") or as --ids 1,403,407.');
   }
-  const { temperature, topK, topP, minP, seed } = options;
-  const drawing = { "--temperature": temperature, "--top-k": topK, "--top-p": topP, "--min-p": minP, "--seed": seed };
-  const wrong = Object.entries(drawing).filter(([, value]) => value !== undefined);
+  const { temperature, topK, topP, minP } = options;
+  const drawing = { "--temperature": temperature, "--top-k": topK, "--top-p": topP, "--min-p": minP };
+  const wrong = Object.entries(drawing).filter(([, value]) => value !== undefined && value !== 0);
   if (options.greedy && wrong.length > 0) {
     const names = wrong.map(([name]) => name).join(", ");
     throw new HeedError("USAGE", `generate: --greedy draws nothing, so ${names} can't be honoured. Leave one out.`);

@@ -16,13 +16,13 @@ describe("heed generate, wrong usage", () => {
   it.each([
     ["--max-tokens", "0", "a whole number of at least 1"],
     ["--max-tokens", "2.5", "a whole number of at least 1"],
-    ["--temperature", "0", "a number above 0"],
-    ["--temperature", "warm", "a number above 0"],
-    ["--top-k", "-1", "a whole number of at least 1"],
+    ["--temperature", "-1", "a number from 0 to 100"],
+    ["--temperature", "warm", "a number from 0 to 100"],
+    ["--top-k", "-1", "a whole number of at least 0"],
     ["--top-p", "1.1", "a number above 0, of at most 1"],
     ["--min-p", "2", "a number from 0 to 1"],
-    ["--repetition-penalty", "0", "a number above 0"],
-    ["--seed", "-3", "a whole number from 0 to 4294967295"],
+    ["--repetition-penalty", "0", "a number above 0, of at most 100"],
+    ["--seed", "-3", "a whole number from 0 to 9007199254740991"],
     ["--ids", "1,a", "token ids"],
     ["--dtype", "f8", "f32, f16"],
     ["--tier", "top", "core, subgroups, f16, full"],
@@ -41,12 +41,12 @@ describe("heed generate, wrong usage", () => {
       "--greedy",
       "--top-k",
       "4",
-      "--seed",
-      "1",
+      "--min-p",
+      "0.1",
       "hello",
     ]);
     expect(code).toBe(2);
-    expect(stderr).toContain("--top-k, --seed");
+    expect(stderr).toContain("--top-k, --min-p");
   });
 
   it.each([[[]], [["--ids", "1,2", "hello"]]])("needs exactly one prompt, got %j", async (args) => {
