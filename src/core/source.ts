@@ -1,6 +1,6 @@
 import { HeedError, throwIfAborted } from "./errors.ts";
 
-/** What every reading call of this folder accepts. */
+/** What every reading call accepts. */
 export interface ReadOptions {
   /** Stops the call with `ABORTED`. */
   signal?: AbortSignal;

@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import ts from "typescript";
 import { build } from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import packageJson from "../../package.json" with { type: "json" };
@@ -53,6 +54,26 @@ describe("the package, installed in an empty project", () => {
       "console.log(typeof a.nodeGpu, typeof a.Device, a.HeedError === b.HeedError);";
     const { stdout } = await run(process.execPath, ["--input-type=module", "-e", script], { cwd: project });
     expect(stdout).toBe("function function true\n");
+  });
+
+  it.each([
+    ["heed", ts.ModuleResolutionKind.Bundler, "index.d.mts"],
+    ["heed", ts.ModuleResolutionKind.NodeNext, "node.d.mts"],
+    ["heed/node", ts.ModuleResolutionKind.Bundler, "node.d.mts"],
+    ["heed/node", ts.ModuleResolutionKind.NodeNext, "node.d.mts"],
+  ])("has the types of %s where resolution %i looks for them", (name, moduleResolution, file) => {
+    const importer = join(project, "main.mts");
+    const { resolvedModule } = ts.resolveModuleName(
+      name,
+      importer,
+      { moduleResolution },
+      ts.sys,
+      undefined,
+      undefined,
+      ts.ModuleKind.ESNext,
+    );
+    expect(resolvedModule?.resolvedFileName.endsWith(`heed/dist/${file}`)).toBe(true);
+    expect(readFileSync(resolvedModule?.resolvedFileName ?? "", "utf8")).toContain("HeedError");
   });
 
   it("brings the command heed, which finds the project's WebGPU", async () => {
