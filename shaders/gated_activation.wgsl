@@ -1,0 +1,28 @@
+// out[n, f] = activate(x[n, f]) · x[n, columns + f]
+//
+// in:  x [rows, 2 · columns] f32, gate then up, rows `row_stride` apart from `offset` on
+// out: out [rows, columns] f32
+// One invocation: one element of out.
+// Workgroup memory: 0 bytes.
+// Preconditions: a part lib/activation_*.wgsl is linked.
+// Source: Shazeer, "GLU Variants Improve Transformer" (2020), eq. 5.
+
+struct Params {
+  rows: u32,
+  columns: u32,
+  offset: u32,
+  row_stride: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> out: array<f32>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.rows * params.columns) {
+    let gate = params.offset + i / params.columns * params.row_stride + i % params.columns;
+    out[i] = activate(x[gate]) * x[gate + params.columns];
+  }
+}
