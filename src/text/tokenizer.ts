@@ -75,8 +75,11 @@ export function loadTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknown)
       const ids = encodeText(text, allowSpecial);
       const unknown = ids.indexOf(undefined as unknown as number);
       if (unknown >= 0) {
-        throw new HeedError("UNSUPPORTED", `tokenizer: each character must be in the vocabulary or have an unknown token; \
-got one at token ${unknown} that has neither. Use another spelling or another tokenizer.`);
+        throw new HeedError(
+          "UNSUPPORTED",
+          `tokenizer: each character must be in the vocabulary or have an unknown token; \
+got one at token ${unknown} that has neither. Use another spelling or another tokenizer.`,
+        );
       }
       return addSpecialTokens ? [...prefix, ...ids, ...suffix] : ids;
     },
@@ -122,7 +125,8 @@ function withoutSpecials(json: JsonObject, specials: readonly AddedToken[]): Jso
   return {
     ...json,
     model: { ...model, vocab: withoutPieces(model["vocab"], isKept, model["unk_id"]) },
-    added_tokens: (json["added_tokens"] as JsonObject[] | undefined)?.filter((token) => token["special"] !== true) ?? [],
+    added_tokens:
+      (json["added_tokens"] as JsonObject[] | undefined)?.filter((token) => token["special"] !== true) ?? [],
   };
 }
 
@@ -172,7 +176,8 @@ function surroundingIds(
   const idsOf = (part: string[]): number[] =>
     part.map((token) => {
       const id = tokenToId(token);
-      if (id === undefined) throw badFile("the post-processor must name tokens of the vocabulary", JSON.stringify(token));
+      if (id === undefined)
+        throw badFile("the post-processor must name tokens of the vocabulary", JSON.stringify(token));
       return id;
     });
   return { prefix: idsOf(tokens.slice(0, at)), suffix: idsOf(tokens.slice(at + 1)) };

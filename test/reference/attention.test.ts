@@ -14,7 +14,11 @@ const CASES: [string, Partial<AttentionDims>, AttentionOptions][] = [
   ["causal with grouped heads", { H: 4, Hkv: 2 }, { causal: true, queryStart: 3 }],
   ["window and prefix", { T: 5, S: 7 }, { causal: true, queryStart: 2, prefix: 2, window: 4 }],
   ["key lengths with a dead row", { B: 2 }, { keyLengths: [0, 4] }],
-  ["soft cap, ALiBi, sinks", { H: 2, Hkv: 1 }, { softcap: 2, alibiSlopes: [0.5, 0.25], sinks: Float64Array.of(0.3, -1) }],
+  [
+    "soft cap, ALiBi, sinks",
+    { H: 2, Hkv: 1 },
+    { softcap: 2, alibiSlopes: [0.5, 0.25], sinks: Float64Array.of(0.3, -1) },
+  ],
   ["scale and value width", { Dv: 5 }, { scale: 0.7, causal: true, queryStart: 2 }],
 ];
 

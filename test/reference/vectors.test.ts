@@ -67,7 +67,8 @@ describeWithAssets("references against PyTorch", "vectors/torch", (path) => {
       check(file, (input) => ({
         out: activation(name, input("x")),
         dx: activationBackward(name, input("x"), input("dout")),
-      })));
+      })),
+    );
   }
 
   for (const [file, name] of [
@@ -78,7 +79,8 @@ describeWithAssets("references against PyTorch", "vectors/torch", (path) => {
       check(file, (input) => ({
         out: gatedActivation(name, input("gate"), input("up")),
         ...gatedActivationBackward(name, input("gate"), input("up"), input("dout")),
-      })));
+      })),
+    );
   }
 
   for (const [file, form] of [
@@ -88,7 +90,7 @@ describeWithAssets("references against PyTorch", "vectors/torch", (path) => {
   ] as [string, RopeForm][]) {
     it(file, () =>
       check(file, (input, { options, inputs }) => {
-        const [B, H, T, D] = inputs["x"]?.shape as [number, number, number, number];
+        const [B, H, T, D] = inputs["x"]!.shape as [number, number, number, number];
         const N = B * H * T;
         const positions = Array.from({ length: N }, (_, n) => (n % T) + (options["start"] as number));
         const inverseFrequencies = ropeInverseFrequencies(
@@ -97,7 +99,8 @@ describeWithAssets("references against PyTorch", "vectors/torch", (path) => {
         );
         const all = { N, H: 1, D, form, positions, inverseFrequencies };
         return { out: rope(input("x"), all), dx: ropeBackward(input("dout"), all) };
-      }));
+      }),
+    );
   }
 
   it("embedding", () =>
@@ -112,7 +115,8 @@ describeWithAssets("references against PyTorch", "vectors/torch", (path) => {
         const labelSmoothing = (options["label_smoothing"] as number | undefined) ?? 0;
         const result = crossEntropy(input("logits"), input("targets"), { N: 12, V: 57, labelSmoothing });
         return { loss: Float64Array.of(result.loss), dlogits: result.dlogits };
-      }));
+      }),
+    );
   }
 
   it("adamw_clipped", () =>

@@ -1,11 +1,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { argmax } from "../../src/reference/sample.ts";
 import { describeWithAssets } from "./assets.ts";
 import { assertClose } from "./close.ts";
-import { gpt2Reference } from "./gpt2_reference.ts";
+import { goldenPath, readGolden } from "./goldens.ts";
+import { gpt2Reference, type Gpt2Sizes } from "./gpt2_reference.ts";
 import { readGptNanoSort, readGptNanoSortPartials, writeGptNanoSort } from "./gpt_nano_sort.ts";
 import { readTestCheckpoint } from "./safetensors.ts";
 
@@ -28,6 +29,22 @@ const SAME_LAYOUT: Record<string, string> = {
   ln_f: "ln_f",
 };
 
+describe("gpt2Reference", () => {
+  it("equals transformers on a random checkpoint: logits and 16 greedy tokens", () => {
+    const { config, tensors } = readTestCheckpoint(goldenPath("gpt2"));
+    const sizes = config as unknown as Gpt2Sizes;
+    for (const { ids, logits, greedy } of readGolden("gpt2")) {
+      const { logits: actual } = gpt2Reference(tensors, sizes, ids);
+      assertClose(actual, logits, { atol: 1e-4, rtol: 1e-4, shape: [ids.length, sizes.vocab_size] });
+      const tokens = [...ids];
+      for (let i = 0; i < greedy.length; i++) {
+        tokens.push(argmax(gpt2Reference(tensors, sizes, tokens).logits.subarray(-sizes.vocab_size)));
+      }
+      expect(tokens.slice(ids.length)).toEqual(greedy);
+    }
+  });
+});
+
 describeWithAssets("gpt2Reference on gpt-nano-sort", "models/gpt-nano-sort", (path) => {
   const model = () => readGptNanoSort(path);
 
@@ -43,7 +60,10 @@ describeWithAssets("gpt2Reference on gpt-nano-sort", "models/gpt-nano-sort", (pa
       // The file was computed in f32.
       const close = { atol: 2e-5, rtol: 1e-4 };
       for (const [theirs, ours] of Object.entries(SAME_LAYOUT)) {
-        assertClose(result.values.get(ours) as Float64Array, part(theirs), { ...close, label: `${theirs}, batch ${b}` });
+        assertClose(result.values.get(ours) as Float64Array, part(theirs), {
+          ...close,
+          label: `${theirs}, batch ${b}`,
+        });
       }
       assertClose(result.logits, part("lm_head"), { ...close, label: `lm_head, batch ${b}` });
     }

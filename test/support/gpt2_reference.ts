@@ -62,7 +62,10 @@ export function gpt2Reference(
     const attended = keep(`${at}.attention`, project(keep(`${at}.y`, heads.out), `h.${layer}.attn.c_proj`));
     x = keep(`${at}.residual`, sum(x, attended));
     const hidden = keep(`${at}.fc`, project(keep(`${at}.ln_2`, norm(x, `h.${layer}.ln_2`)), `h.${layer}.mlp.c_fc`));
-    const activated = keep(`${at}.gelu`, hidden.map((value) => activationValue("gelu_tanh", value)));
+    const activated = keep(
+      `${at}.gelu`,
+      hidden.map((value) => activationValue("gelu_tanh", value)),
+    );
     x = keep(`${at}.out`, sum(x, keep(`${at}.mlp`, project(activated, `h.${layer}.mlp.c_proj`))));
   }
   const last = keep("ln_f", norm(x, "ln_f"));

@@ -108,7 +108,9 @@ export function writeGptNanoSort(model: GptNanoSort, folder: string): void {
   const padded = Buffer.from(text.padEnd(Math.ceil(text.length / 8) * 8, " "));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(padded.length));
-  const bodies = [...model.tensors.values()].map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+  const bodies = [...model.tensors.values()].map(({ data }) =>
+    Buffer.from(data.buffer, data.byteOffset, data.byteLength),
+  );
   writeFileSync(join(folder, "model.safetensors"), Buffer.concat([length, padded, ...bodies]));
 }
 

@@ -51,7 +51,10 @@ describe.each(NAMES)("tokenizer %s", (name) => {
       const ids = tokenizer.encode(text, { addSpecialTokens: false });
       if (!namesSpecial) expect(ids, text).toEqual(exactIds);
       const unknown = [tokenizer.tokenToId("<unk>"), tokenizer.tokenToId("[UNK]")];
-      expect(ids.filter((id) => tokenizer.isSpecial(id) && !unknown.includes(id)), text).toEqual([]);
+      expect(
+        ids.filter((id) => tokenizer.isSpecial(id) && !unknown.includes(id)),
+        text,
+      ).toEqual([]);
     }
   });
 
@@ -94,7 +97,10 @@ describe("tokenizer", () => {
       const pieces = ids.map((id) => stream.push(id)).filter((piece) => piece.trim() !== "");
       expect(pieces, name).toEqual(["好", "🙂"]);
       expect(stream.flush()).toBe("");
-      const cut = ids.slice(0, -1).map((id) => stream.push(id)).join("");
+      const cut = ids
+        .slice(0, -1)
+        .map((id) => stream.push(id))
+        .join("");
       expect([cut.trim(), stream.flush()], name).toEqual(["好", "\ufffd"]);
     }
   });
@@ -124,7 +130,11 @@ describe("tokenizer", () => {
     const json = readJson<Record<string, unknown>>(join(FIXTURES, "byte_level", "tokenizer.json"));
     const bad: unknown[] = [null, [], "x", {}, { model: {} }, { ...json, added_tokens: [{ id: "0" }] }];
     bad.push({ ...json, model: { type: "BPE", vocab: null } });
-    for (const value of bad) expect(codeOf(() => loadTokenizer(value)), JSON.stringify(value)?.slice(0, 60)).toBe("BAD_FILE");
+    for (const value of bad)
+      expect(
+        codeOf(() => loadTokenizer(value)),
+        JSON.stringify(value)?.slice(0, 60),
+      ).toBe("BAD_FILE");
     expect(codeOf(() => loadTokenizer({ ...json, model: { type: "WordLevel", vocab: {} } }))).toBe("UNSUPPORTED");
     const strange = loadTokenizer({ ...json, decoder: { type: "CTC" } }, {});
     expect(codeOf(() => strange.decode([1]))).toBe("UNSUPPORTED");
@@ -135,7 +145,12 @@ describeWithAssets("tokenizer of stories260K", "models/stories260K", (path) => {
   it("gives the expected ids and text", () => {
     const read = (file: string) => readJson<unknown>(join(path, file));
     const tokenizer = loadTokenizer(read("tokenizer.json"), read("tokenizer_config.json"));
-    const cases = read("expected.json") as { prompt: string; ids: number[]; greedy_ids: number[]; greedy_text: string }[];
+    const cases = read("expected.json") as {
+      prompt: string;
+      ids: number[];
+      greedy_ids: number[];
+      greedy_text: string;
+    }[];
     expect(cases.length).toBeGreaterThan(0);
     for (const { prompt, ids, greedy_ids, greedy_text } of cases) {
       expect(tokenizer.encode(prompt), prompt).toEqual(ids);
