@@ -52,6 +52,11 @@ fn tile_of(index: u32, batch: u32, size: u32) -> Tile {
   return Tile(batch, first, min(size, params.queries - first), params.position + first, sequence_keys(batch));
 }
 
+// Query `index` of [B·T] alone.
+fn row_tile(index: u32) -> Tile {
+  return tile_of(index % params.queries, index / params.queries, 1u);
+}
+
 fn q_at(tile: Tile, head: u32, row: u32) -> u32 {
   return params.q_offset + tile.sequence * params.q_batch + head * params.q_head + (tile.first + row) * params.q_row;
 }

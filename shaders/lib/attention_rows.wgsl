@@ -2,7 +2,7 @@
 
 @group(0) @binding(5) var<storage, read> row_table: array<vec2<u32>>;
 
-fn tile_of(index: u32, batch: u32, size: u32) -> Tile {
+fn row_tile(index: u32) -> Tile {
   let entry = row_table[index];
   return paged_tile(index, 1u, entry.x, entry.y);
 }

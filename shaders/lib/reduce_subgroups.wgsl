@@ -17,11 +17,11 @@ fn workgroup_sum(value: f32, local_index: u32) -> f32 {
   reduce_scratch[local_index] = select(0.0, total, subgroupMin(local_index) == local_index);
   // Every subgroup's total is written before it is read.
   workgroupBarrier();
-  var partial = 0.0;
+  var share = 0.0;
   for (var i = lane; i < WORKGROUP_SIZE; i += lanes) {
-    partial += reduce_scratch[i];
+    share += reduce_scratch[i];
   }
-  let sum = subgroupAdd(partial);
+  let sum = subgroupAdd(share);
   // Every total is read before slot 0 is written with the result.
   workgroupBarrier();
   if (local_index == 0u) {
@@ -37,11 +37,11 @@ fn workgroup_max(value: f32, local_index: u32) -> f32 {
   reduce_scratch[local_index] = largest;
   // Every subgroup's maximum is written before it is read.
   workgroupBarrier();
-  var partial = REDUCE_LOWEST;
+  var share = REDUCE_LOWEST;
   for (var i = lane; i < WORKGROUP_SIZE; i += lanes) {
-    partial = max(partial, reduce_scratch[i]);
+    share = max(share, reduce_scratch[i]);
   }
-  let result = subgroupMax(partial);
+  let result = subgroupMax(share);
   // Every maximum is read before slot 0 is written with the result.
   workgroupBarrier();
   if (local_index == 0u) {
@@ -58,11 +58,11 @@ fn workgroup_sum_vec4(value: vec4<f32>, local_index: u32) -> vec4<f32> {
   reduce_scratch_vec4[local_index] = select(vec4<f32>(0.0), total, subgroupMin(local_index) == local_index);
   // Every subgroup's total is written before it is read.
   workgroupBarrier();
-  var partial = vec4<f32>(0.0);
+  var share = vec4<f32>(0.0);
   for (var i = lane; i < WORKGROUP_SIZE; i += lanes) {
-    partial += reduce_scratch_vec4[i];
+    share += reduce_scratch_vec4[i];
   }
-  let sum = subgroupAdd(partial);
+  let sum = subgroupAdd(share);
   // Every total is read before slot 0 is written with the result.
   workgroupBarrier();
   if (local_index == 0u) {
@@ -79,11 +79,11 @@ fn workgroup_max_vec4(value: vec4<f32>, local_index: u32) -> vec4<f32> {
   reduce_scratch_vec4[local_index] = largest;
   // Every subgroup's maximum is written before it is read.
   workgroupBarrier();
-  var partial = vec4<f32>(REDUCE_LOWEST);
+  var share = vec4<f32>(REDUCE_LOWEST);
   for (var i = lane; i < WORKGROUP_SIZE; i += lanes) {
-    partial = max(partial, reduce_scratch_vec4[i]);
+    share = max(share, reduce_scratch_vec4[i]);
   }
-  let result = subgroupMax(partial);
+  let result = subgroupMax(share);
   // Every maximum is read before slot 0 is written with the result.
   workgroupBarrier();
   if (local_index == 0u) {

@@ -19,11 +19,16 @@ import {
   headStrides,
   headsShape,
   maskBounds,
+  SPEC_OPTIONS,
   scaleOf,
   valueDimOf,
 } from "./attention_spec.ts";
+import { attentionQueryTile } from "./attention_tile.ts";
 import type { Bound, Dispatch, Inputs, OpDef, OpNode, Recorder, Value } from "./op.ts";
 import { shader } from "./op.ts";
+
+export { attentionDecodePaged, attentionPaged } from "./attention_paged.ts";
+export { attentionQueryTile } from "./attention_tile.ts";
 
 /** What {@link attention} takes beyond q, k and v. */
 export interface AttentionOptions extends AttentionSpec {
@@ -41,11 +46,6 @@ const LENGTHS = shader("lib/attention_lengths.wgsl", lengthsCode);
 const NO_LENGTHS = shader("lib/attention_lengths_none.wgsl", noLengthsCode);
 const LSE = shader("lib/attention_lse.wgsl", lseCode);
 const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
-
-/** Queries of one workgroup; a tile of the host's tile table has at most so many rows. */
-export function attentionQueryTile(facts: GpuFacts): number {
-  return facts.software ? 16 : 64;
-}
 
 const ATTENTION: OpDef<AttentionAttrs> = {
   name: "attention",
@@ -81,7 +81,7 @@ export function attention(
 }
 
 function checkInputs({ q, k, v, keyLengths }: Inputs, attrs: AttentionAttrs): void {
-  checkOptions("attention", attrs, ["keep"]);
+  checkOptions("attention", attrs, [...SPEC_OPTIONS, "keep"]);
   const tensors = [formatOptional("q", q), formatOptional("k", k)].join(", ");
   checkSizes("attention", attrs, tensors);
   const { layout, batch, heads, kvHeads, headDim, queryLength, keyLength } = attrs;

@@ -42,10 +42,11 @@ export interface AttentionSpec extends AttentionSizes, AttentionMask {
   readonly scale?: number;
 }
 
-const SPEC_KEYS: ReadonlySet<string> = new Set([
+/** Names of {@link AttentionSpec}'s fields. */
+export const SPEC_OPTIONS: readonly string[] = [
   ...["heads", "kvHeads", "headDim", "valueDim", "batch", "queryLength", "keyLength", "layout", "scale"],
   ...["causal", "window", "queryStart", "keyLengths"],
-]);
+];
 
 /** No bound on one side of the mask: large enough for every position, small enough that no u32 sum of the shaders wraps. */
 const UNBOUNDED = 0x7fffffff;
@@ -58,11 +59,10 @@ export function valueDimOf({ headDim, valueDim = headDim }: AttentionSizes): num
 }
 
 /** Throws `UNSUPPORTED` for an option that `op` does not know: none is ignored. */
-export function checkOptions(op: string, options: object, alsoKnown: readonly string[] = []): void {
+export function checkOptions(op: string, options: object, known: readonly string[]): void {
   for (const [name, value] of Object.entries(options)) {
-    if (value === undefined || SPEC_KEYS.has(name) || alsoKnown.includes(name)) continue;
-    const known = [...SPEC_KEYS, ...alsoKnown].join(", ");
-    throw new HeedError("UNSUPPORTED", `${op}: has no option "${name}"; known are ${known}.`);
+    if (value === undefined || known.includes(name)) continue;
+    throw new HeedError("UNSUPPORTED", `${op}: there is no option "${name}"; known are ${known.join(", ")}.`);
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Device } from "../../src/gpu/device.ts";
 import { attention, type AttentionOptions } from "../../src/ops/attention.ts";
+import type { Value } from "../../src/ops/op.ts";
 import { runOps } from "../../src/program/run_ops.ts";
 import { attention as reference } from "../../src/reference/attention.ts";
 import { assertClose } from "../support/close.ts";
@@ -130,7 +131,7 @@ export function hostTensors(p: Problem, { q, k, v }: { q: Float64Array; k: Float
 /** Runs the fused op on a problem and compares out and lse with the reference. */
 export async function checkFused(device: Device, random: Random, p: Problem): Promise<void> {
   const data = draw(random, p);
-  const result = await runOps(device, hostTensors(p, data), (rec, values) => {
+  const result = await runOps(device, hostTensors(p, data), (rec, values): Record<string, Value> => {
     const { keyLengths } = values as { keyLengths?: typeof values.q };
     const { out, lse } = attention(rec, values, { ...optionsOf(p), keyLengths, keep: "lse" });
     return lse ? { out, lse } : { out };

@@ -1,0 +1,245 @@
+import combineCode from "../../shaders/attention_decode_combine.wgsl";
+import decodeCode from "../../shaders/attention_decode.wgsl";
+import lanesCode from "../../shaders/attention_lanes.wgsl";
+import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
+import pagedCode from "../../shaders/lib/attention_paged.wgsl";
+import rowsCode from "../../shaders/lib/attention_rows.wgsl";
+import shareCode from "../../shaders/lib/attention_share.wgsl";
+import tilesCode from "../../shaders/lib/attention_tiles.wgsl";
+import wholeCode from "../../shaders/lib/attention_whole.wgsl";
+import { HeedError } from "../core/errors.ts";
+import { ceilDiv, dim, formatTensor, shapeError } from "../core/shape.ts";
+import type { GpuFacts } from "../gpu/device.ts";
+import { type LinkedPart, link, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
+import { checkOptions, checkSizes, maskBounds, scaleOf } from "./attention_spec.ts";
+import { attentionQueryTile } from "./attention_tile.ts";
+import { type Inputs, only, type OpDef, type OpNode, type Recorder, rowLayout, shader, type Value } from "./op.ts";
+import { reducePart } from "./reduce.ts";
+
+/** Tokens of a page of the key/value pool. */
+export const PAGE_TOKENS = 32;
+
+/** What both paged ops take. */
+export interface PagedAttentionOptions {
+  /** H. */
+  readonly heads: number;
+  /** Hkv. */
+  readonly kvHeads: number;
+  /** D; a multiple of 4. */
+  readonly headDim: number;
+  /** Columns of the page table: a sequence has at most 32 times as many keys. */
+  readonly maxPages: number;
+  /** Of q·k; default `1 / √D`. */
+  readonly scale?: number;
+  /** Keep keys j > p − window. Default: no window. */
+  readonly window?: number;
+}
+
+/** What {@link attentionDecodePaged} takes. */
+export interface PagedDecodeOptions extends PagedAttentionOptions {
+  /** Most ways to split a row's keys over workgroups; default 16. */
+  readonly maxSplits?: number;
+}
+
+/** What both paged ops read; q are rows `[N, H·D]` f32 or columns of a wider matrix. */
+export interface PagedInputs {
+  readonly q: Value;
+  /** `[pages, 2, Hkv, 32, D]`: K, then V of each page; f32 or f16. */
+  readonly kv: Value;
+  /** `[N, 2]` u32: (slot, position); slot 0xffffffff marks a row without a token. */
+  readonly rowTable: Value;
+  /** `[slots, maxPages]` u32. */
+  readonly pageTable: Value;
+}
+
+const LANES = shader("attention_lanes.wgsl", lanesCode);
+const DECODE = shader("attention_decode.wgsl", decodeCode);
+const COMBINE = shader("attention_decode_combine.wgsl", combineCode);
+const PAGED = shader("lib/attention_paged.wgsl", pagedCode);
+const TILES = shader("lib/attention_tiles.wgsl", tilesCode);
+const ROWS = shader("lib/attention_rows.wgsl", rowsCode);
+const WHOLE = shader("lib/attention_whole.wgsl", wholeCode);
+const SHARE = shader("lib/attention_share.wgsl", shareCode);
+const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
+
+const OPTIONS = ["heads", "kvHeads", "headDim", "maxPages", "scale", "window"];
+/** Under so many keys a split costs more than it gives. */
+const MIN_SPLIT_KEYS = 512;
+const DEFAULT_MAX_SPLITS = 16;
+const DECODE_SIZE = 64;
+const COMBINE_SIZE = 64;
+
+const ATTENTION_PAGED: OpDef<PagedAttentionOptions> = {
+  name: "attentionPaged",
+  infer(inputs, attrs) {
+    const q = checkPaged("attentionPaged", inputs, attrs, OPTIONS);
+    const { tileTable } = inputs;
+    if (tileTable?.shape.length !== 2 || dim(tileTable.shape, 1) !== 4 || tileTable.dtype !== "u32") {
+      throw shapeError("attentionPaged", "tileTable must be [tiles, 4] u32", tileTable ? formatTensor("tileTable", tileTable) : "nothing");
+    }
+    return [{ shape: q.shape, dtype: "f32" }];
+  },
+  lower(node, { facts, dispatch }) {
+    const { q, kv, pageTable, tileTable } = node.inputs as Record<string, Value>;
+    const most = dim((tileTable as Value).shape, 0);
+    dispatch({
+      kernel: {
+        ...link(LANES, pagedParts(kv as Value, facts), { parts: [TILES] }),
+        overrides: { WORKGROUP_SIZE: attentionQueryTile(facts) },
+      },
+      bindings: { q: q as Value, kv: kv as Value, page_table: pageTable as Value, tile_table: tileTable as Value, out: only(node.outputs) },
+      params: pagedParams("attentionPaged", node, { splits: 1, splitKeys: capacityOf(node.attrs) }),
+      workgroups: ({ tiles = most }) => [Math.min(tiles, most), node.attrs.heads],
+    });
+  },
+};
+
+const ATTENTION_DECODE: OpDef<PagedDecodeOptions> = {
+  name: "attentionDecodePaged",
+  infer(inputs, attrs) {
+    const q = checkPaged("attentionDecodePaged", inputs, attrs, [...OPTIONS, "maxSplits"]);
+    const { rowTable } = inputs;
+    if (rowTable?.shape.length !== 2 || rowTable.shape[0] !== q.shape[0] || rowTable.shape[1] !== 2 || rowTable.dtype !== "u32") {
+      const got = rowTable ? formatTensor("rowTable", rowTable) : "nothing";
+      throw shapeError("attentionDecodePaged", "rowTable must be [N, 2] u32", `${got}, ${formatTensor("q", q)}`);
+    }
+    const { maxSplits = DEFAULT_MAX_SPLITS } = attrs;
+    if (!(Number.isInteger(maxSplits) && maxSplits >= 1)) {
+      throw new HeedError("USAGE", `attentionDecodePaged: maxSplits must be a whole number from 1; got ${maxSplits}.`);
+    }
+    return [{ shape: q.shape, dtype: "f32" }];
+  },
+  lower(node, { facts, temp, dispatch }) {
+    const { heads, kvHeads, headDim } = node.attrs;
+    const split = splitsOf(node.attrs);
+    const { q, kv, rowTable, pageTable } = node.inputs as unknown as PagedInputs;
+    const rows = dim(q.shape, 0);
+    const params = pagedParams("attentionDecodePaged", node, split);
+    const addressing = [pagedParts(kv, facts), { parts: [ROWS] }];
+    const bindings = { q, kv, page_table: pageTable, row_table: rowTable, out: only(node.outputs) };
+    const shared = headsPerWorkgroup(heads / kvHeads);
+    const groups = kvHeads * ceilDiv(heads / kvHeads, shared);
+    const kernel = (end: LinkedPart) => ({
+      ...link(DECODE, ...addressing, reducePart(facts), end),
+      constants: { HEADS: shared },
+      overrides: { WORKGROUP_SIZE: DECODE_SIZE },
+    });
+    if (split.splits === 1) {
+      dispatch({ kernel: kernel({ parts: [WHOLE] }), bindings, params, workgroups: [groups, 1, rows] });
+      return;
+    }
+    const share = {
+      shares: temp("shares", [rows, heads, split.splits, headDim], "f32"),
+      share_stats: temp("share_stats", [rows, heads, split.splits, 2], "f32"),
+    };
+    dispatch({
+      kernel: kernel({ parts: [SHARE] }),
+      bindings: { ...bindings, ...share },
+      params,
+      workgroups: ({ keys = capacityOf(node.attrs) }) => [groups, Math.min(split.splits, ceilDiv(keys, split.splitKeys)), rows],
+    });
+    dispatch({
+      kernel: { ...link(COMBINE, ...addressing), overrides: { WORKGROUP_SIZE: COMBINE_SIZE } },
+      bindings: { ...bindings, ...share },
+      params,
+      workgroups: [ceilDiv((heads * headDim) / 4, COMBINE_SIZE), 1, rows],
+    });
+  },
+};
+
+/**
+ * Attention of a prefill chunk over a paged pool; every query sees the keys of its sequence up to its own position.
+ *
+ * q `[N, H·D]` f32, kv `[pages, 2, Hkv, 32, D]` f32 or f16, pageTable `[slots, maxPages]` u32, tileTable `[tiles, 4]` u32:
+ * (first row, rows ≤ {@link attentionQueryTile}, slot, first position), made by the host so that no tile crosses
+ * sequences; slot 0xffffffff gives rows of 0. The chunk's own keys are appended before. → out `[N, H·D]`; rows of no tile
+ * are not written. At replay `dims.tiles` is the number of tiles (default all). `rowTable` is not read: tiles carry slot
+ * and position. Throws `SHAPE`, `USAGE` or `UNSUPPORTED`.
+ */
+export function attentionPaged(rec: Recorder, inputs: PagedInputs & { readonly tileTable: Value }, options: PagedAttentionOptions): Value {
+  return only(rec.record(ATTENTION_PAGED, { ...inputs }, options));
+}
+
+/**
+ * Attention of single rows over a paged pool: row i, of (slot, position) = rowTable[i], sees keys 0..position.
+ *
+ * q `[N, H·D]` f32, kv `[pages, 2, Hkv, 32, D]` f32 or f16, rowTable `[N, 2]` u32, pageTable `[slots, maxPages]` u32 →
+ * out `[N, H·D]`; 0 for a row of slot 0xffffffff. Keys are split over workgroups at fixed positions, so a row's result
+ * does not depend on the others. At replay `dims.keys` is the longest key length (default the capacity).
+ * Throws `SHAPE`, `USAGE` or `UNSUPPORTED`. Source: "Flash-Decoding for long-context inference" (2023).
+ */
+export function attentionDecodePaged(rec: Recorder, inputs: PagedInputs, options: PagedDecodeOptions): Value {
+  return only(rec.record(ATTENTION_DECODE, { ...inputs }, options));
+}
+
+function capacityOf({ maxPages }: PagedAttentionOptions): number {
+  return maxPages * PAGE_TOKENS;
+}
+
+/** Splits for the whole capacity, and the keys of each, a multiple of a page. */
+function splitsOf(options: PagedDecodeOptions): { splits: number; splitKeys: number } {
+  const { maxSplits = DEFAULT_MAX_SPLITS } = options;
+  const capacity = capacityOf(options);
+  const splitKeys = Math.max(MIN_SPLIT_KEYS, ceilDiv(ceilDiv(capacity, maxSplits), PAGE_TOKENS) * PAGE_TOKENS);
+  return { splits: ceilDiv(capacity, splitKeys), splitKeys };
+}
+
+/** Query heads that one decode workgroup takes together: a power of two, so that few pipelines serve every model. */
+export function headsPerWorkgroup(group: number): number {
+  if (group >= 5) return 8;
+  return group >= 3 ? 4 : group;
+}
+
+function pagedParts(kv: Value, facts: GpuFacts): LinkedPart {
+  const elements = vec4Part(kv.dtype as "f32" | "f16", facts);
+  return { parts: [...maskPart().parts, PAGED, NO_LSE, ...elements.parts], enable: elements.enable };
+}
+
+function pagedParams(op: string, { inputs, attrs }: OpNode<PagedAttentionOptions>, split: { splits: number; splitKeys: number }): Record<string, number> {
+  const { heads, kvHeads, headDim, maxPages } = attrs;
+  const { offset, rowStride } = rowLayout(inputs.q as Value);
+  return {
+    // A row sees the keys up to its own.
+    ...maskBounds(op, { causal: true, window: attrs.window }),
+    heads,
+    group: heads / kvHeads,
+    columns: headDim / 4,
+    value_columns: headDim / 4,
+    splits: split.splits,
+    split_keys: split.splitKeys,
+    factor: scaleOf(op, attrs) * LOG2_E,
+    q_offset: offset / 4,
+    q_row: rowStride / 4,
+    k_row: headDim / 4,
+    v_row: headDim / 4,
+    max_pages: maxPages,
+  };
+}
+
+function checkPaged(op: string, { q, kv, pageTable }: Inputs, attrs: PagedAttentionOptions, known: readonly string[]): Value {
+  checkOptions(op, attrs, known);
+  const { heads, kvHeads, headDim, maxPages } = attrs;
+  const tensors = [q ? formatTensor("q", q) : "no q", kv ? formatTensor("kv", kv) : "no kv"].join(", ");
+  checkSizes(op, attrs, tensors);
+  if (headDim % 4 !== 0) {
+    throw new HeedError("UNSUPPORTED", `${op}: D must be a multiple of 4 in a paged cache; got D ${headDim}. Run without a cache.`);
+  }
+  if (q?.shape.length !== 2 || dim(q.shape, 1) !== heads * headDim || q.dtype !== "f32") {
+    throw shapeError(op, `q must be [N, H·D] = [N, ${heads * headDim}] f32`, tensors);
+  }
+  const { offset, rowStride } = rowLayout(q);
+  if (offset % 4 !== 0 || rowStride % 4 !== 0) {
+    throw shapeError(op, "q's columns must begin at a multiple of 4 in rows that are one wide", `offset ${offset}, row stride ${rowStride}`);
+  }
+  const page = [2, kvHeads, PAGE_TOKENS, headDim];
+  if (kv?.shape.length !== 5 || page.some((d, i) => kv.shape[i + 1] !== d) || (kv.dtype !== "f32" && kv.dtype !== "f16")) {
+    throw shapeError(op, `kv must be [pages, 2, Hkv, 32, D] = [pages, ${page.join(", ")}] f32 or f16`, tensors);
+  }
+  if (pageTable?.shape.length !== 2 || dim(pageTable.shape, 1) !== maxPages || pageTable.dtype !== "u32") {
+    const got = pageTable ? formatTensor("pageTable", pageTable) : "nothing";
+    throw shapeError(op, `pageTable must be [slots, maxPages] = [slots, ${maxPages}] u32`, got);
+  }
+  maskBounds(op, { window: attrs.window });
+  scaleOf(op, attrs);
+  return q;
+}
