@@ -1,0 +1,171 @@
+import { HeedError, isHeedError } from "../core/errors.ts";
+import type { DecoderRuntime } from "./decoder_runtime.ts";
+import { type Burst, DecodeGroup, MAX_BURST } from "./decode_group.ts";
+import type { GenerationTask } from "./generation.ts";
+
+/** Rows of a decode plan: few sizes, so that few plans exist. */
+const GROUP_ROWS = [1, 2, 4, 8, 16, 32] as const;
+
+/** Bursts on the GPU at once: one runs while the host reads the one before. */
+const MAX_PENDING = 2;
+
+/** How long a burst should take, so that text arrives smoothly and an abort is heard soon. */
+const BURST_MS = 40;
+
+/**
+ * Decodes all running generations together: each step is one replay over a row per generation. New ones are prefilled
+ * and join between bursts, finished ones leave. Requests never mix: a row knows its slot, its position and its seed.
+ */
+export class Batcher {
+  readonly #runtime: DecoderRuntime;
+  readonly #groups = new Map<string, Promise<DecodeGroup>>();
+  readonly #waiting: GenerationTask[] = [];
+  readonly #active: GenerationTask[] = [];
+  #running: Promise<void> | undefined;
+  /** Steps of a burst, from the time that the last ones took. */
+  #burst = 1;
+
+  constructor(runtime: DecoderRuntime) {
+    this.#runtime = runtime;
+  }
+
+  /** Adds a generation; its text comes through {@link GenerationTask.next}. */
+  add(task: GenerationTask): void {
+    this.#waiting.push(task);
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  /** Resolves when nothing is running. */
+  async idle(): Promise<void> {
+    await this.#running;
+  }
+
+  async dispose(): Promise<void> {
+    await this.#running;
+    for (const group of await Promise.allSettled(this.#groups.values())) {
+      if (group.status === "fulfilled") group.value.dispose();
+    }
+  }
+
+  /** GPU time per dispatch of one decode step at the given key length. */
+  async profileStep(keys: number) {
+    const group = await this.#group(1, "greedy");
+    return group.plan.profile({ keys });
+  }
+
+  /** The plan of a decode step for so many sequences. */
+  async describeStep(rows: number) {
+    return (await this.#group(rows, "greedy")).plan.describe();
+  }
+
+  async #run(): Promise<void> {
+    while (this.#waiting.length > 0 || this.#active.length > 0) {
+      try {
+        await this.#admit();
+        if (this.#active.length > 0) await this.#decode();
+      } catch (error) {
+        this.#failAll(error);
+      }
+    }
+  }
+
+  /** Prefills what waits, as far as there are rows for it. The last token of a prompt is left to the first decode step. */
+  async #admit(): Promise<void> {
+    const most = GROUP_ROWS[GROUP_ROWS.length - 1] ?? 1;
+    while (this.#waiting.length > 0 && this.#active.length < most) {
+      const task = this.#waiting.shift() as GenerationTask;
+      try {
+        const { sequence, ids, options } = task;
+        await this.#runtime.prefill(sequence, ids.slice(sequence.length, -1), options.signal);
+        sequence.reserve(1);
+        this.#active.push(task);
+      } catch (error) {
+        if (isHeedError(error, "ABORTED")) task.end("abort");
+        else task.fail(error);
+        task.settle();
+      }
+    }
+  }
+
+  /** Runs bursts until a task joins or leaves. */
+  async #decode(): Promise<void> {
+    const tasks = [...this.#active];
+    const greedy = tasks.every((t) => t.options.temperature === 0 && t.options.repetitionPenalty === 1);
+    const group = await this.#group(tasks.length, greedy ? "greedy" : "sample");
+    group.seat(tasks);
+    const pending: Burst[] = [];
+    try {
+      for (;;) {
+        const changed = this.#waiting.length > 0 || this.#endAborted(tasks) || tasks.some((t) => t.finish);
+        const steps = changed ? 0 : this.#stepsLeft(tasks, pending);
+        if (steps > 0) pending.push(this.#submit(group, tasks, steps, pending));
+        if (steps === 0 && pending.length === 0) break;
+        if (steps === 0 || pending.length >= MAX_PENDING) this.#deliver(await (pending[0] as Burst).tokens, tasks, pending.shift() as Burst);
+      }
+    } finally {
+      await Promise.allSettled(pending.map((b) => b.tokens));
+      this.#release(tasks);
+    }
+  }
+
+  #submit(group: DecodeGroup, tasks: readonly GenerationTask[], steps: number, pending: readonly Burst[]): Burst {
+    const ahead = pending.reduce((n, b) => n + b.steps, 0);
+    for (const t of tasks) t.sequence.reserve(ahead + steps);
+    const keys = Math.max(...tasks.map((t) => t.sequence.length)) + ahead + 1;
+    return group.submit(steps, keys);
+  }
+
+  /** Steps of the next burst: no row may run past its own limit. */
+  #stepsLeft(tasks: readonly GenerationTask[], pending: readonly Burst[]): number {
+    const ahead = pending.reduce((n, b) => n + b.steps, 0);
+    return Math.min(this.#burst, ...tasks.map((t) => t.maxTokens - t.generatedTokens - ahead));
+  }
+
+  #deliver(tokens: Uint32Array, tasks: readonly GenerationTask[], burst: Burst): void {
+    const stepMs = (performance.now() - burst.startedAt) / burst.steps;
+    this.#burst = Math.min(MAX_BURST, Math.max(1, Math.floor(BURST_MS / stepMs)));
+    for (let step = 0; step < burst.steps; step++) {
+      tasks.forEach((task, row) => {
+        if (task.finish) return;
+        const id = tokens[step * burst.rows + row] as number;
+        if (id < this.#runtime.decoder.facts.vocabSize) task.accept(id);
+        else task.fail(new HeedError("INTERNAL", "generate: the model's logits are not numbers (NaN or infinite). Try dtype f32, and `heed doctor`."));
+      });
+    }
+  }
+
+  #endAborted(tasks: readonly GenerationTask[]): boolean {
+    for (const t of tasks) if (t.aborted) t.end("abort");
+    return tasks.some((t) => t.aborted);
+  }
+
+  /** Lets ended tasks go, now that none of their steps is on the GPU. */
+  #release(tasks: readonly GenerationTask[]): void {
+    for (const task of tasks) {
+      if (!task.finish) continue;
+      this.#active.splice(this.#active.indexOf(task), 1);
+      task.settle();
+    }
+  }
+
+  #failAll(error: unknown): void {
+    for (const task of [...this.#active.splice(0), ...this.#waiting.splice(0)]) {
+      task.fail(error);
+      task.settle();
+    }
+  }
+
+  #group(tasks: number, mode: "greedy" | "sample"): Promise<DecodeGroup> {
+    const rows = GROUP_ROWS.find((n) => n >= tasks) ?? tasks;
+    const key = `${mode} ${rows}`;
+    let group = this.#groups.get(key);
+    if (!group) {
+      group = DecodeGroup.create(this.#runtime, rows, mode);
+      this.#groups.set(key, group);
+      group.catch(() => this.#groups.delete(key));
+    }
+    return group;
+  }
+}

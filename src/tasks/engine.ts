@@ -1,0 +1,73 @@
+import { HeedError } from "../core/errors.ts";
+import { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } from "../gpu/device.ts";
+import type { OpenSourceOptions, SourceSpec } from "../sources/open_source.ts";
+import type { Source } from "../core/source.ts";
+import { type LoadOptions, TextModel } from "./text_model.ts";
+
+/** Turns what a user names (a Hub id, URL, folder or files) into a source. */
+export type OpenSource = (spec: SourceSpec, options?: OpenSourceOptions) => Promise<Source> | Source;
+
+/** How {@link Engine.load} finds and loads a checkpoint. */
+export interface EngineLoadOptions extends LoadOptions {
+  /** Hub access: revision, token, endpoint, cache, download progress. */
+  readonly source?: OpenSourceOptions;
+}
+
+/**
+ * Heed on one device. Make one with `createEngine()`; dispose it when done.
+ *
+ * @example
+ * await using engine = await createEngine();
+ * const model = await engine.load("hf:owner/name");
+ * for await (const piece of model.generate("Once upon a time")) process.stdout.write(piece);
+ */
+export class Engine {
+  readonly device: Device;
+  readonly #openSource: OpenSource;
+  readonly #models = new Set<TextModel>();
+  #disposed = false;
+
+  constructor(device: Device, openSource: OpenSource) {
+    this.device = device;
+    this.#openSource = openSource;
+  }
+
+  /** Tier, features and limits that kernels are chosen by. */
+  get facts(): GpuFacts {
+    return this.device.facts;
+  }
+
+  get adapter(): AdapterFacts {
+    return this.device.adapter;
+  }
+
+  /**
+   * Loads a checkpoint as published: `hf:owner/name[@revision]`, a URL, a folder (in Node) or chosen files (in a page).
+   * Throws `UNSUPPORTED`, `BAD_FILE`, `NETWORK`, `OUT_OF_MEMORY` or `ABORTED`, with nothing left allocated.
+   */
+  async load(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<TextModel> {
+    if (this.#disposed) throw new HeedError("DISPOSED", "engine: load after dispose. Create a new engine.");
+    const { source: sourceOptions, ...loadOptions } = options;
+    const source = await this.#openSource(spec, sourceOptions);
+    const model = await TextModel.load(this.device, source, loadOptions);
+    this.#models.add(model);
+    return model;
+  }
+
+  /** Frees every model and the device, unless that is the caller's own. Idempotent. */
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await Promise.allSettled([...this.#models].map((m) => m.dispose()));
+    this.device.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}
+
+/** Requests a device and makes an engine on it. */
+export async function createEngineWith(options: RequestDeviceOptions, openSource: OpenSource): Promise<Engine> {
+  return new Engine(await Device.request(options), openSource);
+}

@@ -1,0 +1,145 @@
+import type { CachedSequence } from "../nn/kv_cache.ts";
+import type { Detokenizer } from "../text/detokenizer.ts";
+import { createStopMatcher, type StopMatcher } from "../text/stop_strings.ts";
+import type { ResolvedGeneration } from "./generation_options.ts";
+
+/** Why a generation ended: an end token or stop string, the token limit, or an abort. */
+export type Finish = "stop" | "length" | "abort";
+
+/** Times are in milliseconds, on the host's clock. */
+export interface GenerationStats {
+  readonly promptTokens: number;
+  readonly generatedTokens: number;
+  /** From the call to the first token on the host. */
+  readonly timeToFirstTokenMs: number;
+  /** Of the tokens after the first; 0 for fewer than two. */
+  readonly tokensPerSecond: number;
+  /** The most GPU memory that Heed has held so far. */
+  readonly peakGpuBytes: number;
+}
+
+export interface GenerationResult {
+  /** What was generated, without the prompt and without the stop string. */
+  readonly text: string;
+  readonly ids: { readonly prompt: readonly number[]; readonly generated: readonly number[] };
+  readonly finish: Finish;
+  readonly seed: number;
+  readonly stats: GenerationStats;
+}
+
+/**
+ * One running generation: the sequence it extends, what it has produced, and the pieces that its reader has not taken
+ * yet. The batcher feeds it tokens; the reader iterates it.
+ */
+export class GenerationTask {
+  readonly sequence: CachedSequence;
+  readonly options: ResolvedGeneration;
+  readonly maxTokens: number;
+  /** Prompt and generated ids; the last one is not yet in the cache. */
+  readonly ids: number[];
+  readonly promptLength: number;
+  readonly startedAt = performance.now();
+  firstTokenAt = 0;
+  lastTokenAt = 0;
+  finish: Finish | undefined;
+  error: unknown;
+  /** Resolves when it has ended and nothing of it is on the GPU any more: its sequence may be used again. */
+  readonly done: Promise<void>;
+  #settled = false;
+  #cancelled = false;
+  #settle!: () => void;
+  #text = "";
+  readonly #detokenizer: Detokenizer | undefined;
+  readonly #stops: StopMatcher;
+  readonly #pieces: string[] = [];
+  #wake: (() => void) | undefined;
+
+  constructor(sequence: CachedSequence, ids: readonly number[], maxTokens: number, options: ResolvedGeneration, detokenizer: Detokenizer | undefined) {
+    this.sequence = sequence;
+    this.ids = [...ids];
+    this.promptLength = ids.length;
+    this.maxTokens = maxTokens;
+    this.options = options;
+    this.#detokenizer = detokenizer;
+    this.#stops = createStopMatcher(options.stop);
+    this.done = new Promise((resolve) => {
+      this.#settle = resolve;
+    });
+  }
+
+  get generatedTokens(): number {
+    return this.ids.length - this.promptLength;
+  }
+
+  get text(): string {
+    return this.#text;
+  }
+
+  /** Takes the next token from the GPU. The previous last token is in the cache now. */
+  accept(id: number): void {
+    this.sequence.advance(1);
+    this.ids.push(id);
+    this.lastTokenAt = performance.now();
+    if (this.generatedTokens === 1) this.firstTokenAt = this.lastTokenAt;
+    if (this.options.eosIds.includes(id)) return this.end("stop");
+    const { text, stop } = this.#stops.push(this.#detokenizer?.push(id) ?? "");
+    this.#emit(text);
+    if (stop !== undefined) this.end("stop");
+    else if (this.generatedTokens >= this.maxTokens) this.end("length");
+  }
+
+  /** Ends the generation and gives out the text that was held back (none after a stop string). */
+  end(finish: Finish): void {
+    if (this.finish) return;
+    this.finish = finish;
+    this.#emit(this.#stops.push(this.#detokenizer?.flush() ?? "").text);
+    this.#emit(this.#stops.flush());
+    this.#wake?.();
+  }
+
+  fail(error: unknown): void {
+    this.error = error;
+    this.finish ??= "abort";
+    this.#wake?.();
+  }
+
+  /** Called once nothing of the task is on the GPU. */
+  settle(): void {
+    this.#settled = true;
+    this.#settle();
+    this.#wake?.();
+  }
+
+  /** Ends the generation after the current step, because nobody reads it any more. */
+  cancel(): void {
+    this.#cancelled = true;
+  }
+
+  /** The next piece of text; undefined when the generation has ended and settled. Throws what ended it. */
+  async next(): Promise<string | undefined> {
+    for (;;) {
+      const piece = this.#pieces.shift();
+      if (piece !== undefined) return piece;
+      if (this.#settled) {
+        if (this.error !== undefined) throw this.error;
+        return undefined;
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#wake = undefined;
+    }
+  }
+
+  /** True when the caller's signal has fired, or its reader has gone. */
+  get aborted(): boolean {
+    return this.#cancelled || (this.options.signal?.aborted ?? false);
+  }
+
+  #emit(text: string): void {
+    if (text === "") return;
+    this.#text += text;
+    this.#pieces.push(text);
+    this.#wake?.();
+  }
+}

@@ -1,0 +1,205 @@
+import { HeedError } from "../core/errors.ts";
+import type { CachedSequence } from "../nn/kv_cache.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+import type { Batcher } from "./batcher.ts";
+import type { DecoderRuntime } from "./decoder_runtime.ts";
+import { GenerationTask, type GenerationResult, type GenerationStats } from "./generation.ts";
+import { type GenerateOptions, type GenerationDefaults, resolveGeneration, tokenBudget } from "./generation_options.ts";
+
+/** What a session works with; the model owns all of it. */
+export interface SessionParts {
+  readonly runtime: DecoderRuntime;
+  readonly batcher: Batcher;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly defaults: GenerationDefaults;
+}
+
+/**
+ * Text that arrives piece by piece. Nothing runs before it is iterated or its `result` is asked for; leaving the loop
+ * early stops the generation.
+ */
+export class Generation implements AsyncIterable<string> {
+  readonly #start: () => GenerationTask;
+  readonly #finished: (task: GenerationTask) => void;
+  readonly #peakBytes: () => number;
+  #task: GenerationTask | undefined;
+  #result: Promise<GenerationResult> | undefined;
+
+  constructor(start: () => GenerationTask, finished: (task: GenerationTask) => void, peakBytes: () => number) {
+    this.#start = start;
+    this.#finished = finished;
+    this.#peakBytes = peakBytes;
+  }
+
+  /** Settles when the generation has ended. An abort is a result too (`finish: "abort"`); failures reject. */
+  get result(): Promise<GenerationResult> {
+    this.#result ??= this.#awaitResult(this.#begin());
+    return this.#result;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<string> {
+    const task = this.#begin();
+    try {
+      for (;;) {
+        const piece = await task.next();
+        if (piece === undefined) return;
+        yield piece;
+      }
+    } finally {
+      task.cancel();
+      await task.done;
+    }
+  }
+
+  #begin(): GenerationTask {
+    if (!this.#task) {
+      const task = this.#start();
+      this.#task = task;
+      void task.done.then(() => this.#finished(task));
+    }
+    return this.#task;
+  }
+
+  async #awaitResult(task: GenerationTask): Promise<GenerationResult> {
+    await task.done;
+    if (task.error !== undefined) throw task.error;
+    const { promptLength, ids } = task;
+    return {
+      text: task.text,
+      ids: { prompt: ids.slice(0, promptLength), generated: ids.slice(promptLength) },
+      finish: task.finish ?? "abort",
+      seed: task.options.seed,
+      stats: { ...timings(task), peakGpuBytes: this.#peakBytes() },
+    };
+  }
+}
+
+function timings(task: GenerationTask): Omit<GenerationStats, "peakGpuBytes"> {
+  const generated = task.generatedTokens;
+  const decodeMs = task.lastTokenAt - task.firstTokenAt;
+  return {
+    promptTokens: task.promptLength,
+    generatedTokens: generated,
+    timeToFirstTokenMs: generated > 0 ? task.firstTokenAt - task.startedAt : 0,
+    tokensPerSecond: generated > 1 && decodeMs > 0 ? ((generated - 1) * 1000) / decodeMs : 0,
+  };
+}
+
+/**
+ * A conversation with a model: the ids so far and their keys and values on the GPU. Sessions of one model that
+ * generate at the same time are decoded together. Dispose it to give its pages back.
+ */
+export class Session {
+  readonly #parts: SessionParts;
+  #opened: CachedSequence | undefined;
+  #ids: number[];
+  #busy = false;
+  #disposed = false;
+
+  /** Use {@link TextModel.session}. */
+  constructor(parts: SessionParts, sequence?: CachedSequence, ids: readonly number[] = []) {
+    this.#parts = parts;
+    this.#opened = sequence;
+    this.#ids = [...ids];
+  }
+
+  /** Every token so far, prompt and generated. */
+  get ids(): readonly number[] {
+    return this.#ids;
+  }
+
+  get length(): number {
+    return this.#ids.length;
+  }
+
+  /** Adds text or ids and computes their keys and values. On an error or abort the session is as it was. */
+  async append(prompt: string | readonly number[], options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    this.#checkIdle("append");
+    const ids = this.#encode(prompt);
+    this.#busy = true;
+    try {
+      // The last token stays out of the cache: the first decode step computes it together with its logits.
+      await this.#parts.runtime.prefill(this.#sequence, [...this.#ids, ...ids].slice(this.#sequence.length, -1), options.signal);
+      this.#ids.push(...ids);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /**
+   * Continues the session, after `prompt` if one is given. What is generated becomes part of the session. With `once`,
+   * the session is disposed when the generation ends.
+   */
+  generate(prompt: string | readonly number[] = [], options: GenerateOptions = {}, lifetime: { readonly once?: boolean } = {}): Generation {
+    this.#checkIdle("generate");
+    const resolved = resolveGeneration(options, this.#parts.defaults);
+    const ids = [...this.#ids, ...this.#encode(prompt)];
+    if (ids.length === 0) throw new HeedError("USAGE", "generate: the prompt must have at least one token; got none.");
+    const maxTokens = tokenBudget(resolved, ids.length, this.#parts.runtime.contextLength);
+    const start = () => {
+      this.#checkIdle("generate");
+      this.#busy = true;
+      if (this.#sequence.length === ids.length) this.#sequence.rewind(ids.length - 1);
+      const task = new GenerationTask(this.#sequence, ids, maxTokens, resolved, this.#parts.tokenizer?.detokenizer());
+      this.#parts.batcher.add(task);
+      return task;
+    };
+    const finished = (task: GenerationTask) => {
+      this.#busy = false;
+      this.#ids = [...task.ids];
+      if (lifetime.once) this.#disposed = true;
+      if (this.#disposed) this.#opened?.dispose();
+    };
+    return new Generation(start, finished, () => this.#parts.runtime.device.peakBytes);
+  }
+
+  /** Forgets all but the first `length` tokens. */
+  rewind(length: number): void {
+    this.#checkIdle("rewind");
+    if (!Number.isInteger(length) || length < 0 || length > this.#ids.length) {
+      throw new HeedError("USAGE", `session: rewind to a length between 0 and ${this.#ids.length}; got ${length}`);
+    }
+    this.#sequence.rewind(Math.min(length, this.#sequence.length));
+    this.#ids.length = length;
+  }
+
+  /** A second session with the same tokens; both share their full pages, and at most one page a layer is copied later. */
+  fork(): Session {
+    this.#checkIdle("fork");
+    return new Session(this.#parts, this.#sequence.fork(), this.#ids);
+  }
+
+  /** Gives the pages back; a running generation ends first. Idempotent. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    if (!this.#busy) this.#opened?.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** A place in the cache, taken at first use. */
+  get #sequence(): CachedSequence {
+    this.#opened ??= this.#parts.runtime.cache.open();
+    return this.#opened;
+  }
+
+  #encode(prompt: string | readonly number[]): number[] {
+    if (typeof prompt !== "string") {
+      this.#parts.runtime.checkIds(prompt);
+      return [...prompt];
+    }
+    const { tokenizer } = this.#parts;
+    if (!tokenizer) throw new HeedError("BAD_FILE", "generate: a text prompt needs tokenizer.json, which the checkpoint lacks. Give token ids, or add the file.");
+    const ids = prompt === "" && this.#ids.length > 0 ? [] : tokenizer.encode(prompt, { addSpecialTokens: this.#ids.length === 0 });
+    this.#parts.runtime.checkIds(ids);
+    return ids;
+  }
+
+  #checkIdle(what: string): void {
+    if (this.#disposed) throw new HeedError("DISPOSED", `session: ${what} after dispose. Open a new session.`);
+    if (this.#busy) throw new HeedError("USAGE", `session: ${what} while it is generating. Wait for the result, or fork the session first.`);
+  }
+}
