@@ -56,7 +56,8 @@ const OTHER_BITS: ReadonlyMap<string, number> = new Map([
 
 const MAX_DIMS = 8;
 const MAX_DIM = 2 ** 32;
-const MAX_TENSORS = 2 ** 17;
+/** Far beyond any one file; what bounds the memory that a hostile header can ask for. */
+const MAX_TENSORS = 2 ** 16;
 const MAX_NAME_LENGTH = 512;
 
 /**
@@ -71,15 +72,17 @@ export async function readSafetensorsHeader(file: SourceFile, options: ReadOptio
   const entries: TensorEntry[] = [];
   const names = new Set<string>();
   let metadata: Record<string, string> = Object.create(null);
-  for await (const { name, value } of readPairs(file, headerBytes, options)) {
-    if (names.has(name)) throw headerError(file, "a name occurs once", `${shown(name)} twice`);
-    if (name.length > MAX_NAME_LENGTH) {
-      throw headerError(file, `a name has at most ${MAX_NAME_LENGTH} characters`, `${name.length}`);
+  for await (const pairs of readPairs(file, headerBytes, options)) {
+    for (const { name, value } of pairs) {
+      if (names.has(name)) throw headerError(file, "a name occurs once", `${shown(name)} twice`);
+      if (name.length > MAX_NAME_LENGTH) {
+        throw headerError(file, `a name has at most ${MAX_NAME_LENGTH} characters`, `${name.length}`);
+      }
+      if (names.size > MAX_TENSORS) throw headerError(file, `a file has at most ${MAX_TENSORS} tensors`, "more");
+      names.add(name);
+      if (name === "__metadata__") metadata = readMetadata(file, value);
+      else entries.push(readEntry({ file, dataStart, name, value }));
     }
-    if (names.size > MAX_TENSORS) throw headerError(file, `a file has at most ${MAX_TENSORS} tensors`, "more");
-    names.add(name);
-    if (name === "__metadata__") metadata = readMetadata(file, value);
-    else entries.push(readEntry({ file, dataStart, name, value }));
   }
   // Empty tensors share their start with the next one, so the end decides between them.
   entries.sort((a, b) => a.start - b.start || a.end - b.end);

@@ -44,188 +44,184 @@ export async function readHeaderLength(file: SourceFile, options: ReadOptions): 
 }
 
 /**
- * Yields the pairs of the JSON object in bytes `[8, 8 + headerBytes)`, reading a window at a time, so that neither a
- * large header nor a hostile one is ever held whole. Each value must be an object. Throws `BAD_FILE`.
+ * Yields the pairs of the JSON object in bytes `[8, 8 + headerBytes)`, some at a time, reading a window at a time, so that
+ * neither a large header nor a hostile one is ever held whole. Each value is an object. Throws `BAD_FILE`.
  */
-export async function* readPairs(file: SourceFile, headerBytes: number, options: ReadOptions): AsyncIterable<HeaderPair> {
-  const window = new HeaderWindow(file, headerBytes, options);
-  if ((await window.peek()) !== OPEN_BRACE) throw headerError(file, "a header begins with {", await window.show());
-  window.take();
-  if ((await window.skipSpace()) === CLOSE_BRACE) window.take();
-  else {
-    for (;;) {
-      if ((await window.skipSpace()) !== QUOTE) throw headerError(file, "a name in quotes comes here", await window.show());
-      const name = await window.takeString();
-      if ((await window.skipSpace()) !== COLON) throw headerError(file, "a name is followed by :", await window.show());
-      window.take();
-      if ((await window.skipSpace()) !== OPEN_BRACE) {
-        throw headerError(file, `the value of ${JSON.stringify(name)} is an object`, await window.show());
-      }
-      yield { name, value: await window.takeObject(name) };
-      const next = await window.skipSpace();
-      if (next !== COMMA && next !== CLOSE_BRACE) throw headerError(file, "pairs are divided by ,", await window.show());
-      window.take();
-      if (next === CLOSE_BRACE) break;
-    }
-  }
-  if ((await window.skipSpace()) !== undefined) {
-    throw headerError(file, "only spaces follow the header's }", await window.show());
+export async function* readPairs(
+  file: SourceFile,
+  headerBytes: number,
+  options: ReadOptions,
+): AsyncGenerator<HeaderPair[], void, void> {
+  const scanner = new HeaderScanner(file, headerBytes);
+  for (;;) {
+    const pairs: HeaderPair[] = [];
+    const done = scanner.scan(pairs);
+    if (pairs.length > 0) yield pairs;
+    if (done) return;
+    await scanner.grow(options);
   }
 }
 
-/** A moving view of the header's bytes: grows to hold one pair, forgets what was taken. */
-class HeaderWindow {
+/** Thrown and caught below: the window ends before the pair does. */
+const NEED_MORE = Symbol("need more");
+
+/** Scans a moving window of the header's bytes, without waiting: an incomplete pair is scanned again with more bytes. */
+class HeaderScanner {
   readonly #file: SourceFile;
-  readonly #options: ReadOptions;
   readonly #end: number;
   readonly #decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   #bytes: Uint8Array = new Uint8Array(0);
   #at = 0;
   #fileAt = 8;
+  /** What may come next: the opening brace, a pair or the end, a pair, or only spaces. */
+  #state: "begin" | "first" | "pair" | "rest" = "begin";
 
-  constructor(file: SourceFile, headerBytes: number, options: ReadOptions) {
+  constructor(file: SourceFile, headerBytes: number) {
     this.#file = file;
-    this.#options = options;
     this.#end = 8 + headerBytes;
   }
 
-  take(): void {
+  /** Takes what the window holds, pushing whole pairs; true when the header's end is reached. */
+  scan(pairs: HeaderPair[]): boolean {
+    let taken = this.#at;
+    try {
+      for (;;) {
+        if (this.#step(pairs)) return true;
+        taken = this.#at;
+      }
+    } catch (error) {
+      if (error !== NEED_MORE) throw error;
+      this.#at = taken;
+      return false;
+    }
+  }
+
+  /** Reads more of the header behind what is not yet taken. */
+  async grow(options: ReadOptions): Promise<void> {
+    const kept = this.#bytes.subarray(this.#at);
+    if (kept.length > MAX_PAIR_BYTES) throw this.#fail(`one entry of a header has at most ${MAX_PAIR_BYTES} bytes`, "a longer one");
+    // At least doubled, so that scanning a long pair again and again stays linear.
+    const want = Math.min(Math.max(READ_BYTES, kept.length), this.#end - this.#fileAt);
+    const more = await this.#file.read(this.#fileAt, this.#fileAt + want, options);
+    this.#fileAt += want;
+    const joined = new Uint8Array(kept.length + more.length);
+    joined.set(kept);
+    joined.set(more, kept.length);
+    this.#bytes = joined;
+    this.#at = 0;
+  }
+
+  #step(pairs: HeaderPair[]): boolean {
+    if (this.#state === "begin") {
+      if (this.#peek() !== OPEN_BRACE) throw this.#fail("a header begins with {");
+      this.#at++;
+      this.#state = "first";
+      return false;
+    }
+    const byte = this.#skipSpace();
+    if (this.#state === "rest") {
+      if (byte !== undefined) throw this.#fail("only spaces follow the header's }");
+      return true;
+    }
+    if (this.#state === "first" && byte === CLOSE_BRACE) {
+      this.#at++;
+      this.#state = "rest";
+      return false;
+    }
+    const pair = this.#scanPair();
+    const next = this.#skipSpace();
+    if (next !== COMMA && next !== CLOSE_BRACE) throw this.#fail("pairs are divided by ,");
     this.#at++;
+    this.#state = next === COMMA ? "pair" : "rest";
+    pairs.push(pair);
+    return false;
+  }
+
+  #scanPair(): HeaderPair {
+    if (this.#peek() !== QUOTE) throw this.#fail("a name in quotes comes here");
+    const start = this.#at;
+    this.#skipString();
+    if (this.#skipSpace() !== COLON) throw this.#fail("a name is followed by :");
+    this.#at++;
+    if (this.#skipSpace() !== OPEN_BRACE) throw this.#fail("the value of a name is an object");
+    const keyCount = this.#skipObject();
+    const parsed = this.#parse(this.#bytes.subarray(start, this.#at));
+    const [name = ""] = Object.keys(parsed);
+    const value = parsed[name] as Record<string, unknown>;
+    // JSON.parse would keep the last of two equal keys in silence.
+    if (Object.keys(value).length !== keyCount) throw this.#fail("a key occurs once", `a repeated key in ${JSON.stringify(name)}`);
+    return { name, value };
   }
 
   /** The next byte, or `undefined` at the header's end. */
-  async peek(): Promise<number | undefined> {
-    if (this.#at >= this.#bytes.length) await this.#grow();
+  #peek(): number | undefined {
+    if (this.#at >= this.#bytes.length && this.#fileAt < this.#end) throw NEED_MORE;
     return this.#bytes[this.#at];
   }
 
   /** Passes JSON's white space; returns the byte after it. */
-  async skipSpace(): Promise<number | undefined> {
-    for (;;) {
-      const byte = await this.peek();
-      if (!isSpace(byte)) return byte;
-      while (this.#at < this.#bytes.length && isSpace(this.#bytes[this.#at])) this.#at++;
-    }
+  #skipSpace(): number | undefined {
+    const bytes = this.#bytes;
+    while (this.#at < bytes.length && isSpace(bytes[this.#at])) this.#at++;
+    return this.#peek();
   }
 
-  /** Some bytes from here on, for messages. */
-  async show(): Promise<string> {
-    await this.peek();
-    const shown = this.#bytes.subarray(this.#at, this.#at + 24);
-    return shown.length === 0 ? "the end of the header" : JSON.stringify(new TextDecoder().decode(shown));
+  #skipString(): void {
+    this.#at = endOfString(this.#bytes, this.#at);
+    if (this.#at > this.#bytes.length) this.#ranOut();
   }
 
-  async takeString(): Promise<string> {
-    const text = await this.#takeUntil(stringScanner());
-    const value = this.#parse(text);
-    if (typeof value !== "string") throw headerError(this.#file, "a name is a string", text.slice(0, 40));
-    return value;
-  }
-
-  /** An object whose keys are all different: `JSON.parse` alone would keep the last of two in silence. */
-  async takeObject(name: string): Promise<Record<string, unknown>> {
-    const scan = objectScanner();
-    const value = this.#parse(await this.#takeUntil(scan));
-    if (typeof value !== "object" || value === null || Array.isArray(value)) {
-      throw headerError(this.#file, `the value of ${JSON.stringify(name)} is an object`, typeof value);
-    }
-    if (Object.keys(value).length !== scan.keyCount()) {
-      throw headerError(this.#file, "a key occurs once", `a repeated key in ${JSON.stringify(name)}`);
-    }
-    return value as Record<string, unknown>;
-  }
-
-  /** Takes bytes up to and with the one at which `scan` says `true`. */
-  async #takeUntil(scan: Scanner): Promise<string> {
-    for (let offset = 0; ; offset++) {
-      if (this.#at + offset >= this.#bytes.length && !(await this.#grow())) {
-        throw headerError(this.#file, "a header is a complete JSON object", "an end in the middle of it");
-      }
-      if (!scan.done(this.#bytes[this.#at + offset] ?? 0)) continue;
-      const taken = this.#bytes.subarray(this.#at, this.#at + offset + 1);
-      this.#at += offset + 1;
-      return this.#decode(taken);
-    }
-  }
-
-  #decode(bytes: Uint8Array): string {
-    try {
-      return this.#decoder.decode(bytes);
-    } catch {
-      throw headerError(this.#file, "a header is UTF-8", "other bytes");
-    }
-  }
-
-  #parse(text: string): unknown {
-    try {
-      return JSON.parse(text);
-    } catch (error) {
-      throw headerError(this.#file, "a header is JSON", `${String(error).slice(0, 120)}`);
-    }
-  }
-
-  /** Reads more of the header behind what is not yet taken; false at its end. */
-  async #grow(): Promise<boolean> {
-    const want = Math.min(READ_BYTES, this.#end - this.#fileAt);
-    if (want === 0) return false;
-    const kept = this.#bytes.subarray(this.#at);
-    if (kept.length > MAX_PAIR_BYTES) {
-      throw headerError(this.#file, `one entry of a header has at most ${MAX_PAIR_BYTES} bytes`, "a longer one");
-    }
-    const more = await this.#file.read(this.#fileAt, this.#fileAt + want, this.#options);
-    this.#fileAt += want;
-    if (kept.length === 0) this.#bytes = more;
-    else {
-      const joined = new Uint8Array(kept.length + more.length);
-      joined.set(kept);
-      joined.set(more, kept.length);
-      this.#bytes = joined;
-    }
-    this.#at = 0;
-    return true;
-  }
-}
-
-interface Scanner {
-  /** Takes the next byte; true if it is the last of the thing scanned. */
-  done(byte: number): boolean;
-}
-
-/** Finds the quote that closes the string which begins at the first byte. */
-function stringScanner(): Scanner {
-  let count = 0;
-  let escaped = false;
-  return {
-    done: (byte) => {
-      if (count++ === 0) return false;
-      if (escaped) escaped = false;
-      else if (byte === BACKSLASH) escaped = true;
-      else return byte === QUOTE;
-      return false;
-    },
-  };
-}
-
-/** Finds the brace that closes the object which begins at the first byte, and counts its own keys on the way. */
-function objectScanner(): Scanner & { keyCount(): number } {
-  let depth = 0;
-  let keys = 0;
-  let inString = false;
-  let escaped = false;
-  return {
-    keyCount: () => keys,
-    done: (byte) => {
-      if (inString) {
-        if (escaped) escaped = false;
-        else if (byte === BACKSLASH) escaped = true;
-        else if (byte === QUOTE) inString = false;
-      } else if (byte === QUOTE) inString = true;
+  /** Passes the object that begins here; returns how many keys of its own it has. */
+  #skipObject(): number {
+    const bytes = this.#bytes;
+    let depth = 0;
+    let keys = 0;
+    for (let at = this.#at; at < bytes.length; ) {
+      const byte = bytes[at];
+      at = byte === QUOTE ? endOfString(bytes, at) : at + 1;
+      if (byte === COLON && depth === 1) keys++;
       else if (byte === OPEN_BRACE) depth++;
-      else if (byte === CLOSE_BRACE) return --depth === 0;
-      else if (byte === COLON && depth === 1) keys++;
-      return false;
-    },
-  };
+      else if (byte === CLOSE_BRACE && --depth === 0) {
+        this.#at = at;
+        return keys;
+      }
+    }
+    return this.#ranOut();
+  }
+
+  #ranOut(): never {
+    if (this.#fileAt < this.#end) throw NEED_MORE;
+    throw this.#fail("a header is a complete JSON object", "an end in the middle of it");
+  }
+
+  #parse(pair: Uint8Array): Record<string, unknown> {
+    let text: string;
+    try {
+      text = this.#decoder.decode(pair);
+    } catch {
+      throw this.#fail("a header is UTF-8", "other bytes");
+    }
+    try {
+      return JSON.parse(`{${text}}`);
+    } catch (error) {
+      throw this.#fail("a header is JSON", String(error).slice(0, 120));
+    }
+  }
+
+  /** The error of a broken rule, by default showing what comes next. */
+  #fail(rule: string, got?: string): HeedError {
+    const next = new TextDecoder().decode(this.#bytes.subarray(this.#at, this.#at + 24));
+    return headerError(this.#file, rule, got ?? (next === "" ? "the end of the header" : JSON.stringify(next)));
+  }
+}
+
+/** The index after the string that begins with a quote at `start`; beyond the bytes when it does not end in them. */
+function endOfString(bytes: Uint8Array, start: number): number {
+  for (let at = start + 1; at < bytes.length; at++) {
+    if (bytes[at] === BACKSLASH) at++;
+    else if (bytes[at] === QUOTE) return at + 1;
+  }
+  return bytes.length + 1;
 }
 
 function isSpace(byte: number | undefined): boolean {
