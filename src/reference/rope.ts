@@ -4,15 +4,19 @@
  */
 export type RopeForm = "half" | "interleaved";
 
-/** Sizes and angles of a rotary embedding. */
-export interface RopeOptions {
+/** Sizes of a rotary embedding. */
+export interface RopeDims {
   /** Rows of tokens. */
   N: number;
   /** Heads of each row. */
   H: number;
-  /** Head size. Channels from `2 · inverseFrequencies.length` on are copied unchanged. */
+  /** Head size; channels beyond the rotated pairs are copied unchanged. */
   D: number;
   form: RopeForm;
+}
+
+/** Sizes and angles of a rotary embedding. */
+export interface RopeOptions extends RopeDims {
   /** `[N]`: the position of each row. */
   positions: ArrayLike<number>;
   /** `[R/2]`, radians per position; R ≤ D channels are rotated. */
@@ -21,9 +25,26 @@ export interface RopeOptions {
   factor?: number;
 }
 
+/** Cosines and sines `[N, R/2]` of each row's angles, times the factor. */
+export interface RopeTable {
+  cos: Float64Array;
+  sin: Float64Array;
+}
+
 /** `inverseFrequencies[i] = theta^(−2i/R)` for i in 0…R/2−1: the unscaled list of the paper, §3.4.3. */
 export function ropeInverseFrequencies(theta: number, R: number): Float64Array {
   return Float64Array.from({ length: R / 2 }, (_, i) => theta ** ((-2 * i) / R));
+}
+
+/** The table of a list of positions: `cos, sin (positions[n] · inverseFrequencies[i]) · factor`, `[N, R/2]` each. */
+export function ropeTable(options: Omit<RopeOptions, keyof RopeDims>): RopeTable {
+  const { positions, inverseFrequencies, factor = 1 } = options;
+  const pairs = inverseFrequencies.length;
+  const angles = Float64Array.from(
+    { length: positions.length * pairs },
+    (_, at) => positions[Math.floor(at / pairs)]! * inverseFrequencies[at % pairs]!,
+  );
+  return { cos: angles.map((angle) => Math.cos(angle) * factor), sin: angles.map((angle) => Math.sin(angle) * factor) };
 }
 
 /**
@@ -34,29 +55,28 @@ export function ropeInverseFrequencies(theta: number, R: number): Float64Array {
  * Source: Su et al., "RoFormer" (2021), §3.2.2 and eq. 34.
  */
 export function rope(x: Float64Array, options: RopeOptions): Float64Array {
-  return rotate(x, options, 1);
+  return ropeByTable(x, ropeTable(options), options);
 }
 
 /** Gradient of {@link rope}: the rotation by −φ, times `factor`. dout `[N, H, D]` → dx `[N, H, D]`. */
 export function ropeBackward(dout: Float64Array, options: RopeOptions): Float64Array {
-  return rotate(dout, options, -1);
+  const { cos, sin } = ropeTable(options);
+  return ropeByTable(dout, { cos, sin: sin.map((value) => -value) }, options);
 }
 
-function rotate(x: Float64Array, options: RopeOptions, sign: 1 | -1): Float64Array {
-  const { N, H, D, form, positions, inverseFrequencies, factor = 1 } = options;
-  const pairs = inverseFrequencies.length;
+/** The rotation of {@link rope} by given cosines and sines. x `[N, H, D]` → `[N, H, D]`. */
+export function ropeByTable(x: Float64Array, { cos, sin }: RopeTable, { N, H, D, form }: RopeDims): Float64Array {
+  const pairs = cos.length / N;
   const out = Float64Array.from(x);
   for (let n = 0; n < N; n++) {
-    for (let i = 0; i < pairs; i++) {
-      const angle = positions[n]! * inverseFrequencies[i]!;
-      const cos = Math.cos(angle) * factor;
-      const sin = Math.sin(angle) * factor * sign;
-      for (let h = 0; h < H; h++) {
-        const head = (n * H + h) * D;
-        const ia = head + (form === "half" ? i : 2 * i);
-        const ib = head + (form === "half" ? i + pairs : 2 * i + 1);
-        out[ia] = x[ia]! * cos - x[ib]! * sin;
-        out[ib] = x[ib]! * cos + x[ia]! * sin;
+    for (let h = 0; h < H; h++) {
+      const head = (n * H + h) * D;
+      for (let i = 0; i < pairs; i++) {
+        const a = head + (form === "half" ? i : 2 * i);
+        const b = head + (form === "half" ? i + pairs : 2 * i + 1);
+        const [c, s] = [cos[n * pairs + i]!, sin[n * pairs + i]!];
+        out[a] = x[a]! * c - x[b]! * s;
+        out[b] = x[b]! * c + x[a]! * s;
       }
     }
   }
