@@ -71,7 +71,10 @@ async function openTensors(source: Source, options: ReadOptions): Promise<Map<st
 function readWeightMap(index: Record<string, unknown>): Map<string, Set<string>> {
   const map = index.weight_map;
   if (!isObject(map)) {
-    throw indexError("weight_map must be an object from tensor names to file names", `${JSON.stringify(map)?.slice(0, 80)}`);
+    throw indexError(
+      "weight_map must be an object from tensor names to file names",
+      `${JSON.stringify(map)?.slice(0, 80)}`,
+    );
   }
   const shards = new Map<string, Set<string>>();
   for (const [tensor, file] of Object.entries(map)) {
@@ -99,12 +102,18 @@ async function openShards(
     const shard = await readSafetensorsHeader(file, options);
     for (const name of names) {
       if (!shard.tensors.has(name)) {
-        throw indexError(`${fileName} must hold ${JSON.stringify(name)}`, `a shard of ${shard.tensors.size} tensors without it`);
+        throw indexError(
+          `${fileName} must hold ${JSON.stringify(name)}`,
+          `a shard of ${shard.tensors.size} tensors without it`,
+        );
       }
     }
     for (const [name, entry] of shard.tensors) {
       if (!names.has(name)) {
-        throw indexError(`weight_map must name every tensor of ${fileName} there`, `${JSON.stringify(name)} in the shard only`);
+        throw indexError(
+          `weight_map must name every tensor of ${fileName} there`,
+          `${JSON.stringify(name)} in the shard only`,
+        );
       }
       tensors.set(name, entry);
     }
@@ -113,13 +122,20 @@ async function openShards(
 }
 
 function indexError(rule: string, got: string): HeedError {
-  return new HeedError("BAD_FILE", `openCheckpoint: ${rule}; got ${got}. ${INDEX} and the shards do not belong together.`);
+  return new HeedError(
+    "BAD_FILE",
+    `openCheckpoint: ${rule}; got ${got}. ${INDEX} and the shards do not belong together.`,
+  );
 }
 
 async function missingError(source: Source, need: string, options: ReadOptions): Promise<HeedError> {
   const names = await source.list?.(options);
   const shown = names?.slice(0, 12).join(", ");
-  const there = !names ? "no such file" : names.length === 0 ? "no files" : `only ${shown}${names.length > 12 ? ", …" : ""}`;
+  const there = !names
+    ? "no such file"
+    : names.length === 0
+      ? "no files"
+      : `only ${shown}${names.length > 12 ? ", …" : ""}`;
   const other = names?.find((name) => /\.(bin|gguf|onnx|pt|pth|h5|msgpack)$/.test(name));
   const mend = other ? ` ${other} is of a format that is not read here: convert it to safetensors.` : "";
   return new HeedError("BAD_FILE", `openCheckpoint: ${need} is needed; got ${there} in ${source.description}.${mend}`);

@@ -93,7 +93,8 @@ export async function readSafetensorsHeader(file: SourceFile, options: ReadOptio
 function readMetadata(file: SourceFile, value: Record<string, unknown>): Record<string, string> {
   const metadata: Record<string, string> = Object.create(null);
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== "string") throw headerError(file, "__metadata__ holds strings", `${typeof text} at ${shown(key)}`);
+    if (typeof text !== "string")
+      throw headerError(file, "__metadata__ holds strings", `${typeof text} at ${shown(key)}`);
     metadata[key] = text;
   }
   return metadata;
@@ -131,7 +132,8 @@ function readEntry({ file, dataStart, name, value }: EntrySource): TensorEntry {
   const bits = format ? bytesPerElement(format) * 8 : OTHER_BITS.get(dtype);
   if (bits !== undefined) {
     const bytes = checkedBytes(shape, bits);
-    if (bytes !== end - begin) throw fail(`${dtype} ${formatShape(shape)} has ${bytes ?? "too many"} bytes`, `${end - begin}`);
+    if (bytes !== end - begin)
+      throw fail(`${dtype} ${formatShape(shape)} has ${bytes ?? "too many"} bytes`, `${end - begin}`);
     if ((begin * 8) % bits !== 0) throw fail(`its offset is a multiple of ${bits / 8}`, `${begin}`);
   }
   const place = { name, storedAs: dtype, shape, file, start: dataStart + begin, end: dataStart + end };

@@ -38,7 +38,11 @@ export async function readHeaderLength(file: SourceFile, options: ReadOptions): 
   }
   const bytes = Number(length);
   if (bytes < 2 || bytes > file.sizeBytes - 8) {
-    throw headerError(file, `a header of a ${file.sizeBytes}-byte file has 2 to ${file.sizeBytes - 8} bytes`, `${bytes}`);
+    throw headerError(
+      file,
+      `a header of a ${file.sizeBytes}-byte file has 2 to ${file.sizeBytes - 8} bytes`,
+      `${bytes}`,
+    );
   }
   return bytes;
 }
@@ -99,7 +103,8 @@ class HeaderScanner {
   /** Reads more of the header behind what is not yet taken. */
   async grow(options: ReadOptions): Promise<void> {
     const kept = this.#bytes.subarray(this.#at);
-    if (kept.length > MAX_PAIR_BYTES) throw this.#fail(`one entry of a header has at most ${MAX_PAIR_BYTES} bytes`, "a longer one");
+    if (kept.length > MAX_PAIR_BYTES)
+      throw this.#fail(`one entry of a header has at most ${MAX_PAIR_BYTES} bytes`, "a longer one");
     // At least doubled, so that scanning a long pair again and again stays linear.
     const want = Math.min(Math.max(READ_BYTES, kept.length), this.#end - this.#fileAt);
     const more = await this.#file.read(this.#fileAt, this.#fileAt + want, options);
@@ -149,7 +154,8 @@ class HeaderScanner {
     const [name = ""] = Object.keys(parsed);
     const value = parsed[name] as Record<string, unknown>;
     // JSON.parse would keep the last of two equal keys in silence.
-    if (Object.keys(value).length !== keyCount) throw this.#fail("a key occurs once", `a repeated key in ${JSON.stringify(name)}`);
+    if (Object.keys(value).length !== keyCount)
+      throw this.#fail("a key occurs once", `a repeated key in ${JSON.stringify(name)}`);
     return { name, value };
   }
 

@@ -1,7 +1,7 @@
 import { bytesPerElement, type DType } from "../core/dtype.ts";
 import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { formatShape, numel } from "../core/shape.ts";
-import type { ReadOptions } from "../core/source.ts";
+import { lengthError, type ReadOptions } from "../core/source.ts";
 import { converterFor } from "./convert.ts";
 import type { TensorEntry } from "./safetensors.ts";
 
@@ -64,6 +64,9 @@ export async function* streamTensor(
         throwIfAborted(signal, `load ${entry.name}`);
       }
     }
+  }
+  if (elementStart * inBytes + staged !== total * inBytes) {
+    throw lengthError(entry.file.name, total * inBytes, elementStart * inBytes + staged);
   }
   if (staged > 0) yield flush();
 }

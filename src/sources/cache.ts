@@ -127,7 +127,8 @@ async function download(
     await writer.close();
   }
   const file = await cache.openBlob(job.key, job.name, job.sizeBytes);
-  if (!file) throw new HeedError("BAD_FILE", `download: ${job.name} must stay in ${cache.description}; got nothing there.`);
+  if (!file)
+    throw new HeedError("BAD_FILE", `download: ${job.name} must stay in ${cache.description}; got nothing there.`);
   return file;
 }
 

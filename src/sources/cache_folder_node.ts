@@ -29,7 +29,8 @@ export function defaultCacheFolder(env: NodeJS.ProcessEnv = process.env): string
  * takes over one that a gone process left.
  */
 export function folderCache(folder: string = defaultCacheFolder(), options: { writeAt?: WriteAt } = {}): FileCache {
-  const writeAt = options.writeAt ?? (async (handle, bytes, at) => (await handle.write(bytes, 0, bytes.length, at)).bytesWritten);
+  const writeAt =
+    options.writeAt ?? (async (handle, bytes, at) => (await handle.write(bytes, 0, bytes.length, at)).bytesWritten);
   const blobs = join(folder, "blobs");
   const parts = join(folder, "parts");
   const records = join(folder, "records");
@@ -43,7 +44,9 @@ export function folderCache(folder: string = defaultCacheFolder(), options: { wr
       return undefined;
     },
     beginBlob: async (key, sizeBytes) => {
-      await guardDisk(folder, () => Promise.all([mkdir(blobs, { recursive: true }), mkdir(parts, { recursive: true })]));
+      await guardDisk(folder, () =>
+        Promise.all([mkdir(blobs, { recursive: true }), mkdir(parts, { recursive: true })]),
+      );
       const part = join(parts, `${key}.${process.pid}-${randomBytes(6).toString("hex")}`);
       ownParts.add(part);
       try {
@@ -89,7 +92,8 @@ async function adoptPart(parts: string, key: string, mine: string): Promise<void
     const info = await stat(path).catch(() => undefined);
     if (!info) continue;
     const pid = Number(match[2]);
-    if (pid === process.pid || !isRunning(pid) || Date.now() - info.mtimeMs > STALE_MS) found.push({ path, size: info.size });
+    if (pid === process.pid || !isRunning(pid) || Date.now() - info.mtimeMs > STALE_MS)
+      found.push({ path, size: info.size });
   }
   found.sort((a, b) => b.size - a.size);
   for (const { path } of found) {

@@ -41,7 +41,9 @@ export async function opfsCache(
 }
 
 /** The cache's folder, or `undefined` where storage is blocked or cannot be written from here. */
-async function openCacheFolder(given: FileSystemDirectoryHandle | undefined): Promise<FileSystemDirectoryHandle | undefined> {
+async function openCacheFolder(
+  given: FileSystemDirectoryHandle | undefined,
+): Promise<FileSystemDirectoryHandle | undefined> {
   try {
     const root = given ?? (await navigator.storage.getDirectory());
     const folder = await root.getDirectoryHandle("heed-cache", { create: true });

@@ -80,13 +80,19 @@ export class HttpClient {
       let waitMs = this.#retryDelayMs * 2 ** tries * (0.75 + Math.random() / 2);
       try {
         const headers = options.range ? { ...this.#headers, Range: options.range } : this.#headers;
-        const init = { headers, signal: watch.signal, redirect: options.redirect ?? "follow", cache: "no-store" } as const;
+        const init = {
+          headers,
+          signal: watch.signal,
+          redirect: options.redirect ?? "follow",
+          cache: "no-store",
+        } as const;
         const response = await this.#fetch(url, init);
         watch.feed();
         if (!RETRIED_STATUS.has(response.status)) return { response, watch };
         problem = `status ${response.status}`;
         const asked = retryAfterMs(response);
-        if (asked > MAX_RETRY_AFTER_MS) throw networkError(options.what, `${problem}, to be tried again in ${asked / 1000} s`);
+        if (asked > MAX_RETRY_AFTER_MS)
+          throw networkError(options.what, `${problem}, to be tried again in ${asked / 1000} s`);
         waitMs = Math.max(waitMs, asked);
         watch.stop();
       } catch (error) {
@@ -139,7 +145,10 @@ export class HttpClient {
   }
 
   /** A JSON answer of at most `maxBytes` bytes; anything but success becomes `explain`'s error. */
-  async json(url: string, options: ReadOptions & { what: string; maxBytes: number; explain: Explain }): Promise<unknown> {
+  async json(
+    url: string,
+    options: ReadOptions & { what: string; maxBytes: number; explain: Explain },
+  ): Promise<unknown> {
     for (let tries = 0; ; tries++) {
       const { response, watch } = await this.request(url, options);
       try {

@@ -3,7 +3,14 @@ import type { FileCache } from "./cache.ts";
 import { sha256Hex } from "./hash.ts";
 import { type Explain, HttpClient, type HttpOptions, type ProbedFile } from "./http.ts";
 import { RemoteFile } from "./remote_file.ts";
-import { checkFileName, type DownloadProgress, type ReadOptions, readTextOf, type Source, type SourceFile } from "../core/source.ts";
+import {
+  checkFileName,
+  type DownloadProgress,
+  type ReadOptions,
+  readTextOf,
+  type Source,
+  type SourceFile,
+} from "../core/source.ts";
 
 /** How {@link hubSource} reaches the Hub. */
 export interface HubOptions extends Omit<HttpOptions, "headers"> {
@@ -48,7 +55,10 @@ export function parseHubName(spec: string): HubName {
   const match = /^hf:([\w.-]+(?:\/[\w.-]+)?)(?:@([\w.\-/]+))?$/.exec(spec);
   const [, repo = "", revision = "main"] = match ?? [];
   if (!match || /(^|\/)\.\.?(\/|$)/.test(`${repo}/${revision}`) || /^\/|\/\/|\/$/.test(revision)) {
-    throw new HeedError("USAGE", `hub: a model is named hf:owner/name or hf:owner/name@revision; got ${JSON.stringify(spec)}.`);
+    throw new HeedError(
+      "USAGE",
+      `hub: a model is named hf:owner/name or hf:owner/name@revision; got ${JSON.stringify(spec)}.`,
+    );
   }
   return { repo, revision };
 }
@@ -83,14 +93,20 @@ class HubSource implements Source {
   constructor(name: HubName, options: HubOptions) {
     const token = options.token ?? environment("HF_TOKEN");
     if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
-      throw new HeedError("USAGE", "hub: a token must be printable characters without spaces; got others. Check HF_TOKEN.");
+      throw new HeedError(
+        "USAGE",
+        "hub: a token must be printable characters without spaces; got others. Check HF_TOKEN.",
+      );
     }
     this.#name = name;
     this.#options = options;
     this.#endpoint = checkEndpoint(options.endpoint ?? environment("HF_ENDPOINT") ?? DEFAULT_ENDPOINT);
     this.#hasToken = token !== undefined;
     this.#offline = options.offline ?? environment("HF_HUB_OFFLINE") === "1";
-    this.#client = new HttpClient({ ...options, headers: token === undefined ? {} : { Authorization: `Bearer ${token}` } });
+    this.#client = new HttpClient({
+      ...options,
+      headers: token === undefined ? {} : { Authorization: `Bearer ${token}` },
+    });
     this.description = `hf:${name.repo}@${name.revision}`;
   }
 
@@ -184,7 +200,12 @@ class HubSource implements Source {
       return this.#explain(response);
     };
     try {
-      const answer = await this.#client.json(url, { signal, what: `look up ${this.description}`, maxBytes: MAX_INFO_BYTES, explain });
+      const answer = await this.#client.json(url, {
+        signal,
+        what: `look up ${this.description}`,
+        maxBytes: MAX_INFO_BYTES,
+        explain,
+      });
       const info = readInfo(answer);
       if (!info) throw this.#failure("an answer without a commit", "Check HF_ENDPOINT.");
       if (info.files) await this.#remember(info, key);
@@ -219,9 +240,13 @@ class HubSource implements Source {
       case 401:
         return this.#failure("401 (no such repository, or a private one)", `Check the name; if it is right, ${token}.`);
       case 403:
-        return this.#failure("403 (no access)", `If ${page} asks for it, accept the model's terms there; then ${token}.`);
+        return this.#failure(
+          "403 (no access)",
+          `If ${page} asks for it, accept the model's terms there; then ${token}.`,
+        );
       case 404: {
-        const missing = response.headers.get("X-Error-Code") === "RevisionNotFound" ? `revision ${revision}` : "repository";
+        const missing =
+          response.headers.get("X-Error-Code") === "RevisionNotFound" ? `revision ${revision}` : "repository";
         return this.#failure(`404 (no such ${missing})`, `Check the name and revision at ${page}.`);
       }
       default:
@@ -230,7 +255,10 @@ class HubSource implements Source {
   };
 
   #failure(got: string, mend: string): HeedError {
-    return new HeedError("NETWORK", `hub: ${this.description} must be readable at ${this.#endpoint}; got ${got}. ${mend}`);
+    return new HeedError(
+      "NETWORK",
+      `hub: ${this.description} must be readable at ${this.#endpoint}; got ${got}. ${mend}`,
+    );
   }
 
   #offlineError(name: string): HeedError {
@@ -243,7 +271,10 @@ class HubSource implements Source {
 
 function checkEndpoint(endpoint: string): string {
   if (/^https?:\/\/[^\s?#]+$/.test(endpoint) && URL.canParse(endpoint)) return endpoint.replace(/\/+$/, "");
-  throw new HeedError("USAGE", `hub: an endpoint must be an http or https URL; got ${JSON.stringify(endpoint)}. Check HF_ENDPOINT.`);
+  throw new HeedError(
+    "USAGE",
+    `hub: an endpoint must be an http or https URL; got ${JSON.stringify(endpoint)}. Check HF_ENDPOINT.`,
+  );
 }
 
 function recordKey(identity: string): string {

@@ -3,7 +3,14 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { folderCache } from "./cache_folder_node.ts";
 import { folderSource } from "./folder_node.ts";
-import { isRemoteSpec, isSource, type OpenSourceOptions, openRemote, openSource as openHere, type SourceSpec } from "./open_source.ts";
+import {
+  isRemoteSpec,
+  isSource,
+  type OpenSourceOptions,
+  openRemote,
+  openSource as openHere,
+  type SourceSpec,
+} from "./open_source.ts";
 import type { Source } from "../core/source.ts";
 
 /**

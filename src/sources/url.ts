@@ -53,6 +53,7 @@ function checkBase(baseUrl: string | URL): URL {
 }
 
 function statusError(name: string, where: string, status: number): HeedError {
-  const mend = status === 401 || status === 403 ? "Check that it may be read without a login." : "Check the URL, or try later.";
+  const mend =
+    status === 401 || status === 403 ? "Check that it may be read without a login." : "Check the URL, or try later.";
   return new HeedError("NETWORK", `download: ${name} must be readable at ${where}; got status ${status}. ${mend}`);
 }

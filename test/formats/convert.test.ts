@@ -24,7 +24,12 @@ function f16Bits(value: number): number {
   return view.getUint16(0);
 }
 
-function run(format: StorageFormat, dtype: DType, input: ArrayBufferView, count: number): { bad: number; out: Uint8Array<ArrayBuffer> } {
+function run(
+  format: StorageFormat,
+  dtype: DType,
+  input: ArrayBufferView,
+  count: number,
+): { bad: number; out: Uint8Array<ArrayBuffer> } {
   const out = new Uint8Array(count * 4);
   const bytes = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
   return { bad: converterFor(format, dtype, "t")(bytes, out, count), out };
@@ -43,7 +48,8 @@ describe("f32BitsToF16Bits", () => {
     for (const bits of samples) {
       const value = bitsToF32(bits);
       if (Number.isNaN(value)) expect(f32BitsToF16Bits(bits) & 0x7fff).toBeGreaterThan(0x7c00);
-      else if (f32BitsToF16Bits(bits) !== f16Bits(value)) expect({ bits, got: f32BitsToF16Bits(bits) }).toEqual({ bits, got: f16Bits(value) });
+      else if (f32BitsToF16Bits(bits) !== f16Bits(value))
+        expect({ bits, got: f32BitsToF16Bits(bits) }).toEqual({ bits, got: f16Bits(value) });
     }
   });
 
@@ -64,7 +70,8 @@ describe("converterFor", () => {
     for (let i = 0; i < 65536; i++) {
       const value = got[i] as number;
       if ((i & 0x7fff) > 0x7c00) expect(value).toBeNaN();
-      else if (!Object.is(f16round(value), value) || f16Bits(value) !== i) expect({ i, value }).toEqual({ i, value: "exact" });
+      else if (!Object.is(f16round(value), value) || f16Bits(value) !== i)
+        expect({ i, value }).toEqual({ i, value: "exact" });
     }
   });
 

@@ -27,7 +27,11 @@ function entry(change: Record<string, unknown>, dataBytes = 8): Uint8Array {
 }
 
 function two(first: [number, number], second: [number, number], dataBytes = 16): Uint8Array {
-  const tensor = (data_offsets: [number, number]) => ({ dtype: "U8", shape: [data_offsets[1] - data_offsets[0]], data_offsets });
+  const tensor = (data_offsets: [number, number]) => ({
+    dtype: "U8",
+    shape: [data_offsets[1] - data_offsets[0]],
+    data_offsets,
+  });
   return raw(JSON.stringify({ a: tensor(first), b: tensor(second) }), dataBytes);
 }
 
@@ -65,7 +69,11 @@ const BAD: [string, Uint8Array, RegExp][] = [
   ["a number as value", raw('{"a":1}'), /the value of a name is an object; got "1\}/],
   ["null as value", raw('{"a":null}'), /the value of a name is an object/],
   ["a name that occurs twice", raw(`{${GOOD.slice(1, -1)},${GOOD.slice(1)}`, 8), /a name occurs once; got "a" twice/],
-  ["a key that occurs twice", raw('{"a":{"dtype":"F32","dtype":"U8","shape":[2],"data_offsets":[0,8]}}', 8), /a key occurs once/],
+  [
+    "a key that occurs twice",
+    raw('{"a":{"dtype":"F32","dtype":"U8","shape":[2],"data_offsets":[0,8]}}', 8),
+    /a key occurs once/,
+  ],
   ["metadata twice", raw('{"__metadata__":{},"__metadata__":{}}'), /a name occurs once/],
   ["metadata that is no string", raw('{"__metadata__":{"a":1}}'), /__metadata__ holds strings; got number/],
   ["metadata that is an array", raw('{"__metadata__":[]}'), /is an object/],
@@ -78,15 +86,27 @@ const BAD: [string, Uint8Array, RegExp][] = [
   ["nine dimensions", entry({ shape: [1, 1, 1, 1, 1, 1, 1, 1, 2] }), /shape has at most 8/],
   ["a dimension beyond 2^32", entry({ shape: [2 ** 32 + 1] }), /up to 4294967296/],
   ["a dimension beyond every integer", raw(GOOD.replace("[2]", "[1e400]"), 8), /shape has at most 8/],
-  ["a product that overflows to the right size", entry({ shape: [2 ** 32, 2 ** 32, 2] }), /F32 \[4294967296, 4294967296, 2\] has too many bytes/],
-  ["a key that the format does not know", entry({ strides: [1] }), /its keys are dtype, shape and data_offsets; got "strides"/],
+  [
+    "a product that overflows to the right size",
+    entry({ shape: [2 ** 32, 2 ** 32, 2] }),
+    /F32 \[4294967296, 4294967296, 2\] has too many bytes/,
+  ],
+  [
+    "a key that the format does not know",
+    entry({ strides: [1] }),
+    /its keys are dtype, shape and data_offsets; got "strides"/,
+  ],
   ["no offsets", entry({ data_offsets: undefined }), /two whole numbers/],
   ["one offset", entry({ data_offsets: [0] }), /two whole numbers; got \[0\]/],
   ["three offsets", entry({ data_offsets: [0, 8, 8] }), /two whole numbers/],
   ["a negative offset", entry({ data_offsets: [-8, 0] }), /two whole numbers/],
   ["an offset beyond 2^53", entry({ data_offsets: [0, 2 ** 60] }), /two whole numbers/],
   ["offsets that run backwards", entry({ data_offsets: [8, 0] }), /run upwards; got \[8, 0\]/],
-  ["an offset past the end", entry({ data_offsets: [8, 16] }), /lie in the file's 8 data bytes; got \[8, 16\], so the file was cut short/],
+  [
+    "an offset past the end",
+    entry({ data_offsets: [8, 16] }),
+    /lie in the file's 8 data bytes; got \[8, 16\], so the file was cut short/,
+  ],
   ["a file without its last byte", entry({}, 7), /the file's 7 data bytes; got \[0, 8\], so the file was cut short/],
   ["a size that is not the shape's", entry({ shape: [3] }), /F32 \[3\] has 12 bytes; got 8/],
   ["an empty shape with the bytes of two", entry({ shape: [] }), /F32 \[\] has 4 bytes; got 8/],
@@ -98,36 +118,74 @@ const BAD: [string, Uint8Array, RegExp][] = [
   ["a hole between two tensors", two([0, 7], [8, 16]), /a hole before "b"/],
   ["two tensors that overlap", two([0, 9], [8, 16]), /an overlap before "b"/],
   ["two tensors in one place", two([0, 16], [0, 16]), /an overlap before "b"/],
-  ["a misaligned tensor", raw(JSON.stringify({ a: { dtype: "U8", shape: [1], data_offsets: [0, 1] }, b: { dtype: "F32", shape: [1], data_offsets: [1, 5] } }), 5), /"b": its offset is a multiple of 4; got 1/],
-  ["a name of 1000 letters", raw(JSON.stringify({ ["n".repeat(1000)]: { dtype: "U8", shape: [0], data_offsets: [0, 0] } })), /at most 512 characters; got 1000/],
+  [
+    "a misaligned tensor",
+    raw(
+      JSON.stringify({
+        a: { dtype: "U8", shape: [1], data_offsets: [0, 1] },
+        b: { dtype: "F32", shape: [1], data_offsets: [1, 5] },
+      }),
+      5,
+    ),
+    /"b": its offset is a multiple of 4; got 1/,
+  ],
+  [
+    "a name of 1000 letters",
+    raw(JSON.stringify({ ["n".repeat(1000)]: { dtype: "U8", shape: [0], data_offsets: [0, 0] } })),
+    /at most 512 characters; got 1000/,
+  ],
   ["an entry of 9 MB", raw(`{"a":{"dtype":"${"x".repeat(9e6)}"}}`), /one entry of a header has at most 4194304 bytes/],
   ["a million braces", raw(`{"a":${"{".repeat(1e6)}`), /a complete JSON object/],
   ["half a million nested objects", raw(`{"a":${'{"a":'.repeat(5e5)}1${"}".repeat(5e5)}}`), /./],
   ["an array nested 100,000 deep", raw(`{"a":{"shape":${"[".repeat(1e5)}${"]".repeat(1e5)}}}`), /./],
-  ["100,000 tensors", raw(`{${Array.from({ length: 1e5 }, (_, i) => `"${i}":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`).join(",")}}`), /at most 65536 tensors/],
+  [
+    "100,000 tensors",
+    raw(
+      `{${Array.from({ length: 1e5 }, (_, i) => `"${i}":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`).join(",")}}`,
+    ),
+    /at most 65536 tensors/,
+  ],
 ];
 
 describe("readSafetensorsHeader", () => {
   it("reads names, shapes, absolute byte ranges and metadata, in the order of the bytes", async () => {
-    const header = '{"b":{"dtype":"F32","shape":[2],"data_offsets":[2,10]},"__metadata__":{"format":"pt"},'.replace("[2,10]", "[4,12]");
+    const header = '{"b":{"dtype":"F32","shape":[2],"data_offsets":[2,10]},"__metadata__":{"format":"pt"},'.replace(
+      "[2,10]",
+      "[4,12]",
+    );
     const bytes = raw(`${header}"a":{"dtype":"F16","shape":[1,2],"data_offsets":[0,4]}}  \n`, 12);
     const { tensors, metadata } = await read(bytes);
     const dataStart = bytes.length - 12;
     expect([...tensors.keys()]).toEqual(["a", "b"]);
-    expect(tensors.get("a")).toMatchObject({ format: "f16", storedAs: "F16", shape: [1, 2], start: dataStart, end: dataStart + 4 });
+    expect(tensors.get("a")).toMatchObject({
+      format: "f16",
+      storedAs: "F16",
+      shape: [1, 2],
+      start: dataStart,
+      end: dataStart + 4,
+    });
     expect(tensors.get("b")).toMatchObject({ format: "f32", shape: [2], start: dataStart + 4, end: dataStart + 12 });
     expect({ ...metadata }).toEqual({ format: "pt" });
   });
 
   it("accepts a file without tensors, empty tensors, scalars and escaped names", async () => {
     expect((await read(raw("{}"))).tensors.size).toBe(0);
-    const tensors = { e: { dtype: "F32", shape: [0, 5], data_offsets: [4, 4] }, s: { dtype: "I32", shape: [], data_offsets: [0, 4] } };
-    const json = JSON.stringify({ ...tensors, z: { dtype: "U8", shape: [0], data_offsets: [0, 0] } }).replace('"s"', '"\\u0073"');
+    const tensors = {
+      e: { dtype: "F32", shape: [0, 5], data_offsets: [4, 4] },
+      s: { dtype: "I32", shape: [], data_offsets: [0, 4] },
+    };
+    const json = JSON.stringify({ ...tensors, z: { dtype: "U8", shape: [0], data_offsets: [0, 0] } }).replace(
+      '"s"',
+      '"\\u0073"',
+    );
     expect([...(await read(raw(json, 4))).tensors.keys()]).toEqual(["z", "s", "e"]);
   });
 
   it("keeps hostile names as plain names", async () => {
-    const bytes = raw('{"__metadata__":{"__proto__":"x"},"__proto__":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', 4);
+    const bytes = raw(
+      '{"__metadata__":{"__proto__":"x"},"__proto__":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+      4,
+    );
     const { tensors, metadata } = await read(bytes);
     expect(tensors.get("__proto__")?.shape).toEqual([1]);
     expect(Object.keys(metadata)).toEqual(["__proto__"]);
@@ -227,7 +285,24 @@ function smallFile(): Uint8Array {
 
 type Mutation = (bytes: Uint8Array, draw: (n: number) => number) => Uint8Array;
 
-const TOKENS = ["{", "}", "[", "]", '"', ",", ":", "-1", "0", "1e99", "18446744073709551615", "null", "F16", "\\", "\u0000", " "];
+const TOKENS = [
+  "{",
+  "}",
+  "[",
+  "]",
+  '"',
+  ",",
+  ":",
+  "-1",
+  "0",
+  "1e99",
+  "18446744073709551615",
+  "null",
+  "F16",
+  "\\",
+  "\u0000",
+  " ",
+];
 
 const MUTATIONS: Mutation[] = [
   (bytes, draw) => bytes.with(draw(bytes.length), draw(256)),
@@ -254,13 +329,16 @@ describe("readSafetensorsHeader under mutation", () => {
   const seed = Number(process.env.HEED_SEED ?? 20240607);
   const count = LONG ? 10_000 : 100;
 
-  it(`answers ${count} mutations with a typed error or a sound result (seed ${seed})`, { timeout: 600_000 }, async () => {
+  it(`answers ${count} mutations with a typed error or a sound result (seed ${seed})`, {
+    timeout: 600_000,
+  }, async () => {
     const draw = drawFrom(seed);
     const good = smallFile();
     let refused = 0;
     for (let i = 0; i < count; i++) {
       let bytes = good;
-      for (let n = draw(3); n >= 0; n--) bytes = (MUTATIONS[draw(MUTATIONS.length)] as Mutation)(bytes, draw);
+      for (let n = draw(3); n >= 0 && bytes.length > 16; n--)
+        bytes = (MUTATIONS[draw(MUTATIONS.length)] as Mutation)(bytes, draw);
       const before = usedBytes();
       const start = cpuMs();
       const problem = await problemWith(bytes);
@@ -280,7 +358,8 @@ async function problemWith(bytes: Uint8Array): Promise<{ refused: boolean; defec
   try {
     const { tensors } = await read(bytes);
     for (const tensor of tensors.values()) {
-      if (tensor.end > bytes.length || tensor.start < 8) return { refused: false, defect: `${tensor.name} lies outside` };
+      if (tensor.end > bytes.length || tensor.start < 8)
+        return { refused: false, defect: `${tensor.name} lies outside` };
       const isFloat = ["F64", "F32", "F16", "BF16"].includes(tensor.storedAs);
       if (isFloat) await readTensorF32(tensor);
     }

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { HeedError } from "../../src/core/errors.ts";
 import { folderCache } from "../../src/sources/cache_folder_node.ts";
 import { type HubOptions, hubSource, parseHubName } from "../../src/sources/hub.ts";
-import { collect, type DownloadProgress, type Source, type SourceFile } from "../../src/sources/source.ts";
+import { collect, type DownloadProgress, type Source, type SourceFile } from "../../src/core/source.ts";
 import { type HubServer, startHubServer } from "../support/hub_server.ts";
 
 const REPO = "owner/tiny";
@@ -29,7 +29,14 @@ afterEach(async () => {
 
 function open(options: HubOptions = {}, spec = `hf:${REPO}`): Source {
   const cache = folderCache(folder);
-  return hubSource(spec, { endpoint: server.url, retryDelayMs: 1, idleTimeoutMs: 2000, offline: false, cache, ...options });
+  return hubSource(spec, {
+    endpoint: server.url,
+    retryDelayMs: 1,
+    idleTimeoutMs: 2000,
+    offline: false,
+    cache,
+    ...options,
+  });
 }
 
 async function weightsOf(source: Source): Promise<SourceFile> {
@@ -68,10 +75,18 @@ describe("parseHubName", () => {
     expect(parseHubName("hf:gpt2@refs/pr/1")).toEqual({ repo: "gpt2", revision: "refs/pr/1" });
   });
 
-  it.each(["a/b", "hf:", "hf:a/b/c", "hf:../b", "hf:a/..", "hf:a/b@", "hf:a/b@../x", "hf:a/b@/x", "hf:a b/c", "hf:a/b?x"])(
-    "refuses %s",
-    (spec) => expect(() => parseHubName(spec)).toThrow(/hub: a model is named hf:owner\/name/),
-  );
+  it.each([
+    "a/b",
+    "hf:",
+    "hf:a/b/c",
+    "hf:../b",
+    "hf:a/..",
+    "hf:a/b@",
+    "hf:a/b@../x",
+    "hf:a/b@/x",
+    "hf:a b/c",
+    "hf:a/b?x",
+  ])("refuses %s", (spec) => expect(() => parseHubName(spec)).toThrow(/hub: a model is named hf:owner\/name/));
 });
 
 describe("hubSource", () => {
@@ -159,7 +174,8 @@ describe("hubSource access", () => {
     server.setRepo(REPO, { files: { "config.json": CONFIG, "model.safetensors": WEIGHTS }, token: "hf_secret" });
     await readAll(await weightsOf(open({ token: "hf_secret" })));
     expect(downloads().length).toBeGreaterThan(0);
-    for (const request of server.requests) expect(request.authorization).toBe(request.cdn ? undefined : "Bearer hf_secret");
+    for (const request of server.requests)
+      expect(request.authorization).toBe(request.cdn ? undefined : "Bearer hf_secret");
   });
 
   it.each([
@@ -226,7 +242,9 @@ describe("hubSource faults", () => {
 
   it("gives up where Retry-After is an hour, and where 503 does not end, naming both", async () => {
     server.faults.push({ match: "/api/", status: 503, headers: { "Retry-After": "3600" } });
-    expect((await failure(open().readText("config.json"))).message).toContain("status 503, to be tried again in 3600 s");
+    expect((await failure(open().readText("config.json"))).message).toContain(
+      "status 503, to be tried again in 3600 s",
+    );
     server.faults.push({ match: "/api/", status: 503, times: 99 });
     const error = await failure(open({ retries: 2 }).readText("config.json"));
     expect(error).toMatchObject({ code: "NETWORK", message: expect.stringContaining("status 503 after 3 tries") });
@@ -240,7 +258,12 @@ describe("hubSource faults", () => {
   it("goes on after connections that break, with ranges that fit", async () => {
     server.faults.push({ match: "cdn", truncateAfter: 100_000, times: 2 }, { match: "cdn", hangUp: true });
     expectWeights(await readAll(await weightsOf(open())));
-    expect(downloads()).toEqual(["bytes=0-299999", "bytes=100000-299999", "bytes=200000-299999", "bytes=200000-299999"]);
+    expect(downloads()).toEqual([
+      "bytes=0-299999",
+      "bytes=100000-299999",
+      "bytes=200000-299999",
+      "bytes=200000-299999",
+    ]);
   });
 
   it("starts over in silence with a server that ignores ranges", async () => {
@@ -273,7 +296,10 @@ describe("hubSource faults", () => {
   });
 
   it("finds damage in the part that it went on from, and fetches the file anew", async () => {
-    server.faults.push({ match: "cdn", truncateAfter: 120_000, corruptAt: 7 }, { match: "cdn", hangUp: true, times: 99 });
+    server.faults.push(
+      { match: "cdn", truncateAfter: 120_000, corruptAt: 7 },
+      { match: "cdn", hangUp: true, times: 99 },
+    );
     await failure(readAll(await weightsOf(open({ retries: 0 }))));
     server.faults.length = 0;
     expectWeights(await readAll(await weightsOf(open())));

@@ -120,7 +120,9 @@ class FakeHub implements HubServer {
 
   setRepo(name: string, repo: HubRepo): string {
     const isLarge = repo.isLarge ?? ((file: string) => file.endsWith(".safetensors"));
-    const stored = new Map(Object.entries(repo.files).map(([file, content]) => [file, store(file, content, isLarge(file))]));
+    const stored = new Map(
+      Object.entries(repo.files).map(([file, content]) => [file, store(file, content, isLarge(file))]),
+    );
     const commit = createHash("sha1");
     for (const file of stored.values()) commit.update(`${file.name} ${file.sha256}\n`);
     const id = commit.digest("hex");
@@ -153,14 +155,20 @@ class FakeHub implements HubServer {
     return fault;
   }
 
-  async #sendFromHub(path: string, request: IncomingMessage, response: ServerResponse, fault?: HubFault): Promise<void> {
+  async #sendFromHub(
+    path: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+    fault?: HubFault,
+  ): Promise<void> {
     const api = /^\/api\/models\/([^/]+\/[^/]+)\/revision\/(.+)$/.exec(path);
     const file = /^\/([^/]+\/[^/]+)\/resolve\/([^/]+|refs\/pr\/\d+)\/(.+)$/.exec(path);
     const [, name = "", revision = "", fileName = ""] = api ?? file ?? [];
     if (path.startsWith("/api/") && !this.hasApi) return void response.writeHead(404).end("no api here");
     const repo = this.#repos.get(name);
     if (!repo) return refuse(response, 401, "RepoNotFound");
-    if (repo.token && request.headers.authorization !== `Bearer ${repo.token}`) return refuse(response, 401, "RepoNotFound");
+    if (repo.token && request.headers.authorization !== `Bearer ${repo.token}`)
+      return refuse(response, 401, "RepoNotFound");
     if (repo.gated) return refuse(response, 403, "GatedRepo");
     if (revision !== "main" && revision !== repo.commit) return refuse(response, 404, "RevisionNotFound");
     if (api) return this.#sendInfo(repo, name, response);
@@ -184,7 +192,12 @@ class FakeHub implements HubServer {
     response.end(JSON.stringify({ id, sha: repo.commit, siblings }));
   }
 
-  async #sendFromCdn(path: string, request: IncomingMessage, response: ServerResponse, fault?: HubFault): Promise<void> {
+  async #sendFromCdn(
+    path: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+    fault?: HubFault,
+  ): Promise<void> {
     const [, repo = "", file = ""] = /^\/(?:lfs|plain)\/([^/]+\/[^/]+)\/(.+)$/.exec(path) ?? [];
     const stored = this.#repos.get(repo)?.stored.get(file);
     if (!stored) return void response.writeHead(404).end();
@@ -208,7 +221,12 @@ function refuse(response: ServerResponse, status: number, code: string): void {
   response.end(JSON.stringify({ error: code }));
 }
 
-async function sendFile(file: Stored, request: IncomingMessage, response: ServerResponse, fault?: HubFault): Promise<void> {
+async function sendFile(
+  file: Stored,
+  request: IncomingMessage,
+  response: ServerResponse,
+  fault?: HubFault,
+): Promise<void> {
   const etag = `"${file.sha256.slice(0, 40)}"`;
   response.setHeader("ETag", etag);
   if (!fault?.ignoreRange) response.setHeader("Accept-Ranges", "bytes");
@@ -239,7 +257,10 @@ async function sendBody(
   for await (const chunk of piecesOf(file, start, stop, fault.dripBytes ?? 65536)) {
     if (response.destroyed) return;
     const position = (fault.corruptAt ?? -1) - at;
-    const body = position >= 0 && position < chunk.length ? Uint8Array.from(chunk, (b, i) => (i === position ? b ^ 255 : b)) : chunk;
+    const body =
+      position >= 0 && position < chunk.length
+        ? Uint8Array.from(chunk, (b, i) => (i === position ? b ^ 255 : b))
+        : chunk;
     at += chunk.length;
     if (!response.write(body)) await drained(response);
     if (fault.dripMs) await delay(fault.dripMs);
