@@ -6,7 +6,17 @@ import { columnSums } from "./column_sums.ts";
 import { matmul } from "./matmul.ts";
 import { type MatmulKernel, matmulDispatch } from "./matmul_kernels.ts";
 import { type FusedNorm, matvecDispatch, matvecFits } from "./matvec_kernel.ts";
-import { type Bound, type Inputs, type LowerContext, only, type OpDef, type OpNode, type Recorder, rowLayout, type Value } from "./op.ts";
+import {
+  type Bound,
+  type Inputs,
+  type LowerContext,
+  only,
+  type OpDef,
+  type OpNode,
+  type Recorder,
+  rowLayout,
+  type Value,
+} from "./op.ts";
 import { need, rowsAndColumns } from "./rows.ts";
 
 /** Rows of x up to which the weights' bytes are what a product costs. */
@@ -43,7 +53,10 @@ export const LINEAR: OpDef<LinearAttrs> = {
   lower: lowerLinear,
   backward(rec, { inputs, attrs }, [dout], needs): Record<string, Value> {
     if (attrs.activation || attrs.gated || attrs.norm || inputs["residual"]) {
-      throw new HeedError("UNSUPPORTED", "linear: a fused layer has no gradient; got one in the record. Record bare layers and take the gradient before planning.");
+      throw new HeedError(
+        "UNSUPPORTED",
+        "linear: a fused layer has no gradient; got one in the record. Record bare layers and take the gradient before planning.",
+      );
     }
     const grads: Record<string, Value> = {};
     if (!dout) return grads;
@@ -88,22 +101,37 @@ function linearSizes(inputs: Inputs, attrs: LinearAttrs): LinearSizes {
   const isWeight = weight?.shape.length === 2 && (weight.dtype === "f32" || weight.dtype === "f16");
   if (!weight || M === undefined || !isWeight || depth !== K) {
     const got = [x, weight].map((v, i) => (v ? formatTensor(i === 0 ? "x" : "weight", v) : "no weight")).join(", ");
-    throw shapeError("linear", "x must be [N, K] f32 and weight [M, K] f32 or f16", got, "A weight stored [in, out] has to be transposed.");
+    throw shapeError(
+      "linear",
+      "x must be [N, K] f32 and weight [M, K] f32 or f16",
+      got,
+      "A weight stored [in, out] has to be transposed.",
+    );
   }
   if (attrs.gated && (M % 2 !== 0 || attrs.activation)) {
-    throw shapeError("linear", "a gated weight must be [2F, K], and has no other activation", formatTensor("weight", weight));
+    throw shapeError(
+      "linear",
+      "a gated weight must be [2F, K], and has no other activation",
+      formatTensor("weight", weight),
+    );
   }
   const columns = attrs.gated ? M / 2 : M;
   checkOptional("bias", bias, [M], "Load biases as f32.");
   checkOptional("residual", residual, [N, columns], "");
-  for (const name of ["norm_weight", "norm_bias"] as const) checkOptional(name, inputs[name], [K], "Load norm weights as f32.");
+  for (const name of ["norm_weight", "norm_bias"] as const)
+    checkOptional(name, inputs[name], [K], "Load norm weights as f32.");
   if (attrs.norm && !inputs["norm_weight"]) throw shapeError("linear", "a norm needs norm_weight [K]", "none");
   return { N, K, M, columns };
 }
 
 function checkOptional(name: string, value: Value | undefined, shape: readonly number[], mend: string): void {
   if (!value || (sameShape(value.shape, shape) && value.dtype === "f32")) return;
-  throw shapeError("linear", `${name} must be ${formatTensor("", { shape, dtype: "f32" }).trim()}`, formatTensor(name, value), mend);
+  throw shapeError(
+    "linear",
+    `${name} must be ${formatTensor("", { shape, dtype: "f32" }).trim()}`,
+    formatTensor(name, value),
+    mend,
+  );
 }
 
 function lowerLinear({ inputs, outputs, attrs }: OpNode<LinearAttrs>, context: LowerContext): void {
@@ -115,7 +143,10 @@ function lowerLinear({ inputs, outputs, attrs }: OpNode<LinearAttrs>, context: L
   const chosen = fused ? usesMatvec(x, weight) : chooseMatvec(context.facts, x, weight);
   const matvec = attrs.kernel ? attrs.kernel === "matvec" : chosen;
   if (!matvec && fused) {
-    throw new HeedError("UNSUPPORTED", `linear: a norm or a gate is fused for few rows only; got ${formatTensor("x", x)}. Ask linearAcceptsNorm or linearAcceptsGate first.`);
+    throw new HeedError(
+      "UNSUPPORTED",
+      `linear: a norm or a gate is fused for few rows only; got ${formatTensor("x", x)}. Ask linearAcceptsNorm or linearAcceptsGate first.`,
+    );
   }
   const lowerPart = matvec ? lowerMatvec : lowerMatmul;
   parts.forEach(({ rowStart, rows }, part) => {

@@ -42,7 +42,11 @@ export const MATMUL: OpDef<MatmulAttrs> = {
     const { alpha } = attrs;
     const { group } = matmulSizes(a, b, attrs.layout);
     if (needs.has("b") && group > 1) {
-      throw shapeError("matmul", "b has a gradient only where a and b have the same batch", `${formatTensor("a", a)}, ${formatTensor("b", b)}`);
+      throw shapeError(
+        "matmul",
+        "b has a gradient only where a and b have the same batch",
+        `${formatTensor("a", a)}, ${formatTensor("b", b)}`,
+      );
     }
     // da is dout·bᵀ, transposed where a is; db is aᵀ·dout, transposed where b is.
     if (attrs.layout === "TN") {
@@ -52,7 +56,10 @@ export const MATMUL: OpDef<MatmulAttrs> = {
     }
     if (needs.has("a")) grads["a"] = matmul(rec, dout, b, { layout: attrs.layout === "NN" ? "NT" : "NN", alpha });
     if (needs.has("b")) {
-      grads["b"] = attrs.layout === "NN" ? matmul(rec, a, dout, { layout: "TN", alpha }) : matmul(rec, dout, a, { layout: "TN", alpha });
+      grads["b"] =
+        attrs.layout === "NN"
+          ? matmul(rec, a, dout, { layout: "TN", alpha })
+          : matmul(rec, dout, a, { layout: "TN", alpha });
     }
     return grads;
   },
@@ -71,7 +78,8 @@ export function matmul(rec: Recorder, a: Value, b: Value, attrs: MatmulAttrs): V
 function matmulSizes(a: Value | undefined, b: Value | undefined, layout: MatmulLayout): MatmulSizes {
   invariant(a && b, "matmul: a and b must be given");
   const got = `${formatTensor("a", a)}, ${formatTensor("b", b)}`;
-  if (a.shape.length < 2 || b.shape.length < 2) throw shapeError("matmul", "a and b must have two dimensions or more", got);
+  if (a.shape.length < 2 || b.shape.length < 2)
+    throw shapeError("matmul", "a and b must have two dimensions or more", got);
   if (a.dtype !== "f32" || (b.dtype !== "f32" && b.dtype !== "f16")) {
     throw shapeError("matmul", "a must be f32, and b f32 or f16", got);
   }
@@ -129,7 +137,12 @@ function lowerParts(call: MatmulCall, attrs: MatmulAttrs, context: LowerContext)
   let sum: Value | undefined;
   parts.forEach(({ rowStart, rows }, part) => {
     if (attrs.layout === "NT") {
-      const own = { ...call, columns: rows, weight: { value, part }, outLayout: { ...call.outLayout, offset: rowStart } };
+      const own = {
+        ...call,
+        columns: rows,
+        weight: { value, part },
+        outLayout: { ...call.outLayout, offset: rowStart },
+      };
       context.dispatch(matmulDispatch(context.facts, own, attrs.kernel));
       return;
     }
@@ -137,7 +150,13 @@ function lowerParts(call: MatmulCall, attrs: MatmulAttrs, context: LowerContext)
     const out = part === parts.length - 1 ? call.out : context.temp(`part${part}`, [call.rows, call.columns], "f32");
     const x = { ...call.xLayout, offset: call.xLayout.offset + rowStart * call.xLayout.depthStride };
     const residual = sum && { value: sum, offset: 0, rowStride: call.columns };
-    context.dispatch(matmulDispatch(context.facts, { ...call, depth: rows, xLayout: x, weight: { value, part }, out, residual }, attrs.kernel));
+    context.dispatch(
+      matmulDispatch(
+        context.facts,
+        { ...call, depth: rows, xLayout: x, weight: { value, part }, out, residual },
+        attrs.kernel,
+      ),
+    );
     sum = out;
   });
 }

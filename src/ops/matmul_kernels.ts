@@ -118,7 +118,11 @@ function matmulVariant(facts: GpuFacts, call: MatmulCall, kernel: MatmulKernel):
   };
 }
 
-function kernelConstants(facts: GpuFacts, { xLayout, weightLayout }: MatmulCall, kernel: MatmulKernel): Record<string, number | boolean> {
+function kernelConstants(
+  facts: GpuFacts,
+  { xLayout, weightLayout }: MatmulCall,
+  kernel: MatmulKernel,
+): Record<string, number | boolean> {
   switch (kernel) {
     case "plain":
       return {};

@@ -17,7 +17,11 @@ const KERNELS = ["plain", "tiled", "matvec"] as const;
 const SEED = 20240611;
 
 /** One case a K; matvec only where K is a multiple of four. */
-async function sweep(device: Device, spec: Omit<LinearSpec, "N" | "K" | "M">, depths: readonly number[] = DEPTHS): Promise<void> {
+async function sweep(
+  device: Device,
+  spec: Omit<LinearSpec, "N" | "K" | "M">,
+  depths: readonly number[] = DEPTHS,
+): Promise<void> {
   for (const K of depths) {
     if (spec.attrs?.kernel === "matvec" && K % 4 !== 0) continue;
     for (const N of ROWS) await checkLinear(device, { ...spec, N, K, M: 2 * N + 33 });
@@ -27,10 +31,12 @@ async function sweep(device: Device, spec: Omit<LinearSpec, "N" | "K" | "M">, de
 export const cases = opCases("linear", (add) => {
   for (const dtype of DTYPES) {
     add(`matches the reference at every N and K with the device's own choice of kernel (${dtype})`, (device) =>
-      sweep(device, { dtype, bias: true }));
+      sweep(device, { dtype, bias: true }),
+    );
     for (const kernel of KERNELS) {
       add(`${kernel} matches the reference, M odd, bias and residual (${dtype})`, (device) =>
-        sweep(device, { dtype, bias: true, residual: true, attrs: { kernel } }, [1, 3, 4, 65, 68]));
+        sweep(device, { dtype, bias: true, residual: true, attrs: { kernel } }, [1, 3, 4, 65, 68]),
+      );
     }
     add(`reads a weight of several row parts (${dtype})`, async (device) => {
       const maxPartBytes = 24 * 64 * (dtype === "f16" ? 2 : 4);
@@ -73,7 +79,13 @@ export const cases = opCases("linear", (add) => {
     for (const N of [1, 6]) {
       for (const F of [1, 16, 35]) {
         await checkLinear(device, { N, K: 64, M: 2 * F, residual: true, attrs: { gated: "silu" } });
-        await checkLinear(device, { N, K: 64, M: 2 * F, bias: true, attrs: { gated: "silu", norm: { kind: "rms", eps: 1e-5 } } });
+        await checkLinear(device, {
+          N,
+          K: 64,
+          M: 2 * F,
+          bias: true,
+          attrs: { gated: "silu", norm: { kind: "rms", eps: 1e-5 } },
+        });
       }
     }
   });
@@ -108,10 +120,17 @@ export const cases = opCases("linear", (add) => {
     const run = (weight: number[], bias?: number[]) => () =>
       runOps(
         device,
-        { x, weight: f32(weight, new Float64Array(weight[0]! * weight[1]!)), bias: f32(bias ?? [3], new Float64Array(bias?.[0] ?? 3)) },
+        {
+          x,
+          weight: f32(weight, new Float64Array(weight[0]! * weight[1]!)),
+          bias: f32(bias ?? [3], new Float64Array(bias?.[0] ?? 3)),
+        },
         (rec, v) => ({ out: linear(rec, v.x, v.weight, { bias: v.bias }) }),
       );
-    await assertShapeError(run([8, 3]), "linear: x must be [N, K] f32 and weight [M, K] f32 or f16; got x [2, 8] f32, weight [8, 3] f32. A weight stored [in, out] has to be transposed.");
+    await assertShapeError(
+      run([8, 3]),
+      "linear: x must be [N, K] f32 and weight [M, K] f32 or f16; got x [2, 8] f32, weight [8, 3] f32. A weight stored [in, out] has to be transposed.",
+    );
     await assertShapeError(run([3, 8], [4]), "linear: bias must be [3] f32; got bias [4] f32. Load biases as f32.");
   });
 });
@@ -119,7 +138,12 @@ export const cases = opCases("linear", (add) => {
 async function checkGradients(device: Device, { N, K, M, maxPartBytes }: LinearSpec): Promise<void> {
   const random = createRandom(N);
   const [x, weight, dout] = [random.normals(N * K), random.normals(M * K), random.normals(N * M)];
-  const inputs = { x: f32([N, K], x), weight: { ...f32([M, K], weight), maxPartBytes }, bias: f32([M], new Float64Array(M)), dout: f32([N, M], dout) };
+  const inputs = {
+    x: f32([N, K], x),
+    weight: { ...f32([M, K], weight), maxPartBytes },
+    bias: f32([M], new Float64Array(M)),
+    dout: f32([N, M], dout),
+  };
   const { dx, dweight, dbias } = await runOps(device, inputs, (rec, v) => {
     linear(rec, v.x, v.weight, { bias: v.bias });
     const grads = backwardOf(rec, [v.dout], ["x", "weight", "bias"]);
@@ -127,7 +151,11 @@ async function checkGradients(device: Device, { N, K, M, maxPartBytes }: LinearS
   });
   const expected = linearBackward(x, weight, dout, { N, I: K, O: M });
   const compare = (name: string, actual: ArrayLike<number> | undefined, reference: Float64Array) =>
-    assertClose(actual ?? [], reference, { ...gradientTolerance(reference), label: `${name} N=${N} K=${K} M=${M}`, context: device.facts.tier });
+    assertClose(actual ?? [], reference, {
+      ...gradientTolerance(reference),
+      label: `${name} N=${N} K=${K} M=${M}`,
+      context: device.facts.tier,
+    });
   compare("dx", dx, expected.dx);
   compare("dweight", dweight, expected.dweight);
   compare("dbias", dbias, expected.dbias);

@@ -110,13 +110,22 @@ function expectedLinear({ N, K, M, attrs = {} }: LinearSpec, data: LinearData): 
   const sums = linear(normed, data.weight, { N, I: K, O: M, bias: data.bias });
   let out = attrs.activation ? activation(attrs.activation, sums) : sums;
   if (attrs.gated) {
-    const half = (from: number) => Float64Array.from({ length: (N * M) / 2 }, (_, i) => sums[Math.floor(i / (M / 2)) * M + from + (i % (M / 2))] as number);
+    const half = (from: number) =>
+      Float64Array.from(
+        { length: (N * M) / 2 },
+        (_, i) => sums[Math.floor(i / (M / 2)) * M + from + (i % (M / 2))] as number,
+      );
     out = gatedActivation(attrs.gated, half(0), half(M / 2));
   }
   return out.map((value, i) => value + (data.residual?.[i] ?? 0));
 }
 
-function expectedNorm({ x, normWeight, normBias }: LinearData, N: number, K: number, { norm }: LinearAttrs): Float64Array {
+function expectedNorm(
+  { x, normWeight, normBias }: LinearData,
+  N: number,
+  K: number,
+  { norm }: LinearAttrs,
+): Float64Array {
   if (!norm || !normWeight) return x;
   const gain = normWeight.map((g) => (norm.plusOne ? 1 + g : g));
   if (norm.kind === "rms") return rmsNorm(x, gain, { N, C: K, eps: norm.eps }).out;
