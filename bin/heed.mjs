@@ -20,7 +20,11 @@ function build() {
   } catch {
     fail("the build needs its development packages, and tsdown is missing. Run `npm ci` in the clone first.");
   }
-  const run = spawnSync(process.execPath, [tsdown], { cwd: root, encoding: "utf8" });
+  const run = spawnSync(process.execPath, [tsdown], {
+    cwd: root,
+    encoding: "utf8",
+    env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined },
+  });
   if (run.status !== 0 || !existsSync(built)) fail(`the build failed.\n${run.stdout ?? ""}${run.stderr ?? ""}`);
 }
 

@@ -1,18 +1,23 @@
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
 import { type Tier, TIERS } from "../gpu/tiers.ts";
-import { type Generation, type GenerationOptions, type OpenModel, openModel } from "./engine.ts";
+import { openSource } from "../sources/open_source_node.ts";
+import { createEngineWith, type Engine } from "../tasks/engine.ts";
+import type { GenerationStats } from "../tasks/generation.ts";
+import type { GenerateOptions } from "../tasks/generation_options.ts";
+import type { TextModel } from "../tasks/text_model.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { collect, numberIn, tokenIds } from "./option_types.ts";
-import { note, print, printLine } from "./output.ts";
+import { formatBytes, note, print, printLine } from "./output.ts";
+import { formatProfile } from "./profile.ts";
 import { byteProgress } from "./progress.ts";
 
 /** Options as commander delivers them. */
-interface GenerateOptions extends GpuOptions, Omit<GenerationOptions, "signal"> {
+interface CommandOptions extends GpuOptions, Omit<GenerateOptions, "signal"> {
   model?: string;
   revision?: string;
-  dtype?: string;
+  dtype?: "f32" | "f16";
   tier?: Tier;
   ids?: number[];
   json?: boolean;
@@ -70,32 +75,82 @@ export function generateCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--profile", "print GPU time per kernel to stderr")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText("after", EXAMPLES)
-    .action(async (prompt: string | undefined, options: GenerateOptions) => {
+    .action(async (prompt: string | undefined, options: CommandOptions) => {
       done(await generate(prompt, options, signal));
     });
 }
 
-async function generate(prompt: string | undefined, options: GenerateOptions, signal: AbortSignal): Promise<number> {
-  const model = options.model;
-  if (model === undefined) throw new HeedError("USAGE", NO_MODEL);
+async function generate(prompt: string | undefined, options: CommandOptions, signal: AbortSignal): Promise<number> {
+  if (options.model === undefined) throw new HeedError("USAGE", NO_MODEL);
   checkOptions(prompt, options);
+  const spec = modelSpec(options.model, options.revision);
   const gpu = await openGpu(options);
   const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
-  const progress = byteProgress("loading");
-  const { revision, dtype, tier, profile } = options;
-  const onProgress = progress.update;
-  const open = await openModel({ gpu, model, revision, dtype, tier, profile, signal, onProgress }).finally(
-    progress.stop,
-  );
+  const engine = await createEngineWith({ gpu, tier: options.tier }, openSource);
   try {
-    const generation = open.model.generate(input, generationOptions(options, signal));
-    return await deliver(generation, open, { ...options, model });
+    const model = await load(engine, spec, options, signal);
+    return await run(engine, model, input, options, signal);
   } finally {
-    open.dispose();
+    await engine.dispose();
   }
 }
 
-function checkOptions(prompt: string | undefined, options: GenerateOptions): void {
+async function load(engine: Engine, spec: string, options: CommandOptions, signal: AbortSignal): Promise<TextModel> {
+  const download = byteProgress("downloading");
+  const upload = byteProgress("loading");
+  try {
+    return await engine.load(spec, {
+      dtype: options.dtype,
+      signal,
+      source: { onProgress: ({ loadedBytes, totalBytes }) => download.update(loadedBytes, totalBytes) },
+      onProgress: ({ loadedBytes, totalBytes }) => {
+        download.stop();
+        upload.update(loadedBytes, totalBytes);
+      },
+    });
+  } finally {
+    download.stop();
+    upload.stop();
+  }
+}
+
+/** Streams or collects the text, then prints what belongs after it. Resolves with the exit code. */
+async function run(
+  engine: Engine,
+  model: TextModel,
+  input: string | number[],
+  options: CommandOptions,
+  signal: AbortSignal,
+): Promise<number> {
+  const generation = model.generate(input, generateOptions(options, signal));
+  for await (const piece of generation) if (!options.json) print(piece);
+  const { text, ids, finish, seed, stats } = await generation.result;
+  if (options.json) {
+    const { adapter } = engine;
+    printLine(JSON.stringify({ text, ids, finish, seed, stats, model: model.source, adapter }, null, 2));
+  } else {
+    // A model without a tokenizer has ids alone to show.
+    printLine(model.tokenizer ? "" : ids.generated.join(","));
+    note(`heed: ${describeStats(stats)}${finish === "abort" ? "; interrupted" : ""}`);
+  }
+  if (options.profile && finish !== "abort") {
+    const keys = ids.prompt.length + ids.generated.length;
+    process.stderr.write(`${formatProfile(await model.profile({ keys }), keys)}\n`);
+  }
+  return finish === "abort" ? EXIT.INTERRUPTED : EXIT.OK;
+}
+
+/** The model with its revision; only the Hub has revisions. */
+function modelSpec(model: string, revision: string | undefined): string {
+  if (revision === undefined) return model;
+  if (model.startsWith("hf:") && !model.includes("@")) return `${model}@${revision}`;
+  throw new HeedError(
+    "USAGE",
+    `generate: --revision needs a Hub model without one of its own (hf:owner/name); got --model ${model}. Leave it out.`,
+  );
+}
+
+function checkOptions(prompt: string | undefined, options: CommandOptions): void {
   if ((prompt === undefined) === (options.ids === undefined)) {
     throw new HeedError("USAGE", 'generate: one prompt is needed, as text ("Once upon a time") or as --ids 1,403,407.');
   }
@@ -108,34 +163,19 @@ function checkOptions(prompt: string | undefined, options: GenerateOptions): voi
   }
 }
 
-function generationOptions(options: GenerateOptions, signal: AbortSignal): GenerationOptions {
+function generateOptions(options: CommandOptions, signal: AbortSignal): GenerateOptions {
   const { maxTokens, greedy, temperature, topK, topP, minP, repetitionPenalty, seed, stop } = options;
   return { maxTokens, greedy, temperature, topK, topP, minP, repetitionPenalty, seed, stop, signal };
 }
 
-/** Streams or collects the text, then prints what belongs after it. Resolves with the exit code. */
-async function deliver(
-  generation: Generation,
-  open: OpenModel,
-  options: GenerateOptions & { model: string },
-): Promise<number> {
-  for await (const piece of generation) if (!options.json) print(piece);
-  const { text, ids, finish, stats } = await generation.result;
-  if (options.json) {
-    const { model } = options;
-    printLine(JSON.stringify({ text, ids, finish, stats, model, adapter: open.adapter }, null, 2));
-  } else {
-    printLine();
-    note(`heed: ${describeStats(stats)}${finish === "abort" ? ", interrupted" : ""}`);
-  }
-  if (options.profile) process.stderr.write(`${open.profile()}\n`);
-  return finish === "abort" ? EXIT.INTERRUPTED : EXIT.OK;
-}
-
-function describeStats(stats: Record<string, number>): string {
-  return Object.entries(stats)
-    .map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`)
-    .join(", ");
+function describeStats(stats: GenerationStats): string {
+  const { promptTokens, generatedTokens, timeToFirstTokenMs, tokensPerSecond, peakGpuBytes } = stats;
+  return [
+    `${promptTokens} + ${generatedTokens} tokens`,
+    `first after ${timeToFirstTokenMs.toFixed(0)} ms`,
+    `then ${tokensPerSecond.toPrecision(3)} a second`,
+    `at most ${formatBytes(peakGpuBytes)} on the GPU`,
+  ].join(", ");
 }
 
 async function readStdin(): Promise<string> {

@@ -10,12 +10,15 @@ export interface ByteProgress {
 /** Creates a bar with the given title. It appears with the first update; `stop` removes it and may be called twice. */
 export function byteProgress(title: string): ByteProgress {
   let bar: SingleBar | undefined;
+  let stopped = false;
   return {
     update(doneBytes, totalBytes) {
-      if (!process.stderr.isTTY) return;
+      if (!process.stderr.isTTY || stopped) return;
       const payload = { done: formatBytes(doneBytes), all: formatBytes(totalBytes) };
-      if (bar) bar.update(doneBytes, payload);
-      else {
+      if (bar) {
+        bar.setTotal(totalBytes);
+        bar.update(doneBytes, payload);
+      } else {
         const format = `${title} [{bar}] {percentage} % · {done} of {all}`;
         const options = { format, stream: process.stderr, clearOnComplete: true, hideCursor: true };
         bar = new SingleBar(options, Presets.legacy);
@@ -23,6 +26,7 @@ export function byteProgress(title: string): ByteProgress {
       }
     },
     stop() {
+      stopped = true;
       bar?.stop();
       bar = undefined;
     },

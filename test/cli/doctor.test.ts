@@ -84,7 +84,10 @@ describe("heed doctor without a driver", () => {
   });
 
   it.skipIf(!hasSwiftShader)("passes Ctrl-C on to that process (needs @sparticuz/chromium)", async () => {
-    const { code, stdout } = await runCli(["doctor", "--json"], { env: MASKED, interruptOn: "measuring speed" });
+    const { code, stdout } = await runCli(["doctor", "--json"], {
+      env: MASKED,
+      interruptOn: { stream: "stderr", text: /measuring speed/ },
+    });
     expect(code).toBe(130);
     expect(stdout).toBe("");
   });

@@ -1,8 +1,104 @@
-import { beforeAll, describe, expect, it } from "vitest";
-import { ensureBuilt } from "../support/built.ts";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ensureBuilt, ROOT } from "../support/built.ts";
 import { runCli } from "../support/cli.ts";
 
-beforeAll(ensureBuilt);
+const folder = mkdtempSync(join(tmpdir(), "heed-generate-"));
+const model = join(folder, "tiny_llama");
+
+beforeAll(async () => {
+  await ensureBuilt();
+  execFileSync(process.execPath, [`${ROOT}/test/fixtures/write_tiny_llama.mjs`, model]);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Runs `heed generate --json` on the tiny model and reads what it printed. */
+async function generateJson(...args: string[]) {
+  const { code, stdout, stderr } = await runCli(["generate", "--model", model, "--json", ...args]);
+  expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+  return JSON.parse(stdout);
+}
+
+describe("heed generate", () => {
+  it("prints one JSON object: what was generated without the prompt, and what it took", async () => {
+    const result = await generateJson("--greedy", "--max-tokens", "12", "Once upon a time");
+    expect(Object.keys(result)).toEqual(["text", "ids", "finish", "seed", "stats", "model", "adapter"]);
+    // Bytes, after the <s> that the tokenizer adds.
+    expect(result.ids.prompt).toEqual([256, ...Buffer.from("Once upon a time")]);
+    expect(result.finish).toMatch(/^(stop|length)$/);
+    expect(result.ids.generated).toHaveLength(result.finish === "length" ? 12 : result.stats.generatedTokens);
+    expect(result.text).not.toContain("Once upon a time");
+    expect(result.stats.promptTokens).toBe(17);
+    expect(result.stats.peakGpuBytes).toBeGreaterThan(100_000);
+    expect(result.adapter.vendor).toBeTypeOf("string");
+  });
+
+  it("streams the same text to stdout, and nothing else", async () => {
+    const args = ["--greedy", "--max-tokens", "12", "Once upon a time"];
+    const { text } = await generateJson(...args);
+    const { code, stdout, stderr } = await runCli(["generate", "--model", model, ...args]);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: `${text}\n` });
+    expect(stderr).toMatch(/heed: 17 \+ \d+ tokens/);
+  });
+
+  it("takes the prompt from stdin or as ids", async () => {
+    const options = ["--greedy", "--max-tokens", "4"];
+    const { ids } = await generateJson(...options, "hello");
+    expect((await generateJson(...options, "--ids", ids.prompt.join(","))).ids).toEqual(ids);
+    const piped = await runCli(["generate", "--model", model, "--json", ...options, "-"], { stdin: "hello\n" });
+    expect(JSON.parse(piped.stdout).ids).toEqual(ids);
+  });
+
+  it("draws the same tokens from the same seed, and others from another", async () => {
+    const draw = async (seed: string) =>
+      (await generateJson("--temperature", "1.5", "--seed", seed, "--max-tokens", "24", "a")).ids.generated;
+    const [first, again, other] = [await draw("7"), await draw("7"), await draw("8")];
+    expect(first).toEqual(again);
+    expect(first).not.toEqual(other);
+  });
+
+  it("ends before a stop string", async () => {
+    const options = ["--greedy", "--max-tokens", "12"];
+    const { text } = await generateJson(...options, "hello");
+    const stop = text.slice(4, 6);
+    const stopped = await generateJson(...options, "--stop", stop, "hello");
+    expect(stopped.finish).toBe("stop");
+    expect(stopped.text).toBe(text.slice(0, text.indexOf(stop)));
+  });
+
+  it("prints the time per kernel under --profile, on stderr, and says how it was taken", async () => {
+    const { code, stdout, stderr } = await runCli([
+      "generate",
+      "--model",
+      model,
+      "--json",
+      "--profile",
+      "--max-tokens",
+      "4",
+      "a",
+    ]);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).finish).toBe("length");
+    expect(stderr).toMatch(/each dispatch in a pass of its own/);
+    expect(stderr).toMatch(/^kernel +dispatches +ms +share$/m);
+  });
+
+  it("stops at Ctrl-C with what it has and exit code 130", async () => {
+    const args = ["generate", "--model", model, "--temperature", "2", "--seed", "1", "--max-tokens", "480", "a"];
+    const { code, stderr } = await runCli(args, { interruptOn: { stream: "stdout", text: /./ } });
+    expect(code).toBe(130);
+    expect(stderr).toMatch(/interrupted/);
+  });
+
+  it("exits with 1 and a message on a folder without a model, printing nothing", async () => {
+    const { code, stdout, stderr } = await runCli(["generate", "--model", folder, "a"]);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toContain("config.json");
+  });
+});
 
 describe("heed generate, wrong usage", () => {
   it("says in one message how to name a model", async () => {
@@ -47,6 +143,12 @@ describe("heed generate, wrong usage", () => {
     ]);
     expect(code).toBe(2);
     expect(stderr).toContain("--top-k, --min-p");
+  });
+
+  it("refuses --revision where there are no revisions", async () => {
+    const { code, stderr } = await runCli(["generate", "--model", "./folder", "--revision", "main", "hello"]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("--revision needs a Hub model");
   });
 
   it.each([[[]], [["--ids", "1,2", "hello"]]])("needs exactly one prompt, got %j", async (args) => {

@@ -7,10 +7,14 @@ export interface CliRun {
   stderr: string;
 }
 
-/** Runs `heed` with arguments; `env` is laid over the test's own, `interruptOn` sends SIGINT once stderr shows that text. */
+/** Runs `heed` with arguments; `env` is laid over the test's own, `interruptOn` sends SIGINT once a stream shows that text. */
 export function runCli(
   args: readonly string[],
-  options: { env?: Record<string, string | undefined>; stdin?: string; interruptOn?: string } = {},
+  options: {
+    env?: Record<string, string | undefined>;
+    stdin?: string;
+    interruptOn?: { stream: "stdout" | "stderr"; text: RegExp };
+  } = {},
 ): Promise<CliRun> {
   // Vitest sets variables that change how programs print.
   const env = { ...process.env, VITEST: undefined, FORCE_COLOR: undefined, NO_COLOR: undefined, ...options.env };
@@ -19,15 +23,19 @@ export function runCli(
   let stdout = "";
   let stderr = "";
   let interrupted = false;
+  const interrupt = () => {
+    if (interrupted || options.interruptOn === undefined) return;
+    const { stream, text } = options.interruptOn;
+    interrupted = text.test(stream === "stdout" ? stdout : stderr);
+    if (interrupted) child.kill("SIGINT");
+  };
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     stdout += text;
+    interrupt();
   });
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     stderr += text;
-    if (!interrupted && options.interruptOn && stderr.includes(options.interruptOn)) {
-      interrupted = true;
-      child.kill("SIGINT");
-    }
+    interrupt();
   });
   return new Promise((resolve, reject) => {
     child.on("error", reject);
