@@ -163,7 +163,7 @@ export class Device {
   }
 
   /** The compiled pipeline of a variant; compiled asynchronously, once. */
-  pipeline(variant: KernelVariant): Promise<Pipeline> {
+  async pipeline(variant: KernelVariant): Promise<Pipeline> {
     this.check();
     return this.#pipelines.get(variant);
   }

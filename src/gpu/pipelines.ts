@@ -38,7 +38,10 @@ export class PipelineCache {
     const raw = this.#device.raw;
     const composed = composeShader(variant);
     checkBindingCount(composed, label, raw.limits.maxStorageBuffersPerShaderStage);
+    // A module that does not compile is reported below, with its file and line, and not as an uncaptured error.
+    raw.pushErrorScope("validation");
     const module = raw.createShaderModule({ label, code: composed.code });
+    const reported = raw.popErrorScope();
     const layout = raw.createBindGroupLayout({
       label,
       entries: composed.bindings.map((b) => ({
@@ -54,6 +57,7 @@ export class PipelineCache {
     };
     try {
       const compute = await this.#device.guard(raw.createComputePipelineAsync(descriptor));
+      await reported;
       return { label, compute, layout, bindings: composed.bindings, params: composed.params };
     } catch (error) {
       if (error instanceof HeedError && error.code === "DEVICE_LOST") throw error;

@@ -1,7 +1,6 @@
 import { invariant } from "../core/errors.ts";
 import { dim } from "../core/shape.ts";
-import { attentionDecodePaged, attentionPaged } from "../ops/attention.ts";
-import { maskedSoftmax, qkScores, weightedSum } from "../ops/attention_unfused.ts";
+import { attentionDecodePaged, attentionPaged } from "../ops/attention_paged.ts";
 import { kvAppend } from "../ops/kv_append.ts";
 import type { Recorder, Value } from "../ops/op.ts";
 
@@ -67,32 +66,8 @@ export function cachedStep(parts: CachedStepParts): DecoderStep {
   };
 }
 
-/** What {@link denseStep} needs: `batch` sequences of `length` tokens each, row b·length + t. */
-export interface DenseStepParts {
-  readonly tokens: Value;
-  readonly rowTable: Value;
-  readonly batch: number;
-  readonly length: number;
-  readonly constants: Readonly<Record<string, Value>>;
-}
-
-/** A step on whole sequences without a cache, through the three named kernels, each of which has a gradient. */
-export function denseStep(parts: DenseStepParts): DecoderStep {
-  const { batch, length } = parts;
-  return {
-    tokens: parts.tokens,
-    rowTable: parts.rowTable,
-    constant: (name) => namedConstant(parts.constants, name),
-    attend(rec, { q, k, v, heads, kvHeads, headDim, scale }) {
-      const layout = { batch, heads, kvHeads, headDim, queryLength: length, keyLength: length, layout: "rows" } as const;
-      const scores = rec.name(qkScores(rec, { q, k }, { ...layout, scale }), "scores"); // [B, H, T, S]
-      const probs = rec.name(maskedSoftmax(rec, scores, { causal: true }), "probs"); // [B, H, T, S]
-      return rec.name(weightedSum(rec, { probs, v }, layout), "mixed"); // [N, H·D]
-    },
-  };
-}
-
-function namedConstant(constants: Readonly<Record<string, Value>>, name: string): Value {
+/** A constant of the step by its name. */
+export function namedConstant(constants: Readonly<Record<string, Value>>, name: string): Value {
   const value = constants[name];
   invariant(value, `the step has no constant "${name}"`);
   return value;

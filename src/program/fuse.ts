@@ -9,6 +9,10 @@ export interface FusionContext {
   readonly facts: GpuFacts;
   /** The node that makes a value, if it is among the live ones. */
   producer(value: Value | undefined): OpNode | undefined;
+  /** The first node that `wanted` accepts. */
+  find(wanted: (node: OpNode) => boolean): OpNode | undefined;
+  /** True if a node before `node` reads the value. */
+  usedBefore(value: Value | undefined, node: OpNode): boolean;
   /** True if `consumer` alone reads the value (views included) and nobody wants it after the replay. */
   onlyFeeds(value: Value, consumer: OpNode): boolean;
 }
@@ -69,6 +73,11 @@ function contextOf(nodes: readonly OpNode[], kept: ReadonlySet<Value>, facts: Gp
   return {
     facts,
     producer: (value) => (value ? producers.get(value) : undefined),
+    find: (wanted) => nodes.find(wanted),
+    usedBefore(value, node) {
+      const at = nodes.indexOf(node);
+      return [...(value ? (consumers.get(value) ?? []) : [])].some((n) => nodes.indexOf(n) < at);
+    },
     onlyFeeds(value, consumer) {
       if (kept.has(value)) return false;
       const set = consumers.get(value);

@@ -1,6 +1,6 @@
 import { HeedError, isHeedError } from "../core/errors.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
-import { type Burst, DecodeGroup, MAX_BURST } from "./decode_group.ts";
+import { type Burst, DecodeGroup, MAX_BURST, SlotStates } from "./decode_group.ts";
 import type { GenerationTask } from "./generation.ts";
 
 /** Rows of a decode plan: few sizes, so that few plans exist. */
@@ -18,6 +18,7 @@ const BURST_MS = 40;
  */
 export class Batcher {
   readonly #runtime: DecoderRuntime;
+  readonly #slots: SlotStates;
   readonly #groups = new Map<string, Promise<DecodeGroup>>();
   readonly #waiting: GenerationTask[] = [];
   readonly #active: GenerationTask[] = [];
@@ -27,6 +28,7 @@ export class Batcher {
 
   constructor(runtime: DecoderRuntime) {
     this.#runtime = runtime;
+    this.#slots = new SlotStates(runtime);
   }
 
   /** Adds a generation; its text comes through {@link GenerationTask.next}. */
@@ -47,6 +49,7 @@ export class Batcher {
     for (const group of await Promise.allSettled(this.#groups.values())) {
       if (group.status === "fulfilled") group.value.dispose();
     }
+    this.#slots.dispose();
   }
 
   /** GPU time per dispatch of one decode step at the given key length. */
@@ -80,6 +83,7 @@ export class Batcher {
         const { sequence, ids, options } = task;
         await this.#runtime.prefill(sequence, ids.slice(sequence.length, -1), options.signal);
         sequence.reserve(1);
+        this.#slots.prepare(task);
         this.#active.push(task);
       } catch (error) {
         if (isHeedError(error, "ABORTED")) task.end("abort");
@@ -92,7 +96,7 @@ export class Batcher {
   /** Runs bursts until a task joins or leaves. */
   async #decode(): Promise<void> {
     const tasks = [...this.#active];
-    const greedy = tasks.every((t) => t.options.temperature === 0 && t.options.repetitionPenalty === 1);
+    const greedy = tasks.every((t) => t.options.temperature === 0);
     const group = await this.#group(tasks.length, greedy ? "greedy" : "sample");
     group.seat(tasks);
     const pending: Burst[] = [];
@@ -162,7 +166,7 @@ export class Batcher {
     const key = `${mode} ${rows}`;
     let group = this.#groups.get(key);
     if (!group) {
-      group = DecodeGroup.create(this.#runtime, rows, mode);
+      group = DecodeGroup.create(this.#runtime, this.#slots, rows, mode);
       this.#groups.set(key, group);
       group.catch(() => this.#groups.delete(key));
     }

@@ -2,7 +2,7 @@ import { invariant } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { NO_SLOT } from "../nn/step.ts";
-import { packSampling, RING_STEPS, SAMPLING_WORDS, sampleToken, seenWords } from "../ops/sample.ts";
+import { packSampling, packSeen, ringIndex, ringLength, SAMPLING_WORDS, sampleToken, seenWords } from "../ops/sample.ts";
 import type { Plan } from "../program/replay.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
 import type { GenerationTask } from "./generation.ts";
@@ -29,14 +29,12 @@ export class DecodeGroup {
   readonly rows: number;
   readonly plan: Plan;
   readonly #device: Device;
-  readonly #runtime: DecoderRuntime;
-  readonly #states: DecodeStates;
+  readonly #states: RowStates;
   readonly #staging: GPUBuffer[] = [];
   readonly #free: GPUBuffer[] = [];
   #step = 0;
 
-  private constructor(runtime: DecoderRuntime, rows: number, plan: Plan, states: DecodeStates) {
-    this.#runtime = runtime;
+  private constructor(runtime: DecoderRuntime, rows: number, plan: Plan, states: RowStates) {
     this.#device = runtime.device;
     this.rows = rows;
     this.plan = plan;
@@ -48,19 +46,16 @@ export class DecodeGroup {
     this.#free.push(...this.#staging);
   }
 
-  static async create(runtime: DecoderRuntime, rows: number, mode: "greedy" | "sample"): Promise<DecodeGroup> {
-    const states = new DecodeStates(runtime, rows);
+  static async create(runtime: DecoderRuntime, slots: SlotStates, rows: number, mode: "greedy" | "sample"): Promise<DecodeGroup> {
+    const states = new RowStates(runtime.device, rows);
     try {
       const plan = await runtime.plan(`decode ${rows} ${mode}`, (rec) => {
         const tokens = rec.state(states.tokens);
         const rowTable = rec.state(states.rowTable);
         const step = runtime.record(rec, rows, { tokens, rowTable });
         const logits = step.logits(step.hidden);
-        sampleToken(
-          rec,
-          { logits, rowTable, tokens, ring: rec.state(states.ring), step: rec.state(states.step), seen: rec.state(states.seen), sampling: rec.state(states.sampling) },
-          { mode },
-        );
+        const ring = rec.state(states.ring);
+        sampleToken(rec, { logits, rowTable, tokens, ring, seen: rec.state(slots.seen), sampling: rec.state(slots.sampling) }, { mode });
       });
       return new DecodeGroup(runtime, rows, plan, states);
     } catch (error) {
@@ -69,26 +64,17 @@ export class DecodeGroup {
     }
   }
 
-  /** Gives each task a row: its last token, its place, and how to draw. Rows left over hold no token. */
+  /** Gives each task a row: its last token and its place. Rows left over hold no token. */
   seat(tasks: readonly GenerationTask[]): void {
     invariant(tasks.length <= this.rows, `${tasks.length} tasks for ${this.rows} rows`);
-    const { vocabSize } = this.#runtime.decoder.facts;
     const tokens = new Uint32Array(this.rows);
     const rowTable = new Uint32Array(this.rows * 2).fill(NO_SLOT);
-    const sampling = new Uint32Array(this.rows * SAMPLING_WORDS);
-    const seen = new Uint32Array(this.rows * seenWords(vocabSize));
     tasks.forEach((task, row) => {
       tokens[row] = task.ids.at(-1) ?? 0;
       rowTable.set([task.sequence.slot, task.ids.length - 1], row * 2);
-      sampling.set(packSampling(task.options), row * SAMPLING_WORDS);
-      const base = row * seenWords(vocabSize);
-      for (const id of task.ids) seen[base + (id >> 5)] = ((seen[base + (id >> 5)] ?? 0) | (1 << (id & 31))) >>> 0;
     });
-    const write = (tensor: Tensor, data: Uint32Array) => tensor.write(0, new Uint8Array(data.buffer));
-    write(this.#states.tokens, tokens);
-    write(this.#states.rowTable, rowTable);
-    write(this.#states.sampling, sampling);
-    write(this.#states.seen, seen);
+    this.#states.tokens.write(0, new Uint8Array(tokens.buffer));
+    this.#states.rowTable.write(0, new Uint8Array(rowTable.buffer));
   }
 
   /** Submits `steps` steps; `keys` is the longest sequence at the first of them, its own token counted. */
@@ -97,7 +83,7 @@ export class DecodeGroup {
     invariant(staging && steps >= 1 && steps <= MAX_BURST, `a burst of ${steps} steps with ${this.#free.length} staging buffers`);
     const startedAt = performance.now();
     for (let i = 0; i < steps; i++) {
-      const from = (this.#step % RING_STEPS) * this.rows * 4;
+      const from = ringIndex(this.#step, 0, this.rows) * 4;
       this.plan.replay({ keys: keys + i, rows: this.rows }, (encoder) => {
         encoder.copyBufferToBuffer(this.#states.ringBuffer, from, staging, i * this.rows * 4, this.rows * 4);
       });
@@ -122,33 +108,17 @@ export class DecodeGroup {
   }
 }
 
-/** What a decode step reads and writes on the GPU, row by row. */
-class DecodeStates {
+/** What a decode step reads and writes, row by row. */
+class RowStates {
   readonly tokens: Tensor;
   readonly rowTable: Tensor;
   readonly ring: Tensor;
-  readonly step: Tensor;
-  readonly seen: Tensor;
-  readonly sampling: Tensor;
-  readonly #all: Tensor[] = [];
 
-  constructor({ device, decoder }: DecoderRuntime, rows: number) {
-    const make = (name: string, shape: number[]) => {
-      const tensor = Tensor.create(device, `decode ${rows}.${name}`, shape, "u32");
-      this.#all.push(tensor);
-      return tensor;
-    };
-    try {
-      this.tokens = make("tokens", [rows]);
-      this.rowTable = make("row_table", [rows, 2]);
-      this.ring = make("ring", [RING_STEPS, rows]);
-      this.step = make("step", [1]);
-      this.seen = make("seen", [rows, seenWords(decoder.facts.vocabSize)]);
-      this.sampling = make("sampling", [rows, SAMPLING_WORDS]);
-    } catch (error) {
-      this.dispose();
-      throw error;
-    }
+  constructor(device: Device, rows: number) {
+    const make = (name: string, shape: number[]) => Tensor.create(device, `decode ${rows}.${name}`, shape, "u32");
+    this.tokens = make("tokens", [rows]);
+    this.rowTable = make("row_table", [rows, 2]);
+    this.ring = make("ring", [ringLength(rows)]);
   }
 
   get ringBuffer(): GPUBuffer {
@@ -158,6 +128,31 @@ class DecodeStates {
   }
 
   dispose(): void {
-    for (const t of this.#all) t.dispose();
+    for (const t of [this.tokens, this.rowTable, this.ring]) t.dispose();
+  }
+}
+
+/** How each sequence draws and which tokens it has seen, by its slot; shared by all decode groups of a model. */
+export class SlotStates {
+  readonly seen: Tensor;
+  readonly sampling: Tensor;
+  readonly #vocabSize: number;
+
+  constructor({ device, decoder, cache }: DecoderRuntime) {
+    this.#vocabSize = decoder.facts.vocabSize;
+    const slots = cache.shape.maxSequences;
+    this.seen = Tensor.create(device, "decode.seen", [slots, seenWords(this.#vocabSize)], "u32");
+    this.sampling = Tensor.create(device, "decode.sampling", [slots, SAMPLING_WORDS], "u32");
+  }
+
+  /** Prepares a task's slot before its first step. */
+  prepare({ sequence: { slot }, ids, options }: GenerationTask): void {
+    this.sampling.write(slot * SAMPLING_WORDS * 4, new Uint8Array(packSampling(options).buffer));
+    this.seen.write(slot * seenWords(this.#vocabSize) * 4, new Uint8Array(packSeen(ids, this.#vocabSize).buffer));
+  }
+
+  dispose(): void {
+    this.seen.dispose();
+    this.sampling.dispose();
   }
 }

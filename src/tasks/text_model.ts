@@ -45,11 +45,12 @@ export class TextModel {
     const defaults = readGenerationDefaults(checkpoint.config, checkpoint.generationConfig);
     const tokenizer = await openTokenizer(checkpoint, signal);
     const weights = await loadWeights(device, decoder, checkpoint, options);
+    let runtime: DecoderRuntime | undefined;
     try {
-      const runtime = new DecoderRuntime(device, decoder, weights, options);
+      runtime = new DecoderRuntime(device, decoder, weights, options);
       return new TextModel(source.description, { runtime, batcher: new Batcher(runtime), tokenizer, defaults });
     } catch (error) {
-      weights.dispose();
+      await (runtime ?? weights).dispose();
       throw error;
     }
   }

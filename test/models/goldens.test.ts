@@ -1,0 +1,22 @@
+import { expect, it } from "vitest";
+import { assertClose } from "../support/close.ts";
+import { describeOnTiers } from "../support/devices.ts";
+import { GOLDEN_NAMES, goldenPath, readGolden } from "../support/goldens.ts";
+import { tolerance } from "../support/tolerances.ts";
+
+await describeOnTiers("checkpoints of transformers", (engine) => {
+  it.each(GOLDEN_NAMES)("%s: logits and greedy tokens", async (name) => {
+    const model = await engine().load(goldenPath(name));
+    try {
+      for (const golden of readGolden(name)) {
+        const logits = await model.logits(golden.ids);
+        const flat = Float32Array.from(logits.flatMap((row) => [...row]));
+        assertClose(flat, golden.logits, { ...tolerance("f32", "logits"), label: name, shape: [golden.ids.length, model.vocabSize] });
+        const { ids } = await model.generate(golden.ids, { greedy: true, maxTokens: 16 }).result;
+        expect(ids.generated).toEqual(golden.greedy.slice(0, ids.generated.length));
+      }
+    } finally {
+      await model.dispose();
+    }
+  });
+});
