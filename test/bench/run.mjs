@@ -1,0 +1,20 @@
+// Runs a benchmark module: `node test/bench/run.mjs linear [arguments]` runs the default export of linear.bench.ts.
+import { fileURLToPath } from "node:url";
+import { createServer } from "vite";
+
+const [name, ...args] = process.argv.slice(2);
+if (!name) {
+  console.error("usage: node test/bench/run.mjs <name> [arguments]");
+  process.exit(2);
+}
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const server = await createServer({
+  root,
+  configFile: `${root}vitest.config.ts`,
+  server: { middlewareMode: true, watch: null, ws: false },
+  logLevel: "error",
+});
+const { default: bench } = await server.ssrLoadModule(`/test/bench/${name}.bench.ts`);
+await bench(args);
+// Dawn and the server keep threads of their own.
+process.exit(0);
