@@ -127,7 +127,7 @@ async function run(
   const { text, ids, finish, seed, stats } = await generation.result;
   if (options.json) {
     const { adapter } = engine;
-    printLine(JSON.stringify({ text, ids, finish, seed, stats, model: model.source, adapter }, null, 2));
+    printLine(JSON.stringify({ text, ids, finish, seed, stats, model: model.source, adapter }));
   } else {
     // A model without a tokenizer has ids alone to show.
     printLine(model.tokenizer ? "" : ids.generated.join(","));

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ensureBuilt, ROOT } from "../support/built.ts";
-import { runCli } from "../support/cli.ts";
+import { runCli, runMain } from "../support/cli.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "heed-generate-"));
 const model = join(folder, "tiny_llama");
@@ -83,7 +83,7 @@ describe("heed generate", () => {
     expect(code).toBe(0);
     expect(JSON.parse(stdout).finish).toBe("length");
     expect(stderr).toMatch(/each dispatch in a pass of its own/);
-    expect(stderr).toMatch(/^kernel +dispatches +ms +share$/m);
+    expect(stderr).toMatch(/^kernel +dispatches +ms +share +variant$/m);
   });
 
   it("stops at Ctrl-C with what it has and exit code 130", async () => {
@@ -102,7 +102,7 @@ describe("heed generate", () => {
 
 describe("heed generate, wrong usage", () => {
   it("says in one message how to name a model", async () => {
-    const { code, stdout, stderr } = await runCli(["generate", "Once upon a time"]);
+    const { code, stdout, stderr } = await runMain(["generate", "Once upon a time"]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr.trim().split("\n")).toHaveLength(1);
     expect(stderr).toContain("--model hf:owner/name");
@@ -123,14 +123,14 @@ describe("heed generate, wrong usage", () => {
     ["--dtype", "f8", "f32, f16"],
     ["--tier", "top", "core, subgroups, f16, full"],
   ])("refuses %s %s and tells the rule", async (option, value, rule) => {
-    const { code, stdout, stderr } = await runCli(["generate", "--model", "x", option, value, "hello"]);
+    const { code, stdout, stderr } = await runMain(["generate", "--model", "x", option, value, "hello"]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toContain(option);
     expect(stderr).toContain(rule);
   });
 
   it("refuses options that --greedy can't honour", async () => {
-    const { code, stderr } = await runCli([
+    const { code, stderr } = await runMain([
       "generate",
       "--model",
       "x",
@@ -146,13 +146,13 @@ describe("heed generate, wrong usage", () => {
   });
 
   it("refuses --revision where there are no revisions", async () => {
-    const { code, stderr } = await runCli(["generate", "--model", "./folder", "--revision", "main", "hello"]);
+    const { code, stderr } = await runMain(["generate", "--model", "./folder", "--revision", "main", "hello"]);
     expect(code).toBe(2);
     expect(stderr).toContain("--revision needs a Hub model");
   });
 
   it.each([[[]], [["--ids", "1,2", "hello"]]])("needs exactly one prompt, got %j", async (args) => {
-    const { code, stderr } = await runCli(["generate", "--model", "x", ...args]);
+    const { code, stderr } = await runMain(["generate", "--model", "x", ...args]);
     expect(code).toBe(2);
     expect(stderr).toContain("one prompt is needed");
   });

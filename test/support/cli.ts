@@ -1,4 +1,6 @@
 import { spawn } from "node:child_process";
+import { vi } from "vitest";
+import { main } from "../../src/cli/main.ts";
 import { ROOT } from "./built.ts";
 
 export interface CliRun {
@@ -41,4 +43,25 @@ export function runCli(
     child.on("error", reject);
     child.on("close", (code) => resolve({ code: code ?? -1, stdout, stderr }));
   });
+}
+
+/** Runs the command line in this process, which is quicker; for what needs neither the GPU nor signals. */
+export async function runMain(args: readonly string[]): Promise<CliRun> {
+  let stdout = "";
+  let stderr = "";
+  const out = vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    stdout += text;
+    return true;
+  });
+  const err = vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    stderr += text;
+    return true;
+  });
+  try {
+    const code = await main(args);
+    return { code, stdout, stderr };
+  } finally {
+    out.mockRestore();
+    err.mockRestore();
+  }
 }
