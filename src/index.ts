@@ -1,3 +1,31 @@
+import type { RequestDeviceOptions } from "./gpu/device.ts";
+import { openSource } from "./sources/open_source.ts";
+import { createEngineWith, type Engine } from "./tasks/engine.ts";
+
+/**
+ * An engine on this page's WebGPU, or on the caller's own device. Throws `NO_WEBGPU`, `NO_ADAPTER` or `UNSUPPORTED`.
+ *
+ * @example
+ * const engine = await createEngine();
+ * const model = await engine.load("hf:owner/name");
+ * for await (const piece of model.generate("Once upon a time")) output.append(piece);
+ */
+export function createEngine(options: RequestDeviceOptions = {}): Promise<Engine> {
+  return createEngineWith(options, openSource);
+}
+
 export { HeedError, type HeedErrorCode, isHeedError } from "./core/errors.ts";
+export type { Source, SourceFile } from "./core/source.ts";
 export { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } from "./gpu/device.ts";
 export { availableTiers, type Tier, TIERS } from "./gpu/tiers.ts";
+export type { LoadProgress } from "./models/load.ts";
+export type { PlanDescription } from "./program/describe.ts";
+export type { DispatchTime } from "./program/profile.ts";
+export { openSource, type OpenSourceOptions, type SourceSpec } from "./sources/open_source.ts";
+export type { CacheOptions } from "./tasks/decoder_runtime.ts";
+export type { Engine, EngineLoadOptions } from "./tasks/engine.ts";
+export type { Finish, GenerationResult, GenerationStats } from "./tasks/generation.ts";
+export type { GenerateOptions } from "./tasks/generation_options.ts";
+export type { Generation, Session } from "./tasks/session.ts";
+export type { LoadOptions, TextModel } from "./tasks/text_model.ts";
+export type { Tokenizer } from "./text/tokenizer.ts";

@@ -1,2 +1,23 @@
+import type { RequestDeviceOptions } from "./gpu/device.ts";
+import { nodeGpu } from "./gpu/platform_node.ts";
+import { openSource } from "./sources/open_source_node.ts";
+import { createEngineWith, type Engine } from "./tasks/engine.ts";
+
+/**
+ * An engine on this machine's GPU through Dawn (the package `webgpu`), or on the caller's own device. Throws
+ * `NO_WEBGPU`, `NO_ADAPTER` or `UNSUPPORTED`.
+ *
+ * @example
+ * const engine = await createEngine();
+ * const model = await engine.load("./folder");
+ * for await (const piece of model.generate("Once upon a time")) process.stdout.write(piece);
+ * await engine.dispose();
+ */
+export async function createEngine(options: RequestDeviceOptions = {}): Promise<Engine> {
+  const gpu = options.gpu ?? (options.device ? undefined : await nodeGpu());
+  return createEngineWith({ ...options, gpu }, openSource);
+}
+
 export { nodeGpu, requestNodeAdapter } from "./gpu/platform_node.ts";
+export { openSource } from "./sources/open_source_node.ts";
 export * from "./index.ts";

@@ -9,6 +9,11 @@ await describeOnTiers("checkpoints of transformers", (engine) => {
     const model = await engine().load(goldenPath(name));
     try {
       for (const golden of readGolden(name)) {
+        if (golden.ids.length > model.contextLength) {
+          // Dynamic scaling changes the frequencies of earlier keys past max_position_embeddings: Heed's context ends there.
+          await expect(model.logits(golden.ids)).rejects.toMatchObject({ code: "LIMIT" });
+          continue;
+        }
         const logits = await model.logits(golden.ids);
         const flat = Float32Array.from(logits.flatMap((row) => [...row]));
         assertClose(flat, golden.logits, { ...tolerance("f32", "logits"), label: name, shape: [golden.ids.length, model.vocabSize] });
