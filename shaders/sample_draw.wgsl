@@ -30,11 +30,12 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> best: array<vec2<u32>>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-// How much of a token a sum counts.
+// What a sum counts of each token: 1 from `threshold` on; its weight from `threshold` on; its weight if it is kept; 1 if it
+// equals `threshold`.
 const COUNT: u32 = 0u;
 const WEIGHT: u32 = 1u;
 const KEPT_WEIGHT: u32 = 2u;
-const IS_TIE: u32 = 3u;
+const TIE: u32 = 3u;
 
 var<workgroup> lane_sums: array<f32, WORKGROUP_SIZE>;
 
@@ -71,54 +72,50 @@ fn amount(token: u32, kind: u32) -> f32 {
   let score = scores[row_start + token];
   let key = order_key(score);
   let weight = weight_of(score);
-  switch kind {
-    case COUNT: {
-      return 1.0;
-    }
-    case WEIGHT: {
-      return select(0.0, weight, key >= threshold);
-    }
-    case KEPT_WEIGHT: {
-      let kept = (key > threshold || (key == threshold && token <= last_tie)) && weight >= min_p;
-      return select(0.0, weight, kept);
-    }
-    default: {
-      return select(0.0, 1.0, key == threshold);
-    }
-  }
+  let kept = (key > threshold || (key == threshold && token <= last_tie)) && weight >= min_p;
+  let counted = select(select(key >= threshold, kept, kind == KEPT_WEIGHT), key == threshold, kind == TIE);
+  return select(0.0, select(1.0, weight, kind == WEIGHT || kind == KEPT_WEIGHT), counted);
 }
 
-// Sum over the tokens whose key is at least `lowest`.
-fn sum_from(lowest: u32, kind: u32, lane: u32) -> f32 {
-  var sum = 0.0;
-  for (var i = lane; i < params.vocabulary; i += WORKGROUP_SIZE) {
-    sum += select(0.0, amount(i, kind), order_key(scores[row_start + i]) >= lowest);
-  }
-  return workgroup_sum(sum, lane);
+struct Search {
+  // The largest key such that the tokens at or above it sum to `goal` or more,
+  key: u32,
+  // what those strictly above it sum to,
+  above: f32,
+  // and the goal: as given, or that share of the total.
+  goal: f32,
 }
 
-// The largest key such that the tokens at or above it sum to `goal` or more.
-fn largest_key(goal: f32, kind: u32, lane: u32) -> u32 {
-  var found = 0u;
+fn largest_key(given: f32, kind: u32, lane: u32) -> Search {
+  var found = Search(0u, 0.0, given);
   for (var step = 0u; step < 16u; step++) {
     let shift = 30u - 2u * step;
+    let digits = vec3<u32>(found.key) | (vec3<u32>(1u, 2u, 3u) << vec3<u32>(shift));
     var sums = vec4<f32>(0.0);
     for (var i = lane; i < params.vocabulary; i += WORKGROUP_SIZE) {
-      let digits = vec3<u32>(found) | (vec3<u32>(1u, 2u, 3u) << vec3<u32>(shift));
-      let counted = vec3<u32>(order_key(scores[row_start + i])) >= digits;
-      sums += vec4<f32>(select(vec3<f32>(0.0), vec3<f32>(amount(i, kind)), counted), 0.0);
+      let reached = vec3<u32>(order_key(scores[row_start + i])) >= digits;
+      sums += amount(i, kind) * vec4<f32>(select(vec3<f32>(0.0), vec3<f32>(1.0), reached), 1.0);
     }
-    let reached = workgroup_sum_vec4(sums, lane).xyz >= vec3<f32>(goal);
-    found |= dot(select(vec3<u32>(0u), vec3<u32>(1u), reached), vec3<u32>(1u)) << shift;
+    let totals = workgroup_sum_vec4(sums, lane);
+    if (kind == WEIGHT) {
+      found.goal = max(given * totals.w, 1e-30);
+    }
+    let digit = dot(select(vec3<u32>(0u), vec3<u32>(1u), totals.xyz >= vec3<f32>(found.goal)), vec3<u32>(1u));
+    // The next larger candidate was not reached. Once all further digits are 3, it is the key's successor.
+    if (digit < 3u) {
+      found.above = totals[digit];
+    }
+    found.key |= digit << shift;
   }
   return found;
 }
 
-// The first token at which the running sum, in the order of tokens, exceeds `goal` (`fraction` of the total where
-// `relative`); the last one that counts at all if rounding keeps the sum below it. Each round narrows the range to one lane's.
-fn locate(fraction: f32, relative: bool, kind: u32, lane: u32) -> u32 {
+// The first token at which the running sum, in the order of tokens, exceeds the goal: `given`, or that share of the total
+// where weights are summed. The last one that counts at all if rounding keeps the sum below. Each round narrows the range
+// to that of one lane.
+fn locate(given: f32, kind: u32, lane: u32) -> u32 {
   var first = 0u;
-  var goal = fraction;
+  var goal = given;
   for (var range = params.vocabulary; ; ) {
     let size = (range + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
     let end = min(first + range, params.vocabulary);
@@ -129,23 +126,21 @@ fn locate(fraction: f32, relative: bool, kind: u32, lane: u32) -> u32 {
     lane_sums[lane] = sum;
     // Every lane's sum is written before it is read.
     workgroupBarrier();
-    if (relative && range == params.vocabulary) {
+    if (kind == KEPT_WEIGHT && range == params.vocabulary) {
       var total = 0.0;
       for (var s = 0u; s < WORKGROUP_SIZE; s++) {
         total += lane_sums[s];
       }
-      goal = fraction * total;
+      goal = given * total;
     }
     var pick = 0u;
     var before = 0.0;
     var running = 0.0;
-    var passed = false;
     for (var s = 0u; s < WORKGROUP_SIZE; s++) {
       let lane_sum = lane_sums[s];
-      if (!passed && lane_sum > 0.0) {
+      if (running <= goal && lane_sum > 0.0) {
         pick = s;
         before = running;
-        passed = running + lane_sum > goal;
       }
       running += lane_sum;
     }
@@ -174,20 +169,17 @@ fn read_scores(row: u32, slot: u32, lane: u32) -> bool {
     largest = max(largest, score);
     unusable = select(unusable, 1.0, is_unusable(bits));
   }
-  highest = workgroup_max(largest, lane);
-  let failed = workgroup_max(unusable, lane);
+  let maxima = workgroup_max_vec4(vec4<f32>(largest, unusable, 0.0, 0.0), lane);
+  highest = maxima.x;
   // Other invocations read these scores.
   storageBarrier();
-  return failed == 0.0 && highest > MASKED;
+  return maxima.y == 0.0 && highest > MASKED;
 }
 
-fn filter_top_p(top_p: f32, lane: u32) {
-  let goal = top_p * sum_from(0u, WEIGHT, lane);
-  threshold = largest_key(max(goal, 1e-30), WEIGHT, lane);
-  let above = sum_from(threshold + 1u, WEIGHT, lane);
-  let tie = weight_of(score_of_key(threshold));
-  let ties = select(1.0, max(1.0, ceil((goal - above) / max(tie, 1e-30))), tie > 0.0);
-  last_tie = locate(ties - 0.5, false, IS_TIE, lane);
+// How many of the tokens at the threshold top-p keeps: those before which the sum is still below the goal.
+fn kept_ties(search: Search) -> f32 {
+  let tie = weight_of(score_of_key(search.key));
+  return select(1.0, max(1.0, ceil((search.goal - search.above) / max(tie, 1e-30))), tie > 0.0);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -210,17 +202,25 @@ fn main(
   min_p = bitcast<f32>(sampling[settings + MIN_P]);
   let usable = read_scores(row, entry.x, lane);
   let top_k = sampling[settings + TOP_K];
-  if (top_k > 0u && top_k < params.vocabulary) {
-    threshold = largest_key(f32(top_k), COUNT, lane);
-  }
   let top_p = bitcast<f32>(sampling[settings + TOP_P]);
-  if (top_p < 1.0) {
-    filter_top_p(top_p, lane);
-  }
   let random = philox(vec4<u32>(entry.y, 0u, 0u, 0u), vec2<u32>(sampling[settings + SEED], sampling[settings + SEED + 1u]));
+  // Loops, so that each search stands once in the code: drivers inline functions, and CPU adapters compile for seconds.
+  var search: Search;
+  for (var pass_kind = COUNT; pass_kind <= WEIGHT; pass_kind++) {
+    if (select(top_k > 0u && top_k < params.vocabulary, top_p < 1.0, pass_kind == WEIGHT)) {
+      search = largest_key(select(f32(top_k), top_p, pass_kind == WEIGHT), pass_kind, lane);
+      threshold = search.key;
+    }
+  }
   // Greedy rows take the first of the largest scores.
   let u = select((f32(random.x >> 8u) + 0.5) / 16777216.0, 0.0, temperature == 0.0);
-  let token = locate(u, true, KEPT_WEIGHT, lane);
+  var token = 0u;
+  for (var kind = TIE; kind >= KEPT_WEIGHT; kind--) {
+    if (kind == KEPT_WEIGHT || top_p < 1.0) {
+      token = locate(select(u, kept_ties(search) - 0.5, kind == TIE), kind, lane);
+      last_tie = select(last_tie, token, kind == TIE);
+    }
+  }
   if (lane == 0u) {
     best[row] = vec2<u32>(0u, select(FAILED, token, usable));
   }
