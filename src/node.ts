@@ -1,5 +1,6 @@
+import { isHeedError } from "./core/errors.ts";
 import type { RequestDeviceOptions } from "./gpu/device.ts";
-import { nodeGpu } from "./gpu/platform_node.ts";
+import { noAdapter, nodeGpu } from "./gpu/platform_node.ts";
 import { openSource } from "./sources/open_source_node.ts";
 import { createEngineWith, type Engine } from "./tasks/engine.ts";
 
@@ -15,7 +16,12 @@ import { createEngineWith, type Engine } from "./tasks/engine.ts";
  */
 export async function createEngine(options: RequestDeviceOptions = {}): Promise<Engine> {
   const gpu = options.gpu ?? (options.device ? undefined : await nodeGpu());
-  return createEngineWith({ ...options, gpu }, openSource);
+  try {
+    return await createEngineWith({ ...options, gpu }, openSource);
+  } catch (error) {
+    // Here it is known which drivers were looked at.
+    throw isHeedError(error, "NO_ADAPTER") ? noAdapter() : error;
+  }
 }
 
 export { nodeGpu, requestNodeAdapter } from "./gpu/platform_node.ts";
