@@ -1,7 +1,15 @@
 import { ceilDiv, formatTensor, shapeError } from "../core/shape.ts";
 import type { KernelVariant } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { type LowerContext, type OpDef, type OpNode, type Recorder, shader, spreadWorkgroups, type Value } from "./op.ts";
+import {
+  type LowerContext,
+  type OpDef,
+  type OpNode,
+  type Recorder,
+  shader,
+  spreadWorkgroups,
+  type Value,
+} from "./op.ts";
 import { reducePart } from "./reduce.ts";
 import { elemPart, layoutIn, need, rowReduction, rowsAndColumns } from "./rows.ts";
 import backwardCode from "../../shaders/cross_entropy_backward.wgsl";
@@ -87,7 +95,11 @@ function meanVariant(facts: GpuFacts): Pick<KernelVariant, "parts" | "enable" | 
   return { parts, enable, constants: { WORKGROUP_SIZE: facts.software ? 8 : 256 } };
 }
 
-function checkTargets(op: string, logits: Value | undefined, targets: Value | undefined): { rows: number; columns: number } {
+function checkTargets(
+  op: string,
+  logits: Value | undefined,
+  targets: Value | undefined,
+): { rows: number; columns: number } {
   const sizes = rowsAndColumns(op, "logits", logits);
   const integers = targets?.dtype === "i32" || targets?.dtype === "u32";
   if (!targets || !integers || targets.shape.length !== 1 || targets.shape[0] !== sizes.rows) {

@@ -20,7 +20,11 @@ export const DROPOUT: OpDef<DropoutAttrs> = {
   infer({ x, rng }, { rate }) {
     const { rows, columns } = rowsAndColumns("dropout", "x", x);
     if (rng?.dtype !== "u32" || rng.shape.length !== 1 || rng.shape[0] !== 3) {
-      throw shapeError("dropout", "rng must be [3] u32: seed low, seed high, step", rng ? formatTensor("rng", rng) : "nothing");
+      throw shapeError(
+        "dropout",
+        "rng must be [3] u32: seed low, seed high, step",
+        rng ? formatTensor("rng", rng) : "nothing",
+      );
     }
     if (!(rate >= 0 && rate < 1)) throw shapeError("dropout", "rate must be in [0, 1)", `${rate}`);
     return [{ shape: [rows, columns], dtype: "f32" }];

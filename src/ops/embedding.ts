@@ -1,7 +1,16 @@
 import { ceilDiv, formatTensor, numel, shapeError } from "../core/shape.ts";
 import type { KernelVariant } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { type LowerContext, type OpDef, type OpNode, only, type Recorder, shader, spreadWorkgroups, type Value } from "./op.ts";
+import {
+  type LowerContext,
+  type OpDef,
+  type OpNode,
+  only,
+  type Recorder,
+  shader,
+  spreadWorkgroups,
+  type Value,
+} from "./op.ts";
 import { elemPart, layoutIn, need, rowsAndColumns } from "./rows.ts";
 import backwardCode from "../../shaders/embedding_backward.wgsl";
 import code from "../../shaders/embedding.wgsl";
@@ -33,11 +42,20 @@ export const EMBEDDING: OpDef<EmbeddingAttrs> = {
     const rows = checkIds("embedding", ids);
     const [, columns] = table?.shape ?? [];
     if (table?.shape.length !== 2 || columns === undefined || (table.dtype !== "f32" && table.dtype !== "f16")) {
-      throw shapeError("embedding", "table must be [V, C] f32 or f16", table ? formatTensor("table", table) : "nothing");
+      throw shapeError(
+        "embedding",
+        "table must be [V, C] f32 or f16",
+        table ? formatTensor("table", table) : "nothing",
+      );
     }
     if (table.dtype === "f16" && columns % 4 !== 0) {
       const mend = "Load the table as f32.";
-      throw shapeError("embedding", "C must be a multiple of 4 where the table is f16", formatTensor("table", table), mend);
+      throw shapeError(
+        "embedding",
+        "C must be a multiple of 4 where the table is f16",
+        formatTensor("table", table),
+        mend,
+      );
     }
     return [{ shape: [rows, columns], dtype: "f32" }];
   },
@@ -71,7 +89,11 @@ export const EMBEDDING_BACKWARD: OpDef<BackwardAttrs> = {
     const rows = checkIds("embedding_backward", ids);
     const grad = rowsAndColumns("embedding_backward", "dout", dout);
     if (grad.rows !== rows) {
-      throw shapeError("embedding_backward", `dout must be [N, C] with N = ${rows}`, formatTensor("dout", need({ dout }, "dout")));
+      throw shapeError(
+        "embedding_backward",
+        `dout must be [N, C] with N = ${rows}`,
+        formatTensor("dout", need({ dout }, "dout")),
+      );
     }
     return [{ shape: [vocabulary, grad.columns], dtype: "f32" }];
   },

@@ -95,12 +95,21 @@ export function checkPool(op: string, inputs: Inputs, rows: number, { kvHeads, h
     const rule = `kv must be [pages, 2, ${kvHeads}, ${PAGE_TOKENS}, ${headDim}] f32 or f16`;
     throw shapeError(op, rule, kv ? formatTensor("kv", kv) : "nothing");
   }
-  if (rowTable?.dtype !== "u32" || rowTable.shape.length !== 2 || rowTable.shape[0] !== rows || rowTable.shape[1] !== 2) {
+  if (
+    rowTable?.dtype !== "u32" ||
+    rowTable.shape.length !== 2 ||
+    rowTable.shape[0] !== rows ||
+    rowTable.shape[1] !== 2
+  ) {
     const got = rowTable ? formatTensor("rowTable", rowTable) : "nothing";
     throw shapeError(op, `rowTable must be [N, 2] u32 with N = ${rows}`, got);
   }
   if (pageTable?.dtype !== "u32" || pageTable.shape.length !== 2) {
-    throw shapeError(op, "pageTable must be [slots, maxPages] u32", pageTable ? formatTensor("pageTable", pageTable) : "nothing");
+    throw shapeError(
+      op,
+      "pageTable must be [slots, maxPages] u32",
+      pageTable ? formatTensor("pageTable", pageTable) : "nothing",
+    );
   }
 }
 

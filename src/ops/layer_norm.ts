@@ -71,6 +71,12 @@ export const LAYER_NORM_BACKWARD: OpDef<LayerNormAttrs> = {
  * x `[N, C]` f32, or a view; weight and bias `[C]` f32 → `[N, C]` f32. Throws `SHAPE`.
  * Source: Ba, Kiros and Hinton, "Layer Normalization" (2016), eq. 3–4.
  */
-export function layerNorm(rec: Recorder, x: Value, weight: Value, bias: Value | undefined, options: LayerNormAttrs): Value {
+export function layerNorm(
+  rec: Recorder,
+  x: Value,
+  weight: Value,
+  bias: Value | undefined,
+  options: LayerNormAttrs,
+): Value {
   return only(rec.record(LAYER_NORM, { x, weight, bias }, options));
 }

@@ -56,7 +56,14 @@ function normDispatch(
   const { variant, workgroups } = rowReduction(facts, rows, columns / elem.width);
   return {
     kernel: { ...variant, kernel, parts: [elem.part, ...(variant.parts ?? [])] },
-    params: { rows, columns: columns / elem.width, offset, row_stride: rowStride, width: columns, ...extra(elem.width) },
+    params: {
+      rows,
+      columns: columns / elem.width,
+      offset,
+      row_stride: rowStride,
+      width: columns,
+      ...extra(elem.width),
+    },
     workgroups,
   };
 }

@@ -64,25 +64,38 @@ export const ROPE: OpDef<SignedAttrs> = {
 };
 
 /** Throws `SHAPE` unless a value has `heads · headDim` columns and the rotated channels are even and within the head. */
-export function checkHeads(op: string, name: string, value: Value, heads: number, attrs: Omit<RopeAttrs, "heads">): void {
+export function checkHeads(
+  op: string,
+  name: string,
+  value: Value,
+  heads: number,
+  attrs: Omit<RopeAttrs, "heads">,
+): void {
   const { headDim, rotaryDim } = attrs;
   const got = `${formatTensor(name, value)}, heads ${heads}, headDim ${headDim}, rotaryDim ${rotaryDim}`;
   if (value.shape[1] !== heads * headDim) throw shapeError(op, `${name} must be [N, heads · headDim]`, got);
-  if (rotaryDim % 2 !== 0 || rotaryDim > headDim) throw shapeError(op, "rotaryDim must be even and at most headDim", got);
+  if (rotaryDim % 2 !== 0 || rotaryDim > headDim)
+    throw shapeError(op, "rotaryDim must be even and at most headDim", got);
 }
 
 /** Throws `SHAPE` unless positions are `[N]` u32 or a row table `[N, 2]` u32. */
 export function checkPositions(op: string, positions: Value | undefined, rows: number): void {
   const shape = positions?.shape ?? [];
-  if (positions?.dtype === "u32" && shape[0] === rows && (shape.length === 1 || (shape.length === 2 && shape[1] === 2))) return;
+  if (positions?.dtype === "u32" && shape[0] === rows && (shape.length === 1 || (shape.length === 2 && shape[1] === 2)))
+    return;
   const got = positions ? formatTensor("positions", positions) : "nothing";
   throw shapeError(op, `positions must be [N] u32 or a row table [N, 2] u32 with N = ${rows}`, got);
 }
 
 /** Throws `SHAPE` unless the table of angles is `[maxPositions, rotaryDim/2, 2]` f32. */
-export function checkRopeTable(op: string, table: Value | undefined, { rotaryDim }: Pick<RopeAttrs, "rotaryDim">): void {
+export function checkRopeTable(
+  op: string,
+  table: Value | undefined,
+  { rotaryDim }: Pick<RopeAttrs, "rotaryDim">,
+): void {
   const shape = table?.shape ?? [];
-  if (table?.dtype === "f32" && shape.length === 3 && shape[1] === rotaryDim / 2 && shape[2] === 2 && shape[0] !== 0) return;
+  if (table?.dtype === "f32" && shape.length === 3 && shape[1] === rotaryDim / 2 && shape[2] === 2 && shape[0] !== 0)
+    return;
   const got = table ? formatTensor("table", table) : "nothing";
   throw shapeError(op, `table must be [maxPositions, ${rotaryDim / 2}, 2] f32`, got, "Make it with ropeTable().");
 }

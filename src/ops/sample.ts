@@ -2,7 +2,15 @@ import { HeedError } from "../core/errors.ts";
 import { ceilDiv, formatTensor, shapeError } from "../core/shape.ts";
 import type { KernelVariant } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { type LowerContext, type OpDef, type OpNode, type Recorder, shader, spreadWorkgroups, type Value } from "./op.ts";
+import {
+  type LowerContext,
+  type OpDef,
+  type OpNode,
+  type Recorder,
+  shader,
+  spreadWorkgroups,
+  type Value,
+} from "./op.ts";
 import { reducePart } from "./reduce.ts";
 import { layoutIn, need, rowReduction, rowsAndColumns } from "./rows.ts";
 import philoxCode from "../../shaders/lib/philox.wgsl";
@@ -62,7 +70,10 @@ export function packSeen(ids: Iterable<number>, vocabulary: number): Uint32Array
   const words = new Uint32Array(seenWords(vocabulary));
   for (const id of ids) {
     if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
-      throw new HeedError("USAGE", `sample: token ids must be in [0, ${vocabulary}); got ${id}. Encode the text with this model's tokenizer.`);
+      throw new HeedError(
+        "USAGE",
+        `sample: token ids must be in [0, ${vocabulary}); got ${id}. Encode the text with this model's tokenizer.`,
+      );
     }
     const word = Math.floor(id / 32);
     words[word] = ((words[word] as number) | (1 << (id % 32))) >>> 0;
@@ -77,7 +88,12 @@ export function packSampling(settings: SamplingSettings = {}): Uint32Array<Array
   checkSetting("topK", topK, Number.isInteger(topK) && topK >= 0 && topK <= FAILED_TOKEN, "an integer ≥ 0");
   checkSetting("topP", topP, topP > 0 && topP <= 1, "in (0, 1]");
   checkSetting("minP", minP, minP >= 0 && minP <= 1, "in [0, 1]");
-  checkSetting("repetitionPenalty", repetitionPenalty, repetitionPenalty > 0 && repetitionPenalty <= 1e6, "in (0, 1e6]");
+  checkSetting(
+    "repetitionPenalty",
+    repetitionPenalty,
+    repetitionPenalty > 0 && repetitionPenalty <= 1e6,
+    "in (0, 1e6]",
+  );
   checkSetting("seed", seed, typeof seed === "bigint" || Number.isSafeInteger(seed), "an integer");
   const words = new Uint32Array(SAMPLING_WORDS);
   const floats = new Float32Array(words.buffer);
@@ -128,7 +144,8 @@ export const SAMPLE: OpDef<SampleAttrs> = {
     checkState("ring", inputs["ring"], [ringLength(rows)]);
     checkState("sampling", inputs["sampling"], [slots, SAMPLING_WORDS]);
     checkState("seen", inputs["seen"], [slots, seenWords(columns)]);
-    if (columns > 2 ** 24) throw shapeError("sample", "V must be at most 2^24", formatTensor("logits", need(inputs, "logits")));
+    if (columns > 2 ** 24)
+      throw shapeError("sample", "V must be at most 2^24", formatTensor("logits", need(inputs, "logits")));
     return [];
   },
   lower(node, context) {
@@ -188,7 +205,11 @@ function lowerDraw(node: OpNode<SampleAttrs>, context: LowerContext): Choice {
 /** A row has one workgroup; on CPU adapters one of a vector's width, whose barriers cost next to nothing. */
 function drawVariant(facts: GpuFacts): Pick<KernelVariant, "parts" | "enable" | "constants"> {
   const { parts, enable } = reducePart(facts);
-  return { parts: [SCORE_PART, PHILOX_PART, ...parts], enable, constants: { WORKGROUP_SIZE: facts.software ? 8 : 256 } };
+  return {
+    parts: [SCORE_PART, PHILOX_PART, ...parts],
+    enable,
+    constants: { WORKGROUP_SIZE: facts.software ? 8 : 256 },
+  };
 }
 
 function readBindings({ inputs }: OpNode<SampleAttrs>): Record<string, Value> {
@@ -209,8 +230,13 @@ function commonParams({ inputs }: OpNode<SampleAttrs>) {
 }
 
 function checkState(name: string, value: Value | undefined, shape: readonly number[]): void {
-  if (value?.dtype === "u32" && value.shape.length === shape.length && shape.every((d, i) => d === value.shape[i])) return;
-  throw shapeError("sample", `${name} must be [${shape.join(", ")}] u32`, value ? formatTensor(name, value) : "nothing");
+  if (value?.dtype === "u32" && value.shape.length === shape.length && shape.every((d, i) => d === value.shape[i]))
+    return;
+  throw shapeError(
+    "sample",
+    `${name} must be [${shape.join(", ")}] u32`,
+    value ? formatTensor(name, value) : "nothing",
+  );
 }
 
 /**

@@ -37,13 +37,17 @@ export const SGD: OpDef<SgdAttrs> = {
       const got = [param, ...others].map((v) => (v ? formatTensor(v.name, v) : "nothing")).join(", ");
       throw shapeError("sgd", "param, grad and velocity must be f32 of one shape", got);
     }
-    if (lr?.dtype !== "f32" || numel(lr.shape) !== 1) throw shapeError("sgd", "lr must be [1] f32", lr ? formatTensor("lr", lr) : "nothing");
-    if (momentum !== 0 && !velocity) throw shapeError("sgd", "momentum needs a velocity", "none", "Give a state of zeros.");
+    if (lr?.dtype !== "f32" || numel(lr.shape) !== 1)
+      throw shapeError("sgd", "lr must be [1] f32", lr ? formatTensor("lr", lr) : "nothing");
+    if (momentum !== 0 && !velocity)
+      throw shapeError("sgd", "momentum needs a velocity", "none", "Give a state of zeros.");
     return [];
   },
   lower({ inputs, attrs }, context) {
     const [param, velocity] = [need(inputs, "param"), inputs["velocity"]];
-    const part = velocity ? shader("lib/momentum.wgsl", momentumCode) : shader("lib/momentum_none.wgsl", momentumNoneCode);
+    const part = velocity
+      ? shader("lib/momentum.wgsl", momentumCode)
+      : shader("lib/momentum_none.wgsl", momentumNoneCode);
     const rowSize = numel(param.shape.slice(1));
     context.parts(param).forEach(({ rowStart, rows }, p) => {
       const count = rows * rowSize;
@@ -55,7 +59,12 @@ export const SGD: OpDef<SgdAttrs> = {
           param: { value: param, part: p },
           ...(velocity ? { velocity: { value: velocity, part: p } } : {}),
         },
-        params: { count, grad_offset: rowStart * rowSize, momentum: attrs.momentum ?? 0, weight_decay: attrs.weightDecay ?? 0 },
+        params: {
+          count,
+          grad_offset: rowStart * rowSize,
+          momentum: attrs.momentum ?? 0,
+          weight_decay: attrs.weightDecay ?? 0,
+        },
         workgroups: spreadWorkgroups(ceilDiv(count, 64)),
       });
     });

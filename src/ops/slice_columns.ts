@@ -1,5 +1,14 @@
 import { ceilDiv, formatTensor, shapeError } from "../core/shape.ts";
-import { type Dispatch, only, type OpDef, type Recorder, rowLayout, shader, spreadWorkgroups, type Value } from "./op.ts";
+import {
+  type Dispatch,
+  only,
+  type OpDef,
+  type Recorder,
+  rowLayout,
+  shader,
+  spreadWorkgroups,
+  type Value,
+} from "./op.ts";
 import { layoutIn, need, rowsAndColumns } from "./rows.ts";
 import code from "../../shaders/columns.wgsl";
 
@@ -23,7 +32,11 @@ export const SLICE_COLUMNS: OpDef<SliceColumnsAttrs> = {
     const { rows, columns } = rowsAndColumns("slice_columns", "x", x);
     const value = need({ x }, "x");
     if (!(start >= 0 && count > 0 && start + count <= columns)) {
-      throw shapeError("slice_columns", "0 ≤ start < start + count ≤ C", `${formatTensor("x", value)}, start ${start}, count ${count}`);
+      throw shapeError(
+        "slice_columns",
+        "0 ≤ start < start + count ≤ C",
+        `${formatTensor("x", value)}, start ${start}, count ${count}`,
+      );
     }
     const { base, offset, rowStride } = rowLayout(value);
     return [{ shape: [rows, count], dtype: "f32", view: { base, offset: offset + start, rowStride } }];

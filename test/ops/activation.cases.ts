@@ -36,7 +36,9 @@ export const cases = opCases("activation", (add) => {
   }
   add("exact gelu errs by less than 1e-6", async (device) => {
     const x = Float64Array.from({ length: 2001 }, (_, i) => Math.fround((i - 1000) / 200));
-    const { out } = await runOps(device, { x: f32([1, x.length], x) }, (rec, v) => ({ out: activation(rec, v.x, "gelu") }));
+    const { out } = await runOps(device, { x: f32([1, x.length], x) }, (rec, v) => ({
+      out: activation(rec, v.x, "gelu"),
+    }));
     assertClose(out!, reference("gelu", x), { atol: 1e-6, rtol: 1e-6 });
   });
   add("reads a range of columns", async (device) => {
@@ -51,5 +53,6 @@ export const cases = opCases("activation", (add) => {
     assertShapeError(
       () => runOps(device, { x: f32([8], new Float32Array(8)) }, (rec, v) => ({ out: activation(rec, v.x, "silu") })),
       "activation: x must be [N, C] f32; got x [8] f32.",
-    ));
+    ),
+  );
 });

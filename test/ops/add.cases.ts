@@ -14,7 +14,9 @@ async function check(device: Device, shape: readonly number[], size = 1): Promis
   const random = createRandom(shape.length);
   const count = shape.reduce((p, d) => p * d, 1);
   const [a, b] = [random.normals(count, size), random.normals(count, size)];
-  const { out } = await runOps(device, { a: f32(shape, a), b: f32(shape, b) }, (rec, v) => ({ out: addRows(rec, v.a, v.b) }));
+  const { out } = await runOps(device, { a: f32(shape, a), b: f32(shape, b) }, (rec, v) => ({
+    out: addRows(rec, v.a, v.b),
+  }));
   assertClose(out!, residual(a, b), { ...ROUNDED_ONCE, label: `[${shape.join(", ")}]` });
 }
 
@@ -40,7 +42,11 @@ export const cases = opCases("add", (add) => {
       const value = scale(rec, v.x, 0.5);
       return { out: value, dx: backwardOf(rec, [v.x], ["a"])["a"]! };
     });
-    assertClose(out!, x.map((value) => value / 2), { atol: 0, rtol: 0 });
+    assertClose(
+      out!,
+      x.map((value) => value / 2),
+      { atol: 0, rtol: 0 },
+    );
     assertClose(dx!, out!, { atol: 0, rtol: 0 });
   });
   add("refuses two shapes", (device) =>
@@ -50,5 +56,6 @@ export const cases = opCases("add", (add) => {
           out: addRows(rec, v.a, v.b),
         })),
       "add: a and b must be f32 of one shape; got a [2, 3] f32, b [3, 2] f32.",
-    ));
+    ),
+  );
 });

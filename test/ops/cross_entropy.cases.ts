@@ -19,7 +19,9 @@ async function check(device: Device, spec: Spec): Promise<void> {
   const { N, V, scale = 1, ignored } = spec;
   const random = createRandom(N + V);
   const logits = random.normals(N * V, scale);
-  const targets = random.ints(N, 0, V - 1).map((t, n) => (ignored === "all" || (ignored === "some" && n % 3 === 0) ? -100 : t));
+  const targets = random
+    .ints(N, 0, V - 1)
+    .map((t, n) => (ignored === "all" || (ignored === "some" && n % 3 === 0) ? -100 : t));
   const inputs = { logits: f32([N, V], logits), targets: i32([N], targets), dloss: f32([1], [2]) };
   const got = await runOps(device, inputs, (rec, v) => {
     const loss = crossEntropy(rec, v.logits, v.targets);
@@ -28,13 +30,24 @@ async function check(device: Device, spec: Spec): Promise<void> {
   const expected = reference(logits, targets, { N, V });
   assertClose(got["loss"]!, [expected.loss], { ...tolerance("f32"), label: `loss ${JSON.stringify(spec)}` });
   const dlogits = expected.dlogits.map((g) => 2 * g);
-  assertClose(got["dlogits"]!, dlogits, { ...gradientTolerance(dlogits), label: `dlogits ${JSON.stringify(spec)}`, shape: [N, V] });
+  assertClose(got["dlogits"]!, dlogits, {
+    ...gradientTolerance(dlogits),
+    label: `dlogits ${JSON.stringify(spec)}`,
+    shape: [N, V],
+  });
 }
 
 export const cases = opCases("cross_entropy", (add) => {
   add("loss and gradient match the reference (control)", (device) => check(device, { N: 5, V: 64 }));
   add("match at N=1, 7, 8, 9, 40 and V=1, 2, 65, 1000", async (device) => {
-    for (const [N, V] of [[1, 2], [7, 1], [8, 65], [9, 1000], [40, 12]] as const) await check(device, { N, V });
+    for (const [N, V] of [
+      [1, 2],
+      [7, 1],
+      [8, 65],
+      [9, 1000],
+      [40, 12],
+    ] as const)
+      await check(device, { N, V });
   });
   add("leave ignored rows out, and give 0 where all are", async (device) => {
     await check(device, { N: 10, V: 20, ignored: "some" });
@@ -45,7 +58,8 @@ export const cases = opCases("cross_entropy", (add) => {
     withGpuVariants(device, async () => {
       await check(device, { N: 3, V: 1000, scale: 5 });
       await check(device, { N: 300, V: 7, ignored: "some" });
-    }));
+    }),
+  );
   add("refuses targets of another length", (device) =>
     assertShapeError(
       () =>
@@ -53,5 +67,6 @@ export const cases = opCases("cross_entropy", (add) => {
           loss: crossEntropy(rec, v.logits, v.targets),
         })),
       "cross_entropy: targets must be [N] i32 or u32 with N = 2; got targets [3] i32.",
-    ));
+    ),
+  );
 });

@@ -22,13 +22,23 @@ async function check(device: Device, N: number, C: number, rate: number): Promis
   });
   const options = { p: rate, seed: [0x89abcdef, 0x01234567] as const, opId: 2, step: 42 };
   assertClose(got["out"]!, reference(x, options), { ...ROUNDED, label: `[${N}, ${C}] rate ${rate}`, shape: [N, C] });
-  assertClose(got["dx"]!, reference(dout, options), { ...ROUNDED, label: `gradient [${N}, ${C}] rate ${rate}`, shape: [N, C] });
+  assertClose(got["dx"]!, reference(dout, options), {
+    ...ROUNDED,
+    label: `gradient [${N}, ${C}] rate ${rate}`,
+    shape: [N, C],
+  });
 }
 
 export const cases = opCases("dropout", (add) => {
   add("draws the reference's mask, and the same for the gradient (control)", (device) => check(device, 5, 64, 0.1));
   add("draws it at sizes that are no multiple of four, and at rates 0 and 0.9", async (device) => {
-    for (const [N, C, rate] of [[1, 1, 0.5], [3, 7, 0.9], [2, 33, 0], [70, 5, 0.3]] as const) await check(device, N, C, rate);
+    for (const [N, C, rate] of [
+      [1, 1, 0.5],
+      [3, 7, 0.9],
+      [2, 33, 0],
+      [70, 5, 0.3],
+    ] as const)
+      await check(device, N, C, rate);
   });
   add("refuses a rate of 1", (device) =>
     assertShapeError(
@@ -37,5 +47,6 @@ export const cases = opCases("dropout", (add) => {
           out: dropout(rec, v.x, { rate: 1, rng: v.rng }),
         })),
       "dropout: rate must be in [0, 1); got 1.",
-    ));
+    ),
+  );
 });

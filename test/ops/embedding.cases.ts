@@ -25,7 +25,9 @@ async function check(device: Device, { N, V, C, half = false, maxPartBytes }: Sp
   const ids = random.ints(N, 0, V - 1);
   const values = random.normals(V * C);
   const table = { ...(half ? f16 : f32)([V, C], values), maxPartBytes };
-  const { out } = await runOps(device, { ids: u32([N], ids), table }, (rec, v) => ({ out: embedding(rec, v.ids, v.table) }));
+  const { out } = await runOps(device, { ids: u32([N], ids), table }, (rec, v) => ({
+    out: embedding(rec, v.ids, v.table),
+  }));
   const expected = reference(ids, half ? roundToFloat16(values) : values, { C });
   assertClose(out!, expected, { ...EXACT, label: `N=${N} V=${V} C=${C} half=${half}`, shape: [N, C] });
 }
@@ -40,13 +42,23 @@ async function checkBackward(device: Device, { N, V, C }: Spec): Promise<void> {
     return backwardOf(rec, [v.dout], ["table"]);
   });
   const expected = embeddingBackward(ids, dout, { V, C }).map((g) => 2 * g);
-  assertClose(table!, expected, { ...gradientTolerance(expected), label: `dtable N=${N} V=${V} C=${C}`, shape: [V, C] });
+  assertClose(table!, expected, {
+    ...gradientTolerance(expected),
+    label: `dtable N=${N} V=${V} C=${C}`,
+    shape: [V, C],
+  });
 }
 
 export const cases = opCases("embedding", (add) => {
   add("takes rows of an f32 table (control)", (device) => check(device, { N: 5, V: 11, C: 64 }));
   add("takes rows at N=1, 7 and C=1, 4, 7, 68", async (device) => {
-    for (const [N, C] of [[1, 1], [7, 4], [1, 7], [7, 68]] as const) await check(device, { N, V: 9, C });
+    for (const [N, C] of [
+      [1, 1],
+      [7, 4],
+      [1, 7],
+      [7, 68],
+    ] as const)
+      await check(device, { N, V: 9, C });
   });
   add("takes rows of an f16 table", (device) => check(device, { N: 9, V: 20, C: 12, half: true }));
   add("takes rows of a table in several parts", async (device) => {
@@ -73,7 +85,12 @@ export const cases = opCases("embedding", (add) => {
     assertClose(got["past"]!, [0, 0, 0, 0, 0, 0, 0, 0, 21, 22, 23, 24], EXACT);
   });
   add("gradients match the reference, repeated and absent ids too", async (device) => {
-    for (const spec of [{ N: 1, V: 3, C: 4 }, { N: 33, V: 5, C: 7 }, { N: 20, V: 400, C: 68 }]) await checkBackward(device, spec);
+    for (const spec of [
+      { N: 1, V: 3, C: 4 },
+      { N: 33, V: 5, C: 7 },
+      { N: 20, V: 400, C: 68 },
+    ])
+      await checkBackward(device, spec);
   });
   add("refuses wrong ids and tables", async (device) => {
     const table = f32([2, 4], new Float32Array(8));

@@ -34,12 +34,22 @@ export const cases = opCases("gated_activation", (add) => {
     await check(device, "gelu_tanh", 2, 7);
   });
   add("matches the reference at F=1, 63, 64, 65 and N=1, 5", async (device) => {
-    for (const [N, F] of [[1, 1], [5, 63], [1, 64], [5, 65]] as const) await check(device, "silu", N, F);
+    for (const [N, F] of [
+      [1, 1],
+      [5, 63],
+      [1, 64],
+      [5, 65],
+    ] as const)
+      await check(device, "silu", N, F);
   });
   add("matches the reference at inputs of ±1e4", (device) => check(device, "silu", 2, 16, 1e4));
   add("refuses an odd number of columns", (device) =>
     assertShapeError(
-      () => runOps(device, { x: f32([1, 7], new Float32Array(7)) }, (rec, v) => ({ out: gatedActivation(rec, v.x, "silu") })),
+      () =>
+        runOps(device, { x: f32([1, 7], new Float32Array(7)) }, (rec, v) => ({
+          out: gatedActivation(rec, v.x, "silu"),
+        })),
       "gated_activation: x must be [N, 2F], gate then up; got x [1, 7] f32.",
-    ));
+    ),
+  );
 });

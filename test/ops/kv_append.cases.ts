@@ -24,7 +24,16 @@ const PAGES = 4;
 const MAX_PAGES = 2;
 const PAGE_TABLE = [2, 0, 3, INACTIVE];
 /** (slot, position): a page's first and last token, the next page, an inactive row, and two positions without a page. */
-const ROWS: readonly (readonly [number, number])[] = [[0, 0], [0, 31], [0, 32], [1, 5], [INACTIVE, 3], [1, 40], [1, 64], [9, 0]];
+const ROWS: readonly (readonly [number, number])[] = [
+  [0, 0],
+  [0, 31],
+  [0, 32],
+  [1, 5],
+  [INACTIVE, 3],
+  [1, 40],
+  [1, 64],
+  [9, 0],
+];
 const FILLER = 7;
 
 /** The pool after appending rows of k and v, by the definition. */
@@ -33,7 +42,10 @@ function expectedPool({ Hkv, D, half }: Spec, k: ArrayLike<number>, v: ArrayLike
   const round = (x: Float64Array) => (half ? roundToFloat16(x) : x);
   const rows = [round(Float64Array.from(k)), round(Float64Array.from(v))];
   for (const [n, [slot, position]] of ROWS.entries()) {
-    const page = slot < 2 && position < MAX_PAGES * PAGE_TOKENS ? PAGE_TABLE[slot * MAX_PAGES + Math.floor(position / PAGE_TOKENS)]! : INACTIVE;
+    const page =
+      slot < 2 && position < MAX_PAGES * PAGE_TOKENS
+        ? PAGE_TABLE[slot * MAX_PAGES + Math.floor(position / PAGE_TOKENS)]!
+        : INACTIVE;
     if (page === INACTIVE) continue;
     for (let which = 0; which < 2; which++) {
       for (let h = 0; h < Hkv; h++) {
@@ -73,7 +85,11 @@ async function check(device: Device, spec: Spec): Promise<void> {
     kvAppend(rec, values, { kvHeads: Hkv, headDim: D });
     return { pool: values.kv };
   });
-  assertClose(poolValues(pool!, spec), expectedPool(spec, k, v), { ...EXACT, label: JSON.stringify(spec), shape: inputs.kv.shape });
+  assertClose(poolValues(pool!, spec), expectedPool(spec, k, v), {
+    ...EXACT,
+    label: JSON.stringify(spec),
+    shape: inputs.kv.shape,
+  });
 }
 
 interface RopeSpec extends Spec {
@@ -87,7 +103,10 @@ async function checkFused(device: Device, spec: RopeSpec): Promise<void> {
   const { H, Hkv, D, R, interleaved } = spec;
   const N = ROWS.length;
   const columns = (H + 2 * Hkv) * D;
-  const angles = ropeTable({ maxPositions: 70, inverseFrequencies: Array.from({ length: R / 2 }, (_, i) => 1 / (i + 1)) });
+  const angles = ropeTable({
+    maxPositions: 70,
+    inverseFrequencies: Array.from({ length: R / 2 }, (_, i) => 1 / (i + 1)),
+  });
   const inputs = {
     qkv: f32([N, columns], createRandom(D).normals(N * columns)),
     kv: poolTensor(spec),
@@ -96,21 +115,29 @@ async function checkFused(device: Device, spec: RopeSpec): Promise<void> {
     pageTable: u32([2, MAX_PAGES], PAGE_TABLE),
     table: f32([70, R / 2, 2], angles),
   };
-  const got = await runOps(device, inputs, (rec, { qkv, kv, unfused, rowTable, pageTable, table }) => {
-    const q = sliceColumns(rec, qkv, 0, H * D);
-    const k = sliceColumns(rec, qkv, H * D, Hkv * D);
-    const v = sliceColumns(rec, qkv, (H + Hkv) * D, Hkv * D);
-    const attrs = { headDim: D, rotaryDim: R, interleaved };
-    const fused = ropeAppend(rec, { q, k, v, kv, rowTable, pageTable, table }, { ...attrs, heads: H, kvHeads: Hkv });
-    const turnedK = rope(rec, k, rowTable, { ...attrs, heads: Hkv, table });
-    kvAppend(rec, { k: turnedK, v, kv: unfused, rowTable, pageTable }, { kvHeads: Hkv, headDim: D });
-    return { fused, q: rope(rec, q, rowTable, { ...attrs, heads: H, table }), kv, unfused };
-  }, { fuse: false });
+  const got = await runOps(
+    device,
+    inputs,
+    (rec, { qkv, kv, unfused, rowTable, pageTable, table }) => {
+      const q = sliceColumns(rec, qkv, 0, H * D);
+      const k = sliceColumns(rec, qkv, H * D, Hkv * D);
+      const v = sliceColumns(rec, qkv, (H + Hkv) * D, Hkv * D);
+      const attrs = { headDim: D, rotaryDim: R, interleaved };
+      const fused = ropeAppend(rec, { q, k, v, kv, rowTable, pageTable, table }, { ...attrs, heads: H, kvHeads: Hkv });
+      const turnedK = rope(rec, k, rowTable, { ...attrs, heads: Hkv, table });
+      kvAppend(rec, { k: turnedK, v, kv: unfused, rowTable, pageTable }, { kvHeads: Hkv, headDim: D });
+      return { fused, q: rope(rec, q, rowTable, { ...attrs, heads: H, table }), kv, unfused };
+    },
+    { fuse: false },
+  );
   // One rounding apart: compilers may contract a · cos − b · sin into a fused multiply-add in one kernel alone.
   const close = { atol: 1e-6, rtol: 1e-6 };
   assertClose(got["fused"]!, got["q"]!, { ...close, label: `q ${JSON.stringify(spec)}`, shape: [N, H, D] });
   const pool = { ...(spec.half ? { atol: 1e-6, rtol: 2 ** -10 } : close), shape: inputs.kv.shape };
-  assertClose(poolValues(got["kv"]!, spec), poolValues(got["unfused"]!, spec), { ...pool, label: `pool ${JSON.stringify(spec)}` });
+  assertClose(poolValues(got["kv"]!, spec), poolValues(got["unfused"]!, spec), {
+    ...pool,
+    label: `pool ${JSON.stringify(spec)}`,
+  });
 }
 
 export const cases = opCases("kv_append", (add) => {
@@ -144,5 +171,6 @@ export const cases = opCases("kv_append", (add) => {
           },
         ),
       "kv_append: kv must be [pages, 2, 2, 32, 4] f32 or f16; got kv [1, 2, 1, 32, 8] f32.",
-    ));
+    ),
+  );
 });

@@ -45,17 +45,31 @@ async function checkBackward(device: Device, { N, C }: Spec): Promise<void> {
   });
   const expected = layerNormBackward(x, weight, dout, { N, C, eps: EPS });
   assertClose(got["x"]!, expected.dx, { ...gradientTolerance(expected.dx), label: `dx N=${N} C=${C}`, shape: [N, C] });
-  assertClose(got["weight"]!, expected.dweight, { ...gradientTolerance(expected.dweight), label: `dweight N=${N} C=${C}` });
+  assertClose(got["weight"]!, expected.dweight, {
+    ...gradientTolerance(expected.dweight),
+    label: `dweight N=${N} C=${C}`,
+  });
   assertClose(got["bias"]!, expected.dbias, { ...gradientTolerance(expected.dbias), label: `dbias N=${N} C=${C}` });
 }
 
 export const cases = opCases("layer_norm", (add) => {
   add("matches the reference at N=5, C=64 (control)", (device) => check(device, { N: 5, C: 64 }));
   add("matches the reference at C=1, 3, 63, 65 and N=1, 7, 8, 9", async (device) => {
-    for (const [N, C] of [[1, 1], [7, 3], [8, 63], [9, 65]] as const) await check(device, { N, C });
+    for (const [N, C] of [
+      [1, 1],
+      [7, 3],
+      [8, 63],
+      [9, 65],
+    ] as const)
+      await check(device, { N, C });
   });
   add("matches the reference at C=4, 68, 2304 and N=1, 17", async (device) => {
-    for (const [N, C] of [[1, 4], [17, 68], [1, 2304]] as const) await check(device, { N, C });
+    for (const [N, C] of [
+      [1, 4],
+      [17, 68],
+      [1, 2304],
+    ] as const)
+      await check(device, { N, C });
   });
   add("keeps its accuracy at inputs of ±1e4 and at a mean of 1e4", async (device) => {
     await check(device, { N: 3, C: 64, scale: 1e4 });
@@ -82,12 +96,23 @@ export const cases = opCases("layer_norm", (add) => {
       await check(device, { N: 3, C: 256 });
       await check(device, { N: 2, C: 2304, shift: 100 });
       await checkBackward(device, { N: 3, C: 65 });
-    }));
+    }),
+  );
   add("gradients match the reference (N=1, 5, 70, 129)", async (device) => {
-    for (const [N, C] of [[1, 3], [5, 64], [70, 12], [129, 20]] as const) await checkBackward(device, { N, C });
+    for (const [N, C] of [
+      [1, 3],
+      [5, 64],
+      [70, 12],
+      [129, 20],
+    ] as const)
+      await checkBackward(device, { N, C });
   });
   add("refuses a bias of another width and an x of another rank", async (device) => {
-    const inputs = { x: f32([2, 8], new Float32Array(16)), gain: f32([8], new Float32Array(8)), bias: f32([7], new Float32Array(7)) };
+    const inputs = {
+      x: f32([2, 8], new Float32Array(16)),
+      gain: f32([8], new Float32Array(8)),
+      bias: f32([7], new Float32Array(7)),
+    };
     await assertShapeError(
       () => runOps(device, inputs, (rec, v) => ({ out: layerNorm(rec, v.x, v.gain, v.bias, { eps: EPS }) })),
       "layer_norm: bias must be [C] f32 with C = 8; got bias [7] f32. Load norm weights as f32.",

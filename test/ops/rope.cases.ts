@@ -31,8 +31,18 @@ async function check(device: Device, spec: Spec): Promise<void> {
   positions[0] = last;
   const inverseFrequencies = ropeInverseFrequencies(10000, R);
   const table = ropeTable({ maxPositions: last + 1, inverseFrequencies, factor: 1.25 });
-  const given = rowTable ? u32([N, 2], Array.from(positions).flatMap((p, n) => [n, p])) : u32([N], positions);
-  const inputs = { x: f32([N, H * D], x), positions: given, table: f32([last + 1, R / 2, 2], table), dout: f32([N, H * D], dout) };
+  const given = rowTable
+    ? u32(
+        [N, 2],
+        Array.from(positions).flatMap((p, n) => [n, p]),
+      )
+    : u32([N], positions);
+  const inputs = {
+    x: f32([N, H * D], x),
+    positions: given,
+    table: f32([last + 1, R / 2, 2], table),
+    dout: f32([N, H * D], dout),
+  };
   const got = await runOps(device, inputs, (rec, v) => {
     const out = rope(rec, v.x, v.positions, { heads: H, headDim: D, rotaryDim: R, interleaved, table: v.table });
     return { out, dx: backwardOf(rec, [v.dout], ["x"])["x"]! };
@@ -60,7 +70,15 @@ export const cases = opCases("rope", (add) => {
       const D = 2 * random.int(1, 40);
       const R = 2 * random.int(1, D / 2);
       const interleaved = random.pick([true, false]);
-      await check(device, { N: random.int(1, 20), H: random.int(1, 5), D, R, interleaved, seed: i, rowTable: i % 2 === 0 });
+      await check(device, {
+        N: random.int(1, 20),
+        H: random.int(1, 5),
+        D,
+        R,
+        interleaved,
+        seed: i,
+        rowTable: i % 2 === 0,
+      });
     }
   });
   add("reads positions from a row table and a range of columns; inactive rows give 0", async (device) => {
@@ -68,13 +86,23 @@ export const cases = opCases("rope", (add) => {
     const table = ropeTable({ maxPositions: 9, inverseFrequencies: [1, 0.1] });
     const inputs = { x: f32([2, 10], x), rows: u32([2, 2], [3, 8, INACTIVE, 5]), table: f32([9, 2, 2], table) };
     const { out } = await runOps(device, inputs, (rec, v) => ({
-      out: rope(rec, sliceColumns(rec, v.x, 5, 4), v.rows, { heads: 1, headDim: 4, rotaryDim: 4, interleaved: false, table: v.table }),
+      out: rope(rec, sliceColumns(rec, v.x, 5, 4), v.rows, {
+        heads: 1,
+        headDim: 4,
+        rotaryDim: 4,
+        interleaved: false,
+        table: v.table,
+      }),
     }));
     const options = { N: 1, H: 1, D: 4, form: "half" as const, positions: [8], inverseFrequencies: [1, 0.1] };
     assertClose(out!, [...reference(x.slice(5, 9), options), 0, 0, 0, 0], tolerance("f32"));
   });
   add("refuses a table of another width and too many rotary channels", async (device) => {
-    const inputs = { x: f32([1, 8], new Float32Array(8)), positions: u32([1], [0]), table: f32([1, 2, 2], [1, 0, 1, 0]) };
+    const inputs = {
+      x: f32([1, 8], new Float32Array(8)),
+      positions: u32([1], [0]),
+      table: f32([1, 2, 2], [1, 0, 1, 0]),
+    };
     const run = (rotaryDim: number) =>
       runOps(device, inputs, (rec, v) => ({
         out: rope(rec, v.x, v.positions, { heads: 2, headDim: 4, rotaryDim, interleaved: false, table: v.table }),

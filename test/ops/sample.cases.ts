@@ -39,7 +39,12 @@ interface Sampled {
 }
 
 /** Runs `steps` calls in one Program. Row n uses slot N − 1 − n, so that mixing the two up shows. */
-async function sampleRows(device: Device, rows: readonly Row[], mode: SampleAttrs["mode"], { steps = 1, step = 0 } = {}): Promise<Sampled> {
+async function sampleRows(
+  device: Device,
+  rows: readonly Row[],
+  mode: SampleAttrs["mode"],
+  { steps = 1, step = 0 } = {},
+): Promise<Sampled> {
   const N = rows.length;
   const V = rows[0]!.logits.length;
   const words = seenWords(V);
@@ -52,8 +57,15 @@ async function sampleRows(device: Device, rows: readonly Row[], mode: SampleAttr
   const ring = new Uint32Array(ringLength(N)).fill(77);
   ring[0] = step;
   const inputs = {
-    logits: f32([N, V], rows.flatMap((row) => Array.from(row.logits))),
-    rowTable: u32([N, 2], rows.flatMap((row, n) => [row.inactive ? INACTIVE : N - 1 - n, row.position ?? 0]), "state"),
+    logits: f32(
+      [N, V],
+      rows.flatMap((row) => Array.from(row.logits)),
+    ),
+    rowTable: u32(
+      [N, 2],
+      rows.flatMap((row, n) => [row.inactive ? INACTIVE : N - 1 - n, row.position ?? 0]),
+      "state",
+    ),
     tokens: u32([N], new Uint32Array(N).fill(99), "state"),
     ring: u32([ringLength(N)], ring, "state"),
     seen: u32([N, words], seen, "state"),
@@ -94,7 +106,9 @@ async function checkDraws(device: Device, rows: readonly Row[]): Promise<void> {
     const probs = sampleDistribution(logits, { ...settings, topK: topK || undefined, previous: row.seen });
     const allowed = [u - SLACK, u, u + SLACK].map((at) => drawToken(probs, at));
     if (!allowed.includes(tokens[n]!)) {
-      throw new Error(`row ${n} ${JSON.stringify(row.settings)} u=${u}: got ${tokens[n]}, expected ${allowed.join(" or ")}`);
+      throw new Error(
+        `row ${n} ${JSON.stringify(row.settings)} u=${u}: got ${tokens[n]}, expected ${allowed.join(" or ")}`,
+      );
     }
   });
 }
@@ -132,7 +146,11 @@ export const cases = opCases("sample", (add) => {
       const random = createRandom(V);
       const rows = [1, 2, 3].map(() => ({ logits: random.ints(V, -4, 4) }));
       const { tokens } = await sampleRows(device, rows, "greedy");
-      assertEqual(tokens, rows.map((row) => argmax(row.logits)), `V=${V}`);
+      assertEqual(
+        tokens,
+        rows.map((row) => argmax(row.logits)),
+        `V=${V}`,
+      );
     }
   });
   add("greedy applies the repetition penalty to tokens that were seen", async (device) => {
@@ -176,10 +194,23 @@ export const cases = opCases("sample", (add) => {
   add("draws the same at logits of ±1e4", (device) => checkDraws(device, drawnRows(200, 1e4, 4)));
   add("keeps ties as the filters say: all at the k-th, in the order of tokens at top-p", async (device) => {
     const logits = [1, 3, 2, 3, 2, 3, 2, 2, 0, -0];
-    const settings: SamplingSettings[] = [{ topK: 2 }, { topK: 4 }, { topK: 9 }, { topP: 0.3 }, { topP: 0.5 }, { topP: 0.75 }, { topP: 0.85 }];
-    const rows = settings.flatMap((s) => Array.from({ length: 12 }, (_, i) => ({ logits, settings: { ...s, seed: i } })));
+    const settings: SamplingSettings[] = [
+      { topK: 2 },
+      { topK: 4 },
+      { topK: 9 },
+      { topP: 0.3 },
+      { topP: 0.5 },
+      { topP: 0.75 },
+      { topP: 0.85 },
+    ];
+    const rows = settings.flatMap((s) =>
+      Array.from({ length: 12 }, (_, i) => ({ logits, settings: { ...s, seed: i } })),
+    );
     await checkDraws(device, rows);
-    await checkDraws(device, Array.from({ length: 16 }, (_, i) => ({ logits: new Float32Array(64), settings: { topP: 0.25, seed: i } })));
+    await checkDraws(
+      device,
+      Array.from({ length: 16 }, (_, i) => ({ logits: new Float32Array(64), settings: { topP: 0.25, seed: i } })),
+    );
   });
   add("follows the distribution: 512 draws from 6 tokens", async (device) => {
     const logits = [0, 1, 2, -1, 0.5, 1.5];
@@ -190,7 +221,8 @@ export const cases = opCases("sample", (add) => {
     probs.forEach((p, id) => {
       const count = tokens.filter((t) => t === id).length;
       // Five standard deviations; the draw is seeded, so this passes always or never.
-      if (Math.abs(count - 512 * p) > 5 * Math.sqrt(512 * p * (1 - p))) throw new Error(`token ${id}: ${count} of 512, p ${p}`);
+      if (Math.abs(count - 512 * p) > 5 * Math.sqrt(512 * p * (1 - p)))
+        throw new Error(`token ${id}: ${count} of 512, p ${p}`);
     });
   });
   add("a row's draw depends on its seed and position, not on its batch", async (device) => {
@@ -199,7 +231,11 @@ export const cases = opCases("sample", (add) => {
     const alone = await sampleRows(device, [row], "sample");
     const among = await sampleRows(device, [...others.slice(0, 5), row, ...others.slice(5)], "sample");
     assertEqual([among.tokens[5]!], alone.tokens, "token in a batch");
-    const again = await sampleRows(device, [row, { ...row, position: 18 }, { ...row, settings: { seed: 124 } }], "sample");
+    const again = await sampleRows(
+      device,
+      [row, { ...row, position: 18 }, { ...row, settings: { seed: 124 } }],
+      "sample",
+    );
     if (again.tokens[0] !== alone.tokens[0]) throw new Error("the same draw gave another token");
     if (new Set(again.tokens).size === 1) throw new Error("other seeds and positions gave the same token");
   });
@@ -209,20 +245,34 @@ export const cases = opCases("sample", (add) => {
       const random = createRandom(9);
       const rows = [1, 2].map(() => ({ logits: random.ints(9000, -4, 4) }));
       const { tokens } = await sampleRows(device, rows, "greedy");
-      assertEqual(tokens, rows.map((row) => argmax(row.logits)), "greedy");
-    }));
-  add("flags rows without a distribution: NaN, +Infinity, or all masked; −Infinity among others is a mask", async (device) => {
-    const { NaN: nan, POSITIVE_INFINITY: inf, NEGATIVE_INFINITY: masked } = Number;
-    const rows: Row[] = [[0, nan, 1], [nan, nan, nan], [0, inf, 1], [masked, masked, masked], [masked, -5, masked]].map((logits) => ({
-      logits,
-      settings: { temperature: 1, topK: 2, topP: 0.9, repetitionPenalty: 1.1 },
-      seen: [0],
-    }));
-    const expected = [FAILED_TOKEN, FAILED_TOKEN, FAILED_TOKEN, FAILED_TOKEN, 1];
-    for (const mode of ["greedy", "sample"] as const) {
-      assertEqual((await sampleRows(device, rows, mode)).tokens, expected, mode);
-    }
-  });
+      assertEqual(
+        tokens,
+        rows.map((row) => argmax(row.logits)),
+        "greedy",
+      );
+    }),
+  );
+  add(
+    "flags rows without a distribution: NaN, +Infinity, or all masked; −Infinity among others is a mask",
+    async (device) => {
+      const { NaN: nan, POSITIVE_INFINITY: inf, NEGATIVE_INFINITY: masked } = Number;
+      const rows: Row[] = [
+        [0, nan, 1],
+        [nan, nan, nan],
+        [0, inf, 1],
+        [masked, masked, masked],
+        [masked, -5, masked],
+      ].map((logits) => ({
+        logits,
+        settings: { temperature: 1, topK: 2, topP: 0.9, repetitionPenalty: 1.1 },
+        seen: [0],
+      }));
+      const expected = [FAILED_TOKEN, FAILED_TOKEN, FAILED_TOKEN, FAILED_TOKEN, 1];
+      for (const mode of ["greedy", "sample"] as const) {
+        assertEqual((await sampleRows(device, rows, mode)).tokens, expected, mode);
+      }
+    },
+  );
   add("refuses states of another size and settings out of range", async (device) => {
     const state = (...shape: number[]) => u32(shape, new Uint32Array(shape.reduce((a, b) => a * b, 1)), "state");
     const inputs = {
@@ -241,14 +291,22 @@ export const cases = opCases("sample", (add) => {
         }),
       "sample: ring must be [68] u32; got ring [9] u32.",
     );
-    for (const settings of [{ temperature: -1 }, { topP: 0 }, { minP: 2 }, { topK: 1.5 }, { repetitionPenalty: 0 }, { seed: 0.5 }]) {
+    for (const settings of [
+      { temperature: -1 },
+      { topP: 0 },
+      { minP: 2 },
+      { topK: 1.5 },
+      { repetitionPenalty: 0 },
+      { seed: 0.5 },
+    ]) {
       let message = "";
       try {
         packSampling(settings);
       } catch (error) {
         message = (error as Error).message;
       }
-      if (!message.startsWith(`sample: ${Object.keys(settings)[0]} must be`)) throw new Error(`${JSON.stringify(settings)}: "${message}"`);
+      if (!message.startsWith(`sample: ${Object.keys(settings)[0]} must be`))
+        throw new Error(`${JSON.stringify(settings)}: "${message}"`);
     }
   });
 });

@@ -42,5 +42,6 @@ export const cases = opCases("sgd", (add) => {
           return { param: v.param };
         }),
       "sgd: param, grad and velocity must be f32 of one shape; got param [2] f32, grad [3] f32.",
-    ));
+    ),
+  );
 });

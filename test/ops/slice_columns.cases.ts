@@ -37,7 +37,9 @@ export const cases = opCases("slice_columns", (add) => {
       const parts = backwardOf(rec, [v.both], ["x0", "x1"]);
       return { placed, first: concatColumns(rec, [parts["x0"]!]), second: concatColumns(rec, [parts["x1"]!]) };
     });
-    const placed = Float64Array.from({ length: 21 }, (_, i) => (i % 7 === 4 || i % 7 === 5 ? dout[Math.floor(i / 7) * 2 + (i % 7) - 4]! : 0));
+    const placed = Float64Array.from({ length: 21 }, (_, i) =>
+      i % 7 === 4 || i % 7 === 5 ? dout[Math.floor(i / 7) * 2 + (i % 7) - 4]! : 0,
+    );
     assertClose(got["placed"]!, placed, EXACT);
     assertClose(got["first"]!, columns(both, 9, 0, 2), EXACT);
     assertClose(got["second"]!, columns(both, 9, 2, 7), EXACT);

@@ -27,7 +27,8 @@ export function i32(shape: readonly number[], data: ArrayLike<number>): HostTens
 /** Runs `body` with the variants that GPUs get, on a CPU adapter too. */
 export async function withGpuVariants(device: Device, body: () => Promise<void>): Promise<void> {
   const facts = device.facts;
-  const set = (value: Device["facts"]) => Object.defineProperty(device, "facts", { value, configurable: true, writable: true });
+  const set = (value: Device["facts"]) =>
+    Object.defineProperty(device, "facts", { value, configurable: true, writable: true });
   set({ ...facts, software: false });
   try {
     await body();
@@ -37,7 +38,11 @@ export async function withGpuVariants(device: Device, body: () => Promise<void>)
 }
 
 /** Records the gradients of the last recorded op from those of its outputs, as autodiff would. */
-export function backwardOf(rec: ProgramRecorder, douts: readonly Value[], needs: readonly string[]): Record<string, Value> {
+export function backwardOf(
+  rec: ProgramRecorder,
+  douts: readonly Value[],
+  needs: readonly string[],
+): Record<string, Value> {
   const node = rec.nodes.at(-1);
   if (!node?.op.backward) throw new Error(`${node?.op.name} has no backward`);
   return node.op.backward(rec, node, douts, new Set(needs));
