@@ -9,6 +9,8 @@ export interface DenseStepParts {
   readonly batch: number;
   readonly length: number;
   readonly constants: Readonly<Record<string, Value>>;
+  /** Backward computes each block again instead of keeping its intermediates. */
+  readonly recompute?: boolean;
 }
 
 /** A step on whole sequences without a cache, through the three named kernels, each of which has a gradient. */
@@ -18,6 +20,10 @@ export function denseStep(parts: DenseStepParts): DecoderStep {
     tokens: parts.tokens,
     rowTable: parts.rowTable,
     constant: (name) => namedConstant(parts.constants, name),
+    block(rec, layer, body) {
+      const scoped = () => rec.scope(`block.${layer}`, body);
+      return parts.recompute ? rec.recomputed(scoped) : scoped();
+    },
     attend(rec, { q, k, v, heads, kvHeads, headDim, scale }) {
       const layout = { batch, heads, kvHeads, headDim, queryLength: length, keyLength: length, layout: "rows" } as const;
       const scores = rec.name(qkScores(rec, { q, k }, { ...layout, scale }), "scores"); // [B, H, T, S]

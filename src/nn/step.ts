@@ -27,6 +27,8 @@ export interface DecoderStep {
   readonly rowTable: Value;
   /** A host-made constant of the family, such as `rotary`. */
   constant(name: string): Value;
+  /** Records a block of the model: its scope, and whether backward computes it again. */
+  block<T>(rec: Recorder, layer: number, body: () => T): T;
   /** Causal self-attention of the rows, `[N, H·D]`. */
   attend(rec: Recorder, inputs: AttendInputs): Value;
 }
@@ -54,6 +56,7 @@ export function cachedStep(parts: CachedStepParts): DecoderStep {
     tokens,
     rowTable,
     constant: (name) => namedConstant(constants, name),
+    block: (rec, layer, body) => rec.scope(`block.${layer}`, body),
     attend(rec, { layer, q, k, v, heads, kvHeads, headDim, scale }) {
       const kv = pools[layer];
       invariant(kv, `no cache for layer ${layer}`);

@@ -91,6 +91,8 @@ export interface Recorder {
   input(name: string, shape: Shape, dtype: DType): Value;
   /** Runs `body` with `name` appended to the scope that names values and labels. */
   scope<T>(name: string, body: () => T): T;
+  /** Records `body`; a gradient taken later computes its intermediates again instead of keeping them. */
+  recomputed<T>(body: () => T): T;
   /** Gives a value the name that taps use, within the current scope: `block.3.attention.probs`. */
   name(value: Value, name: string): Value;
 }

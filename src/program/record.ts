@@ -1,4 +1,4 @@
-import { invariant } from "../core/errors.ts";
+import { HeedError, invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { DType } from "../core/dtype.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -74,6 +74,7 @@ export class ProgramRecorder implements Recorder {
 
   /** Gives a value the name that taps use, within the current scope: `block.3.attention.probs`. */
   name(value: Value, name: string): Value {
+    this.#giveBack(value.name);
     value.name = this.#unique(this.#scoped(name));
     return value;
   }
@@ -84,6 +85,16 @@ export class ProgramRecorder implements Recorder {
     const result = body();
     this.regions.push({ start, end: this.nodes.length });
     return result;
+  }
+
+  /** The value of that name. Throws `USAGE` naming some that there are. */
+  find(name: string): Value {
+    const values = this.nodes.flatMap((n) => n.outputs);
+    const found = values.find((v) => v.name === name);
+    if (found) return found;
+    const last = name.split(".").at(-1) ?? name;
+    const near = values.map((v) => v.name).filter((n) => n.includes(last));
+    throw new HeedError("USAGE", `program ${this.label}: no value is called "${name}"; there are ${(near.length > 0 ? near : values.map((v) => v.name)).slice(0, 8).join(", ")}, …`);
   }
 
   #bound(kind: "weight" | "state", tensor: Tensor, name: string): Value {
@@ -107,6 +118,13 @@ export class ProgramRecorder implements Recorder {
 
   #path(op: string): string {
     return [this.#scopes.join("."), op].filter((s) => s !== "").join("/");
+  }
+
+  /** Frees the name that an op gave itself, if it was the last of its kind, for the name that people choose. */
+  #giveBack(name: string): void {
+    const base = name.replace(/#\d+$/, "");
+    const n = this.#names.get(base) ?? 0;
+    if (name === (n === 1 ? base : `${base}#${n}`)) this.#names.set(base, n - 1);
   }
 
   #unique(name: string): string {

@@ -23,11 +23,11 @@ export const gpt2 = decoderFamily<Gpt2Config, Gpt2Rules>({
   parse: parseGpt2,
   rules: gpt2Rules,
   hidden(rec, c, w, step) {
-    const tokens = embedding(rec, step.tokens, w.tokens); // [N, C]
-    const positions = positionEmbedding(rec, step.rowTable, w.positions); // [N, C]
+    const tokens = rec.name(embedding(rec, step.tokens, w.tokens), "token_embedding"); // [N, C]
+    const positions = rec.name(positionEmbedding(rec, step.rowTable, w.positions), "position_embedding"); // [N, C]
     let x = rec.name(add(rec, tokens, positions), "embedding");
     w.blocks.forEach((block, layer) => {
-      x = rec.scope(`block.${layer}`, () => forwardBlock(rec, c, block, step, layer, x));
+      x = step.block(rec, layer, () => forwardBlock(rec, c, block, step, layer, x));
     });
     return layerNorm(rec, x, w.norm.weight, w.norm.bias, { eps: c.normEps });
   },

@@ -29,7 +29,7 @@ export const llama = decoderFamily<LlamaConfig, LlamaRules>({
   hidden(rec, c, w, step) {
     let x = embedding(rec, step.tokens, w.embedding); // [N, C]
     w.blocks.forEach((block, layer) => {
-      x = rec.scope(`block.${layer}`, () => forwardBlock(rec, c, block, step, layer, x));
+      x = step.block(rec, layer, () => forwardBlock(rec, c, block, step, layer, x));
     });
     return rmsNorm(rec, x, w.norm, { eps: c.normEps });
   },
