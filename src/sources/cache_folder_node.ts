@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from "node:crypto";
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { HeedError } from "../core/errors.ts";
+import { cacheFolder } from "../gpu/drivers_node.ts";
 import type { BlobWriter, FileCache } from "./cache.ts";
 import { DiskFile, errorCodeOf, isMissing, messageOf, openDiskFile } from "./folder_node.ts";
 import type { StreamingHash } from "./hash.ts";
@@ -16,19 +16,12 @@ const STALE_MS = 60_000;
 /** Parts that this process is writing, by path. */
 const ownParts = new Set<string>();
 
-/** `HEED_CACHE`, else the platform's cache folder with `heed` in it. */
-export function defaultCacheFolder(env: NodeJS.ProcessEnv = process.env): string {
-  if (env.HEED_CACHE) return env.HEED_CACHE;
-  const base = env.XDG_CACHE_HOME || (process.platform === "win32" && env.LOCALAPPDATA) || join(homedir(), ".cache");
-  return join(base, "heed");
-}
-
 /**
- * A folder as a {@link FileCache} (Node only): `blobs/<key>` holds whole files alone, `parts/` what is on its way, and a
+ * A folder (by default `HEED_CACHE` or the platform's) as a {@link FileCache} (Node only): `blobs/<key>` holds whole files alone, `parts/` what is on its way, and a
  * finished part is flushed to disk and renamed. Several processes may use one folder: each writes parts of its own, and
  * takes over one that a gone process left.
  */
-export function folderCache(folder: string = defaultCacheFolder(), options: { writeAt?: WriteAt } = {}): FileCache {
+export function folderCache(folder: string = cacheFolder(), options: { writeAt?: WriteAt } = {}): FileCache {
   const writeAt =
     options.writeAt ?? (async (handle, bytes, at) => (await handle.write(bytes, 0, bytes.length, at)).bytesWritten);
   const blobs = join(folder, "blobs");

@@ -15,7 +15,7 @@ import type { Source } from "../core/source.ts";
 
 /**
  * The source that `spec` names, in Node: all that the page's `openSource` takes, and the path of a local folder (also
- * `~/…` and `file:` URLs). Downloads are kept in `HEED_CACHE`, by default `~/.cache/heed`; `HF_ENDPOINT`, `HF_TOKEN` and
+ * `~/…` and `file:` URLs). Downloads are kept in `HEED_CACHE`, by default `~/.cache/heed` or what the platform has for it; `HF_ENDPOINT`, `HF_TOKEN` and
  * `HF_HUB_OFFLINE` are honoured. Throws `USAGE`, and `BAD_FILE` when a path is no folder.
  */
 export async function openSource(spec: SourceSpec, options: OpenSourceOptions = {}): Promise<Source> {

@@ -6,6 +6,7 @@ import type { StorageFormat } from "../../src/core/dtype.ts";
 import { openCheckpoint } from "../../src/formats/checkpoint.ts";
 import type { TensorEntry } from "../../src/formats/safetensors.ts";
 import { readTensorF32, streamTensor } from "../../src/formats/stream_tensor.ts";
+import { folderCache } from "../../src/sources/cache_folder_node.ts";
 import { BlobFile } from "../../src/sources/files.ts";
 import { folderSource } from "../../src/sources/folder_node.ts";
 import { hubSource } from "../../src/sources/hub.ts";
@@ -144,13 +145,17 @@ describe("streamTensor memory", () => {
     expect(await growthOf(await folderSource(folder))).toBeLessThan(64 * MIB);
   });
 
-  it.runIf(LONG)("reads 500 MiB from a server within 64 MiB of heap and buffers", { timeout: 300_000 }, async () => {
+  it.runIf(LONG).each([
+    ["by ranges", false],
+    ["through the cache", true],
+  ])("reads 500 MiB from a server %s within 64 MiB of heap and buffers", { timeout: 300_000 }, async (_, cached) => {
     const server = await startHubServer();
-    const files = Object.fromEntries(
-      ["config.json", "model.safetensors"].map((name) => [name, { path: join(folder, name) }]),
-    );
-    server.setRepo("owner/large", { files });
-    const source = hubSource("hf:owner/large", { endpoint: server.url });
+    const names = ["config.json", "model.safetensors"];
+    server.setRepo("owner/large", {
+      files: Object.fromEntries(names.map((name) => [name, { path: join(folder, name) }])),
+    });
+    const cache = cached ? folderCache(join(folder, "cache")) : undefined;
+    const source = hubSource("hf:owner/large", { endpoint: server.url, cache });
     // The server's own buffers are in this process too, so the bound holds for both.
     expect(await growthOf(source)).toBeLessThan(64 * MIB);
     await server.close();

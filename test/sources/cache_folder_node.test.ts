@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { cachedFile, type DownloadJob } from "../../src/sources/cache.ts";
-import { defaultCacheFolder, folderCache } from "../../src/sources/cache_folder_node.ts";
+import { folderCache } from "../../src/sources/cache_folder_node.ts";
 
 const CONTENT = new Uint8Array(1000).fill(5);
 
@@ -75,11 +75,5 @@ describe("folderCache", () => {
     await Promise.all([cachedFile(folderCache(folder), job("a")), cachedFile(folderCache(folder), job("b"))]);
     expect(await readdir(join(folder, "parts"))).toEqual([]);
     expect((await readdir(join(folder, "blobs"))).sort()).toEqual(["a", "b"]);
-  });
-
-  it("takes HEED_CACHE before the platform's cache folder", () => {
-    expect(defaultCacheFolder({ HEED_CACHE: "/c", XDG_CACHE_HOME: "/x" })).toBe("/c");
-    expect(defaultCacheFolder({ XDG_CACHE_HOME: "/x" })).toBe(join("/x", "heed"));
-    expect(defaultCacheFolder({})).toMatch(/heed$/);
   });
 });

@@ -132,6 +132,8 @@ class FakeHub implements HubServer {
 
   async #answer(request: IncomingMessage, response: ServerResponse, cdn: boolean): Promise<void> {
     const { method = "", headers } = request;
+    allowPages(response);
+    if (method === "OPTIONS") return void response.writeHead(204).end();
     const path = decodeURIComponent((request.url ?? "").replace(/\?.*/, ""));
     this.requests.push({ method, path, range: headers.range, authorization: headers.authorization, cdn });
     const fault = this.#takeFault(`${method} ${cdn ? "cdn" : ""}${path}`);
@@ -203,6 +205,14 @@ class FakeHub implements HubServer {
     if (!stored) return void response.writeHead(404).end();
     await sendFile(stored, request, response, fault);
   }
+}
+
+/** As the Hub and its CDN do, so that pages of any origin may read. */
+function allowPages(response: ServerResponse): void {
+  response.setHeader("Access-Control-Allow-Origin", "*");
+  response.setHeader("Access-Control-Allow-Headers", "Authorization, Range");
+  const exposed = "X-Repo-Commit, X-Error-Code, ETag, Accept-Ranges, Content-Range, X-Linked-Size, X-Linked-ETag";
+  response.setHeader("Access-Control-Expose-Headers", exposed);
 }
 
 function store(name: string, content: HubContent, large: boolean): Stored {
