@@ -1,12 +1,23 @@
-import { defineConfig } from "vite";
+import { svelte } from "@sveltejs/vite-plugin-svelte";
+import { defineConfig, type Plugin } from "vite";
 import { wgsl } from "./build/wgsl_plugin.ts";
+
+/** The development server puts styles into the page and talks to it: its policy allows both, the built page's neither. */
+const relaxedPolicy: Plugin = {
+  name: "heed:development-policy",
+  apply: "serve",
+  transformIndexHtml: (html, { server }) =>
+    server
+      ? html.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace("connect-src", "connect-src ws:")
+      : html,
+};
 
 // The page. Library and command line are tsdown.config.ts.
 export default defineConfig({
   root: "demo",
   // Relative, so that the built page works under any path.
   base: "./",
-  plugins: [wgsl({ strip: true })],
+  plugins: [svelte(), wgsl({ strip: true }), relaxedPolicy],
   worker: { format: "es", plugins: () => [wgsl({ strip: true })] },
   build: { outDir: "../dist/demo", emptyOutDir: true, target: "es2022" },
 });

@@ -1,0 +1,72 @@
+import type { ModelSpec } from "./protocol.ts";
+
+/** More files than any checkpoint has: somebody dropped the wrong folder. */
+const MAX_FILES = 2000;
+
+/** A model that a person has chosen, and what the page calls it. */
+export interface Choice {
+  readonly name: string;
+  readonly spec: ModelSpec;
+}
+
+/** Files chosen with an input, by their path inside the chosen folder. Throws for two files of one name. */
+export function chosenFiles(files: Iterable<File>): Choice {
+  let folder: string | undefined;
+  const entries = [...files].map((file): [string, File] => {
+    const path = file.webkitRelativePath;
+    if (!path) return [file.name, file];
+    const cut = path.indexOf("/");
+    folder = path.slice(0, cut);
+    return [path.slice(cut + 1), file];
+  });
+  return fromFiles(entries, folder);
+}
+
+/** Files dropped on the page: single ones, or what one folder holds. Throws for two files of one name. */
+export async function droppedFiles(data: DataTransfer): Promise<Choice> {
+  // The entries have to be taken before the first await: the list is emptied after the event.
+  const roots = [...data.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+  const found: [string, File][] = [];
+  for (const root of roots) await collect(root, root.isDirectory ? undefined : "", found);
+  const [first] = roots;
+  return fromFiles(found, first?.isDirectory ? first.name : undefined);
+}
+
+/** Reads an entry and all below it; the name of the dropped folder itself (`prefix` undefined) is left out. */
+async function collect(entry: FileSystemEntry, prefix: string | undefined, into: [string, File][]): Promise<void> {
+  if (into.length > MAX_FILES) throw new Error(tooMany());
+  if (entry.isFile) {
+    const file = await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject));
+    into.push([`${prefix ?? ""}${entry.name}`, file]);
+    return;
+  }
+  // A clone of a repository has its history beside the model.
+  if (prefix !== undefined && entry.name.startsWith(".")) return;
+  const below = prefix === undefined ? "" : `${prefix}${entry.name}/`;
+  const reader = (entry as FileSystemDirectoryEntry).createReader();
+  for (;;) {
+    // A call gives a part of the entries, 100 in Chrome; an empty one is the end.
+    const part = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
+    if (part.length === 0) return;
+    for (const child of part) await collect(child, below, into);
+  }
+}
+
+function fromFiles(entries: readonly (readonly [string, File])[], folder: string | undefined): Choice {
+  if (entries.length === 0) throw new Error("There are no files in it. Choose the folder with config.json.");
+  if (entries.length > MAX_FILES) throw new Error(tooMany());
+  const files = new Map(entries);
+  if (files.size < entries.length) throw new Error("Two of these files have the same name. Choose one model at a time.");
+  const [only = ""] = files.keys();
+  return { name: folder ?? (files.size === 1 ? only : `${files.size} files`), spec: files };
+}
+
+function tooMany(): string {
+  return `This folder holds more than ${MAX_FILES} files, so it is not a model's. Choose the folder with config.json.`;
+}
+
+/** What a person typed, as the engine takes it: URLs and `hf:` ids as they are, `owner/name` as a Hub id. */
+export function namedModel(text: string): Choice {
+  const name = text.trim();
+  return { name: name.replace(/^hf:/i, ""), spec: /^(https?:\/\/|hf:)/i.test(name) ? name : `hf:${name}` };
+}

@@ -1,0 +1,125 @@
+// The engine, away from the page's own thread. It uses nothing but Heed's public API.
+import { expose } from "comlink";
+import {
+  availableTiers,
+  createEngine,
+  type Engine,
+  HeedError,
+  isHeedError,
+  type TextModel,
+  type Tier,
+} from "../src/index.ts";
+import type {
+  DeviceReport,
+  EngineWorker,
+  Failure,
+  GenerateRequest,
+  LoadReport,
+  ModelReport,
+  ModelSpec,
+  Outcome,
+  PieceReport,
+  WritingReport,
+} from "./protocol.ts";
+
+/** Reports go to the page at most this often, so that it stays idle while text streams. */
+const REPORT_EVERY_MS = 33;
+
+let engine: Engine | undefined;
+let model: TextModel | undefined;
+let loading: AbortController | undefined;
+let writing: AbortController | undefined;
+
+const worker: EngineWorker = {
+  start: (tier) => outcome(() => start(tier)),
+  load: (spec, onProgress) => outcome(() => load(spec, onProgress)),
+  cancelLoad: () => loading?.abort(),
+  unload: () => outcome(unload),
+  generate: (request, onPiece) => outcome(() => generate(request, onPiece)),
+  stop: () => writing?.abort(),
+};
+expose(worker);
+
+async function start(tier: Tier | undefined): Promise<DeviceReport> {
+  engine = await createEngine({ tier });
+  const { adapter, facts } = engine;
+  const granted = await navigator.gpu.requestAdapter();
+  return { adapter, tier: facts.tier, tiers: granted ? availableTiers(granted) : [facts.tier], software: facts.software };
+}
+
+async function load(spec: ModelSpec, onProgress: (report: LoadReport) => void): Promise<ModelReport> {
+  const running = started();
+  const controller = new AbortController();
+  loading = controller;
+  let reportedAt = 0;
+  try {
+    await unload();
+    model = await running.load(spec, {
+      signal: controller.signal,
+      onProgress: ({ loadedBytes, totalBytes }) => {
+        const now = performance.now();
+        if (now - reportedAt < REPORT_EVERY_MS && loadedBytes < totalBytes) return;
+        reportedAt = now;
+        onProgress({ loadedBytes, totalBytes });
+      },
+    });
+  } finally {
+    loading = undefined;
+  }
+  const { family, source, contextLength, vocabSize, tokenizer } = model;
+  const gpuBytes = running.device.bytesInUse;
+  return { family, source, contextLength, vocabSize, hasTokenizer: tokenizer !== undefined, gpuBytes };
+}
+
+async function unload(): Promise<null> {
+  const old = model;
+  model = undefined;
+  await old?.dispose();
+  return null;
+}
+
+async function generate(request: GenerateRequest, onPiece: (report: PieceReport) => void): Promise<WritingReport> {
+  const { device } = started();
+  if (!model) throw new HeedError("USAGE", "generate: a model is needed and none is loaded. Load one first.");
+  const { prompt, ...options } = request;
+  const controller = new AbortController();
+  writing = controller;
+  try {
+    const generation = model.generate(prompt, { ...options, signal: controller.signal });
+    let text = "";
+    let pieces = 0;
+    let reportedAt = 0;
+    for await (const piece of generation) {
+      text += piece;
+      pieces++;
+      const now = performance.now();
+      if (now - reportedAt < REPORT_EVERY_MS) continue;
+      reportedAt = now;
+      onPiece({ text, pieces, gpuBytes: device.bytesInUse });
+      // Lets a message in between two tokens, so that stop is heard at once.
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    const { ids, finish, seed, stats, text: whole } = await generation.result;
+    return { text: whole, ids: ids.generated, finish, seed, stats, gpuBytes: device.bytesInUse };
+  } finally {
+    writing = undefined;
+  }
+}
+
+function started(): Engine {
+  if (!engine) throw new HeedError("USAGE", "engine: not started. Call start first.");
+  return engine;
+}
+
+async function outcome<T>(work: () => Promise<T>): Promise<Outcome<T>> {
+  try {
+    return { ok: true, value: await work() };
+  } catch (error) {
+    return { ok: false, error: failure(error) };
+  }
+}
+
+function failure(error: unknown): Failure {
+  if (isHeedError(error)) return { code: error.code, message: error.message };
+  return { code: "INTERNAL", message: error instanceof Error ? error.message : String(error) };
+}
