@@ -106,6 +106,7 @@ function createStages(decoder: unknown): Stage[] {
 }
 
 function flatten(config: DecoderConfig): DecoderConfig[] {
+  if (typeof config !== "object" || config === null) throw unsupported(`decoder ${String(config)}`);
   if (config.type !== "Sequence") return [config];
   return (Array.isArray(config.decoders) ? (config.decoders as DecoderConfig[]) : []).flatMap(flatten);
 }
@@ -174,12 +175,13 @@ function fallbackBytes(text: string): number[] | undefined {
  * U+0100 and up (Radford et al., GPT-2, encoder.py). A character outside that alphabet stands for its own UTF-8.
  */
 function byteLevelBytes(text: string): number[] {
-  const utf8 = new TextEncoder();
   return [...text].flatMap((character) => {
     const byte = BYTE_OF_CHARACTER.get(character);
-    return byte === undefined ? Array.from(utf8.encode(character)) : [byte];
+    return byte === undefined ? Array.from(UTF8.encode(character)) : [byte];
   });
 }
+
+const UTF8 = new TextEncoder();
 
 const BYTE_OF_CHARACTER = byteLevelAlphabet();
 
@@ -220,10 +222,9 @@ function stripWholeStage(config: DecoderConfig): Stage {
   return {
     push({ text, added }) {
       let from = 0;
-      while (startLeft > 0 && from < text.length) {
-        if (text[from] === content) from++;
-        startLeft = text[from - 1] === content ? startLeft - 1 : 0;
-      }
+      while (from < text.length && from < startLeft && text[from] === content) from++;
+      // Any other character ends the start of the text.
+      startLeft = from < text.length ? 0 : startLeft - from;
       const all = held + text.slice(from);
       let hold = 0;
       while (hold < stop && hold < all.length && all[all.length - 1 - hold] === content) hold++;

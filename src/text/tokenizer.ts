@@ -58,27 +58,29 @@ export function loadTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknown)
   let exact: HubTokenizer | undefined;
 
   const vocabulary = createVocabulary(plain, added, tokenizerJson["decoder"]);
-  const tokenToId = (token: string): number | undefined =>
-    added.find(({ content }) => content === token)?.id ?? plain.token_to_id(token);
+  const addedIds = new Map(added.map(({ content, id }) => [content, id]));
+  const tokenToId = (token: string): number | undefined => addedIds.get(token) ?? plain.token_to_id(token);
   const { prefix, suffix } = surroundingIds(plain, config, tokenToId);
 
   const encodeText = (text: string, allowSpecial: boolean): number[] => {
     if (!allowSpecial || !specials.some(({ content }) => text.includes(content))) {
-      return plain.encode(text, { add_special_tokens: false }).ids;
+      return guard("encode", () => plain.encode(text, { add_special_tokens: false }).ids);
     }
     exact ??= createHubTokenizer(tokenizerJson, config);
-    return exact.encode(text, { add_special_tokens: false }).ids;
+    const hub = exact;
+    return guard("encode", () => hub.encode(text, { add_special_tokens: false }).ids);
   };
 
   return {
     encode(text, { addSpecialTokens = true, allowSpecial = false } = {}) {
       const ids = encodeText(text, allowSpecial);
-      const unknown = ids.indexOf(undefined as unknown as number);
+      // The library gives undefined for a piece that it cannot name.
+      const unknown = ids.findIndex((id) => !isId(id));
       if (unknown >= 0) {
         throw new HeedError(
           "UNSUPPORTED",
-          `tokenizer: each character must be in the vocabulary or have an unknown token; \
-got one at token ${unknown} that has neither. Use another spelling or another tokenizer.`,
+          "tokenizer: each character must be in the vocabulary or have an unknown token; " +
+            `got one at token ${unknown} that has neither. Spell it otherwise or use another tokenizer.`,
         );
       }
       return addSpecialTokens ? [...prefix, ...ids, ...suffix] : ids;
@@ -91,7 +93,7 @@ got one at token ${unknown} that has neither. Use another spelling or another to
     idToToken: vocabulary.idToToken,
     tokenToId,
     isSpecial: vocabulary.isSpecial,
-    vocabSize: Math.max(plain.model?.vocab.length ?? 0, ...added.map(({ id }) => id + 1)),
+    vocabSize: added.reduce((size, { id }) => Math.max(size, id + 1), plain.model?.vocab.length ?? 0),
     bosId: namedTokenId(config["bos_token"], tokenToId),
     eosId: namedTokenId(config["eos_token"], tokenToId),
   };
@@ -106,11 +108,17 @@ function checkModelType(model: JsonObject): void {
 
 function createHubTokenizer(json: JsonObject, config: JsonObject): HubTokenizer {
   const complete = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, added_tokens: [] };
+  // Cleaning up spaces would change the text that the ids stand for.
+  const exactText = { ...config, clean_up_tokenization_spaces: false };
+  return guard("be read", () => new HubTokenizer({ ...complete, ...json }, exactText));
+}
+
+/** Runs the library, which takes its files as they come: what it throws says that one of them is no tokenizer. */
+function guard<T>(doing: string, run: () => T): T {
   try {
-    // Cleaning up spaces would change the text that the ids stand for.
-    return new HubTokenizer({ ...complete, ...json }, { ...config, clean_up_tokenization_spaces: false });
+    return run();
   } catch (cause) {
-    throw badFile("tokenizer.json must hold a tokenizer of a known kind", String(cause), cause);
+    throw badFile(`tokenizer.json must hold a tokenizer that can ${doing}`, String(cause), cause);
   }
 }
 
@@ -147,7 +155,10 @@ function withoutPieces(vocab: unknown, isKept: (content: string, id: unknown) =>
 function createVocabulary(hub: HubTokenizer, added: readonly AddedToken[], decoder: unknown): DecodeVocabulary {
   const addedById = new Map(added.map((token) => [token.id, token]));
   return {
-    idToToken: (id) => addedById.get(id)?.content ?? hub.id_to_token(id),
+    idToToken(id) {
+      const token: unknown = addedById.get(id)?.content ?? hub.id_to_token(id);
+      return typeof token === "string" ? token : undefined;
+    },
     isSpecial: (id) => addedById.get(id)?.special === true,
     isAdded: (id) => addedById.has(id),
     decoder,
@@ -171,7 +182,7 @@ function surroundingIds(
     return { prefix: idIf(config["add_bos_token"], "bos_token"), suffix: idIf(config["add_eos_token"], "eos_token") };
   }
   const standIn = "\uffff";
-  const { tokens } = hub.post_processor?.([standIn], null, true) ?? { tokens: [standIn] };
+  const tokens = guard("surround a text", () => hub.post_processor?.([standIn], null, true).tokens) ?? [standIn];
   const at = tokens.indexOf(standIn);
   const idsOf = (part: string[]): number[] =>
     part.map((token) => {
@@ -187,10 +198,10 @@ function readAddedTokens(value: unknown): AddedToken[] {
   if (value === undefined || value === null) return [];
   if (!Array.isArray(value)) throw badFile("added_tokens must be a list", describe(value));
   return value.map((token: unknown) => {
-    if (!isObject(token) || typeof token["content"] !== "string" || !Number.isInteger(token["id"])) {
+    if (!isObject(token) || typeof token["content"] !== "string" || !isId(token["id"])) {
       throw badFile("each added token must have an integer id and a content", describe(token));
     }
-    return { id: token["id"] as number, content: token["content"], special: token["special"] === true };
+    return { id: token["id"], content: token["content"], special: token["special"] === true };
   });
 }
 
@@ -198,6 +209,11 @@ function readAddedTokens(value: unknown): AddedToken[] {
 function namedTokenId(value: unknown, tokenToId: (token: string) => number | undefined): number | undefined {
   const content = isObject(value) ? value["content"] : value;
   return typeof content === "string" ? tokenToId(content) : undefined;
+}
+
+/** Ids are u32 on the GPU. */
+function isId(value: unknown): value is number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0 && value < 2 ** 32;
 }
 
 function isObject(value: unknown): value is JsonObject {

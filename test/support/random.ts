@@ -45,7 +45,8 @@ export function createRandom(seed: number): Random {
  * Throws if `HEED_SEED` is not an integer.
  */
 export function testSeed(label: string, fallback: number): number {
-  const text = process.env["HEED_SEED"];
+  // Shared with the browser, which has no process.
+  const text = globalThis.process?.env["HEED_SEED"];
   const seed = text === undefined || text === "" ? fallback : Number(text);
   if (!Number.isInteger(seed)) throw new Error(`HEED_SEED must be an integer; got ${text}`);
   console.info(`${label}: seed ${seed} (repeat with HEED_SEED=${seed})`);

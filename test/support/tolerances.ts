@@ -5,8 +5,8 @@
  * - A sum of K products in f32: independent roundings add up to about √K · u of the sum's size √K · |a||b|. For unit inputs
  *   and K ≤ 1024 that is 32 · 32 · u = 6e-5 absolute on values near 32; scaled down (norms, weights of size 1/√K): 2e-6.
  *   Larger or unscaled sums take {@link sumTolerance}.
- * - WGSL's accuracy table: exp errs by 3 + 2·|x| ulp, inverseSqrt by 2 ulp; sin and cos by 2⁻¹¹ on [−π, π], but the drivers
- *   seen give 1e-6; tanh inherits from exp. At |x| ≤ 10 that is 23 ulp = 2.8e-6 relative: 1e-5 and 1e-4 leave room.
+ * - WGSL's accuracy table: exp errs by 3 + 2·|x| ulp, inverseSqrt by 2 ulp, tanh inherits from exp; at |x| ≤ 10 that is
+ *   23 ulp = 2.8e-6 relative: 1e-5 and 1e-4 leave room. Cosines and sines come from the host, rounded once.
  * - Attention: a score's error δ is a relative error δ of its weight. |score| ≤ 10 at D = 64 gives δ = √64 · u · 10 = 5e-6,
  *   exp another 3e-6, both products another 2e-6: below 1e-4 absolute, 1e-3 relative.
  * - f16: inputs are rounded first and the reference gets the rounded values; sums are f32; the result is rounded once, and
