@@ -31,7 +31,7 @@ describe("detokenizer", () => {
   it("strips the ends of the whole text after Fuse, of each piece before it", () => {
     expect(decode([" ", "  a", " b"], sequence(FUSE, strip(2, 0)))).toEqual(["", " a", " b", ""]);
     expect(decode(["x", " a"], sequence(FUSE, strip(2 ** 40, 0)))).toEqual(["x", " a", ""]);
-    expect(decode(["a ", " ", " b  "], sequence(FUSE, strip(0, 1))).join("|")).toBe("a| | | b |");
+    expect(decode(["a ", " ", " b  "], sequence(FUSE, strip(0, 1))).join("|")).toBe("a| |  b |");
     expect(decode([" a", " b"], strip(1, 0))).toEqual(["a", "b", ""]);
   });
 
