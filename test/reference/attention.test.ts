@@ -7,6 +7,7 @@ import { type AttentionDims, biasBackward, MASKED } from "../../src/reference/qk
 import { type AssetArray, decodeArray, describeWithAssets, readJson } from "../support/assets.ts";
 import { assertClose } from "../support/close.ts";
 import { createRandom } from "../support/random.ts";
+import { ROW_SUM_ATOL } from "../support/tolerances.ts";
 import { checkGradient, dot } from "./finite_difference.ts";
 
 const CASES: [string, Partial<AttentionDims>, AttentionOptions][] = [
@@ -59,6 +60,15 @@ describe("attention", () => {
     const one = attention(q, k, v, dims, { bias });
     expect([...one.probs]).toEqual([0, 0, 1, 0, 0, 1]);
     expect([...attention(q, k, v, dims, { keep }).probs]).toEqual([0, 0, 1, 0, 0, 1]);
+  });
+
+  it("gives rows of weights that sum to 1", () => {
+    const { dims, q, k, v } = drawCase({ B: 2, H: 4, Hkv: 2 });
+    const { probs } = attention(q, k, v, dims, { causal: true, queryStart: 2, window: 3, softcap: 1 });
+    for (let row = 0; row < probs.length; row += dims.S) {
+      const sum = probs.subarray(row, row + dims.S).reduce((a, b) => a + b, 0);
+      assertClose([sum], [1], { atol: ROW_SUM_ATOL, rtol: 0 });
+    }
   });
 
   it("lets a sink take its share", () => {

@@ -37,16 +37,6 @@ export function assertClose(actual: Numbers, expected: Numbers, options: CloseOp
   if (worst >= 0) throw new Error(report(actual, expected, worst, failures, options));
 }
 
-/** The largest absolute difference; Infinity if either side has a NaN. For logging what was measured. */
-export function maxAbsDifference(actual: Numbers, expected: Numbers): number {
-  let max = 0;
-  for (let i = 0; i < expected.length; i++) {
-    const difference = Math.abs((actual[i] as number) - (expected[i] as number));
-    max = Math.max(max, Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference);
-  }
-  return max;
-}
-
 /** Difference over tolerance: > 1 fails. NaN and unequal infinities give Infinity. */
 function excessOf(actual: number, expected: number, atol: number, rtol: number): number {
   if (Object.is(actual, expected) || actual === expected) return 0;
