@@ -1,25 +1,32 @@
-// out = softmax(mask(scale · q kᵀ)) v, one query an invocation: no barrier, no workgroup memory.
+// out = softmax(mask(scale · q kᵀ)) v, two queries an invocation: no barrier, no workgroup memory.
 //
-// For CPU adapters, where barriers are dear and a load whose address the whole workgroup shares is cheap, and for
-// head sizes whose tiles do not fit attention.wgsl.
+// For CPU adapters, where barriers are dear and every load costs the same whether or not the workgroup shares its
+// address, and for head sizes whose tiles do not fit attention_tiled.wgsl.
 // in:  q, k, v and lengths as the addressing part says (attention_dense.wgsl or attention_paged.wgsl)
 // out: out [T, Dv] of each head; lse [B, H, T] if asked for
-// One workgroup: a tile of WORKGROUP_SIZE queries of one head. One invocation: one query; keys pass in blocks of 16
-//   whose scores stay in registers, the sums over D and the columns of out are loops. out itself is the accumulator:
-//   only its own invocation touches a row, so no register holds D elements and one pipeline serves every D.
+// One workgroup: a tile of 2 · WORKGROUP_SIZE queries of one head. One invocation: queries `local` and
+//   `local + WORKGROUP_SIZE`; keys pass in blocks of 8 whose scores stay in registers, the sums over D and the columns of
+//   out are loops. out itself is the accumulator: only its own invocation touches a row, so no register holds D
+//   elements and one pipeline serves every D.
 // Workgroup memory: 0 bytes.
 // Preconditions: a tile has at least one row; out is bound once, as read_write.
 // Source: online softmax, Milakov and Gimelshein (2018), Alg. 3; blocks of keys, FlashAttention-2 §3.1, Alg. 1.
 
-override WORKGROUP_SIZE: u32 = 32u;
+override WORKGROUP_SIZE: u32 = 16u;
 
-const BLOCK: u32 = 16u;
+const BLOCK: u32 = 8u;
 const LN_2: f32 = 0.6931471805599453;
 
-// The keep bits of four keys from `key` on.
-fn keeps4(position: u32, key: u32, keys: u32) -> vec4<bool> {
-  return vec4<bool>(mask_keeps(position, key, keys), mask_keeps(position, key + 1u, keys),
-    mask_keeps(position, key + 2u, keys), mask_keeps(position, key + 3u, keys));
+// A query's way through the keys: scores of a block are (low, high), the four first and the four last keys.
+struct Row {
+  q: u32,
+  out: u32,
+  position: u32,
+  largest: f32,
+  sum: f32,
+  decay: f32,
+  low: vec4<f32>,
+  high: vec4<f32>,
 }
 
 // Dot products of x with four rows, added to `sum`.
@@ -35,9 +42,11 @@ fn mix4(p: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, su
   return fma(vec4<f32>(p.w), d, fma(vec4<f32>(p.z), c, fma(vec4<f32>(p.y), b, fma(vec4<f32>(p.x), a, sum))));
 }
 
-// Slots of keys from..from + 3 of a block.
-fn rows4(first: u32, begin: u32, spare: u32, stride: u32) -> vec4<u32> {
-  return first + min(vec4<u32>(begin, begin + 1u, begin + 2u, begin + 3u), vec4<u32>(spare)) * stride;
+// Four scores, MASKED where the mask rules a key out.
+fn masked4(s: vec4<f32>, position: u32, key: u32, keys: u32) -> vec4<f32> {
+  let keeps = vec4<bool>(mask_keeps(position, key, keys), mask_keeps(position, key + 1u, keys),
+    mask_keeps(position, key + 2u, keys), mask_keeps(position, key + 3u, keys));
+  return select(vec4<f32>(MASKED), s, keeps);
 }
 
 // exp2(s − largest), and exactly 0 where masked: in a row with no kept key so far the difference is 0.
@@ -45,87 +54,94 @@ fn weights4(s: vec4<f32>, largest: f32) -> vec4<f32> {
   return select(exp2(s - largest), vec4<f32>(0.0), s <= vec4<f32>(MASKED));
 }
 
-fn max4(x: vec4<f32>) -> f32 {
-  return max(max(x.x, x.y), max(x.z, x.w));
+// Scores become weights; maximum, sum and the factor of what was summed before follow.
+fn softmax_step(row: Row) -> Row {
+  var r = row;
+  let top = max(r.low, r.high);
+  let largest = max(r.largest, max(max(top.x, top.y), max(top.z, top.w)));
+  r.decay = exp2(r.largest - largest);
+  r.largest = largest;
+  r.low = weights4(r.low, largest);
+  r.high = weights4(r.high, largest);
+  r.sum = r.sum * r.decay + dot(r.low + r.high, vec4<f32>(1.0));
+  return r;
+}
+
+fn row_of(tile: Tile, head: u32, index: u32) -> Row {
+  // Surplus rows compute the last one again and store nothing: loads stay outside of branches.
+  let i = min(index, tile.rows - 1u);
+  let zero = vec4<f32>(0.0);
+  return Row(q_at(tile, head, i), out_at(tile, head, i), tile.position + i, MASKED, 0.0, 0.0, zero, zero);
+}
+
+fn finish(tile: Tile, head: u32, index: u32, row: Row) {
+  if (index >= tile.rows) {
+    return;
+  }
+  let has_keys = row.sum > 0.0;
+  for (var c = 0u; c < params.value_columns; c++) {
+    store_out(row.out, c, select(vec4<f32>(0.0), load_out(row.out, c) / row.sum, has_keys));
+  }
+  keep_lse(row_index(tile, head, index), select(MASKED, (row.largest + log2(row.sum)) * LN_2, has_keys));
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let tile = tile_of(group.x, group.z, WORKGROUP_SIZE);
+  let tile = tile_of(group.x, group.z, 2u * WORKGROUP_SIZE);
   let head = group.y;
   let key_head = head / params.group;
-  // Surplus invocations compute the last row again and store nothing: loads stay outside of branches.
-  let row = min(local, tile.rows - 1u);
-  let is_real = local < tile.rows;
-  let position = tile.position + row;
+  let lane = block_lane();
   let last = tile.position + tile.rows - 1u;
   let end = mask_end(last, tile.keys);
-  let q_row = q_at(tile, head, row);
-  let out_row = out_at(tile, head, row);
-  var largest = MASKED;
-  var sum = 0.0;
-  var is_first = true;
-  for (var key = mask_begin(tile.position) / BLOCK * BLOCK; key < end; key += BLOCK) {
-    var s0 = vec4<f32>(0.0);
-    var s1 = vec4<f32>(0.0);
-    var s2 = vec4<f32>(0.0);
-    var s3 = vec4<f32>(0.0);
-    // A block is inside one page; past the end the last key stands in, so that nothing unwritten is read.
+  var a = row_of(tile, head, local);
+  var b = row_of(tile, head, local + WORKGROUP_SIZE);
+  // Blocks begin at multiples of 8, so that each is inside one page.
+  let begin = mask_begin(tile.position) / BLOCK * BLOCK;
+  for (var key = begin; key < end; key += BLOCK) {
+    // Past the end the last key stands in, so that nothing unwritten is read.
     let spare = end - key - 1u;
     let k_first = k_at(tile, key_head, key);
-    let k0 = rows4(k_first, 0u, spare, params.k_row);
-    let k1 = rows4(k_first, 4u, spare, params.k_row);
-    let k2 = rows4(k_first, 8u, spare, params.k_row);
-    let k3 = rows4(k_first, 12u, spare, params.k_row);
+    a.low = vec4<f32>(0.0);
+    a.high = vec4<f32>(0.0);
+    b.low = vec4<f32>(0.0);
+    b.high = vec4<f32>(0.0);
     for (var c = 0u; c < params.columns; c++) {
-      let x = load_q(q_row, c);
-      s0 = dots(x, load_k(k0.x, c), load_k(k0.y, c), load_k(k0.z, c), load_k(k0.w, c), s0);
-      s1 = dots(x, load_k(k1.x, c), load_k(k1.y, c), load_k(k1.z, c), load_k(k1.w, c), s1);
-      s2 = dots(x, load_k(k2.x, c), load_k(k2.y, c), load_k(k2.z, c), load_k(k2.w, c), s2);
-      s3 = dots(x, load_k(k3.x, c), load_k(k3.y, c), load_k(k3.z, c), load_k(k3.w, c), s3);
+      let x = load_q(a.q, c);
+      let y = load_q(b.q, c);
+      let k = load_k8(k_first, spare, lane, c);
+      a.low = dots(x, k[0], k[1], k[2], k[3], a.low);
+      b.low = dots(y, k[0], k[1], k[2], k[3], b.low);
+      a.high = dots(x, k[4], k[5], k[6], k[7], a.high);
+      b.high = dots(y, k[4], k[5], k[6], k[7], b.high);
     }
-    s0 *= params.factor;
-    s1 *= params.factor;
-    s2 *= params.factor;
-    s3 *= params.factor;
+    a.low *= params.factor;
+    a.high *= params.factor;
+    b.low *= params.factor;
+    b.high *= params.factor;
     if (!mask_keeps_all(tile.position, last, key, key + BLOCK, tile.keys)) {
-      s0 = select(vec4<f32>(MASKED), s0, keeps4(position, key, tile.keys));
-      s1 = select(vec4<f32>(MASKED), s1, keeps4(position, key + 4u, tile.keys));
-      s2 = select(vec4<f32>(MASKED), s2, keeps4(position, key + 8u, tile.keys));
-      s3 = select(vec4<f32>(MASKED), s3, keeps4(position, key + 12u, tile.keys));
+      a.low = masked4(a.low, a.position, key, tile.keys);
+      a.high = masked4(a.high, a.position, key + 4u, tile.keys);
+      b.low = masked4(b.low, b.position, key, tile.keys);
+      b.high = masked4(b.high, b.position, key + 4u, tile.keys);
     }
-    let next = max(largest, max4(max(max(s0, s1), max(s2, s3))));
-    let decay = exp2(largest - next);
-    largest = next;
-    let p0 = weights4(s0, next);
-    let p1 = weights4(s1, next);
-    let p2 = weights4(s2, next);
-    let p3 = weights4(s3, next);
-    sum = sum * decay + dot(p0 + p1 + p2 + p3, vec4<f32>(1.0));
+    a = softmax_step(a);
+    b = softmax_step(b);
     let v_first = v_at(tile, key_head, key);
-    let v0 = rows4(v_first, 0u, spare, params.v_row);
-    let v1 = rows4(v_first, 4u, spare, params.v_row);
-    let v2 = rows4(v_first, 8u, spare, params.v_row);
-    let v3 = rows4(v_first, 12u, spare, params.v_row);
     for (var c = 0u; c < params.value_columns; c++) {
+      let v = load_v8(v_first, spare, lane, c);
       // Before the first block `out` holds what the memory held before, NaN perhaps: it is not multiplied.
-      var o = select(load_out(out_row, c) * decay, vec4<f32>(0.0), is_first);
-      o = mix4(p0, load_v(v0.x, c), load_v(v0.y, c), load_v(v0.z, c), load_v(v0.w, c), o);
-      o = mix4(p1, load_v(v1.x, c), load_v(v1.y, c), load_v(v1.z, c), load_v(v1.w, c), o);
-      o = mix4(p2, load_v(v2.x, c), load_v(v2.y, c), load_v(v2.z, c), load_v(v2.w, c), o);
-      o = mix4(p3, load_v(v3.x, c), load_v(v3.y, c), load_v(v3.z, c), load_v(v3.w, c), o);
-      if (is_real) {
-        store_out(out_row, c, o);
+      var x = select(load_out(a.out, c) * a.decay, vec4<f32>(0.0), key == begin);
+      var y = select(load_out(b.out, c) * b.decay, vec4<f32>(0.0), key == begin);
+      x = mix4(a.high, v[4], v[5], v[6], v[7], mix4(a.low, v[0], v[1], v[2], v[3], x));
+      y = mix4(b.high, v[4], v[5], v[6], v[7], mix4(b.low, v[0], v[1], v[2], v[3], y));
+      if (local < tile.rows) {
+        store_out(a.out, c, x);
+      }
+      if (local + WORKGROUP_SIZE < tile.rows) {
+        store_out(b.out, c, y);
       }
     }
-    is_first = false;
   }
-  if (!is_real) {
-    return;
-  }
-  let has_keys = sum > 0.0;
-  for (var c = 0u; c < params.value_columns; c++) {
-    store_out(out_row, c, select(vec4<f32>(0.0), load_out(out_row, c) / sum, has_keys));
-  }
-  keep_lse(row_index(tile, head, row), select(MASKED, (largest + log2(sum)) * LN_2, has_keys));
+  finish(tile, head, local, a);
+  finish(tile, head, local + WORKGROUP_SIZE, b);
 }

@@ -9,7 +9,7 @@ import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
 import { HeedError, invariant } from "../core/errors.ts";
 import { ceilDiv, formatTensor, numel, shapeError } from "../core/shape.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { elementPart, type LinkedPart, link, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
+import { blockPart, elementPart, type LinkedPart, link, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
 import {
   type AttentionSpec,
   checkHeads,
@@ -110,7 +110,7 @@ function lanesDispatch(node: OpNode<AttentionAttrs>, facts: GpuFacts): Dispatch 
   const dense = denseAddressing(node, facts);
   const size = attentionQueryTile(facts);
   return {
-    kernel: { ...link(LANES, ...dense.parts), overrides: { WORKGROUP_SIZE: size } },
+    kernel: { ...link(LANES, ...dense.parts, blockPart(facts)), overrides: { WORKGROUP_SIZE: size / 2 } },
     bindings: dense.bindings,
     params: dense.params,
     workgroups: [ceilDiv(queryLength, size), heads, batch],

@@ -10,7 +10,7 @@ import wholeCode from "../../shaders/lib/attention_whole.wgsl";
 import { HeedError } from "../core/errors.ts";
 import { ceilDiv, dim, formatTensor, shapeError } from "../core/shape.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { type LinkedPart, link, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
+import { blockPart, type LinkedPart, link, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
 import { checkOptions, checkSizes, maskBounds, scaleOf } from "./attention_spec.ts";
 import { attentionQueryTile } from "./attention_tile.ts";
 import { type Inputs, only, type OpDef, type OpNode, type Recorder, rowLayout, shader, type Value } from "./op.ts";
@@ -84,8 +84,8 @@ const ATTENTION_PAGED: OpDef<PagedAttentionOptions> = {
     const most = dim((tileTable as Value).shape, 0);
     dispatch({
       kernel: {
-        ...link(LANES, pagedParts(kv as Value, facts), { parts: [TILES] }),
-        overrides: { WORKGROUP_SIZE: attentionQueryTile(facts) },
+        ...link(LANES, pagedParts(kv as Value, facts), { parts: [TILES] }, blockPart(facts)),
+        overrides: { WORKGROUP_SIZE: attentionQueryTile(facts) / 2 },
       },
       bindings: { q: q as Value, kv: kv as Value, page_table: pageTable as Value, tile_table: tileTable as Value, out: only(node.outputs) },
       params: pagedParams("attentionPaged", node, { splits: 1, splitKeys: capacityOf(node.attrs) }),

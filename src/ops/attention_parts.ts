@@ -1,3 +1,6 @@
+import blockAloneCode from "../../shaders/lib/block_alone.wgsl";
+import blockSubgroup4Code from "../../shaders/lib/block_subgroup4.wgsl";
+import blockSubgroup8Code from "../../shaders/lib/block_subgroup8.wgsl";
 import elementF16Code from "../../shaders/lib/element_f16.wgsl";
 import elementF16PackedCode from "../../shaders/lib/element_f16_packed.wgsl";
 import elementF32Code from "../../shaders/lib/element_f32.wgsl";
@@ -19,6 +22,9 @@ export interface LinkedPart {
 export const LOG2_E = Math.LOG2E;
 
 const MASK = shader("lib/mask.wgsl", maskCode);
+const BLOCK_ALONE = shader("lib/block_alone.wgsl", blockAloneCode);
+const BLOCK_SUBGROUP4 = shader("lib/block_subgroup4.wgsl", blockSubgroup4Code);
+const BLOCK_SUBGROUP8 = shader("lib/block_subgroup8.wgsl", blockSubgroup8Code);
 const ELEMENT = {
   f32: shader("lib/element_f32.wgsl", elementF32Code),
   f16: shader("lib/element_f16.wgsl", elementF16Code),
@@ -48,6 +54,12 @@ export function elementPart(dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
 /** `WeightVec4` and `unpack_weight`: four elements of a dtype a load, as this device reads them. */
 export function vec4Part(dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
   return choose(VEC4, dtype, facts);
+}
+
+/** `load_k8` and `load_v8`: the rows of eight keys for every invocation, loaded once a subgroup where there are subgroups. */
+export function blockPart(facts: GpuFacts): LinkedPart {
+  if (!facts.subgroups) return { parts: [BLOCK_ALONE] };
+  return { parts: [facts.subgroupMin >= 8 ? BLOCK_SUBGROUP8 : BLOCK_SUBGROUP4], enable: ["subgroups"] };
 }
 
 function choose(by: Record<"f32" | "f16" | "packed", Shader>, dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
