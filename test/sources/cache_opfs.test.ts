@@ -59,9 +59,14 @@ describe("opfsCache", () => {
     expect(await file.read(0, CONTENT.length)).toEqual(CONTENT);
   });
 
-  it("takes a file with a lost segment for none", async () => {
+  it.each([
+    ["lost", undefined],
+    ["shortened", new Blob([CONTENT.slice(1000, 1500)])],
+  ])("takes a file with a %s segment for a part up to there", async (_, segment) => {
     await cachedFile(cache, job());
-    root.folders.get("heed-cache")?.files.delete("key.1");
+    const { files } = root.folders.get("heed-cache") as FakeDirectory;
+    if (segment) files.set("key.1", segment);
+    else files.delete("key.1");
     const file = await cachedFile(cache, job());
     expect(starts).toEqual([0, 1000]);
     expect(await file.read(0, CONTENT.length)).toEqual(CONTENT);
