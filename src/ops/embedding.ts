@@ -1,5 +1,4 @@
 import { ceilDiv, formatTensor, numel, shapeError } from "../core/shape.ts";
-import type { KernelVariant } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
 import {
   type LowerContext,
@@ -12,12 +11,10 @@ import {
   type Value,
 } from "./op.ts";
 import { elemPart, layoutIn, need, rowsAndColumns } from "./rows.ts";
+import { type WeightPart, weightPart } from "./weights.ts";
 import backwardCode from "../../shaders/embedding_backward.wgsl";
 import code from "../../shaders/embedding.wgsl";
 import fillCode from "../../shaders/fill.wgsl";
-import weightF16 from "../../shaders/lib/weight_f16.wgsl";
-import weightF16Packed from "../../shaders/lib/weight_f16_packed.wgsl";
-import weightF32 from "../../shaders/lib/weight_f32.wgsl";
 import weightScalar from "../../shaders/lib/weight_scalar.wgsl";
 
 const KERNEL = shader("embedding.wgsl", code);
@@ -151,11 +148,9 @@ function checkIds(op: string, ids: Value | undefined): number {
   return rows;
 }
 
-function tableVariant(table: Value, width: 1 | 4, facts: GpuFacts): Required<Pick<KernelVariant, "parts" | "enable">> {
+function tableVariant(table: Value, width: 1 | 4, facts: GpuFacts): WeightPart {
   if (width === 1) return { parts: [shader("lib/weight_scalar.wgsl", weightScalar)], enable: [] };
-  if (table.dtype === "f32") return { parts: [shader("lib/weight_f32.wgsl", weightF32)], enable: [] };
-  if (facts.f16) return { parts: [shader("lib/weight_f16.wgsl", weightF16)], enable: ["f16"] };
-  return { parts: [shader("lib/weight_f16_packed.wgsl", weightF16Packed)], enable: [] };
+  return weightPart(table.dtype, facts);
 }
 
 /**
