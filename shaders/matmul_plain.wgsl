@@ -17,10 +17,14 @@ fn weight_at(index: u32) -> f32 {
   return unpack_element(weight[element_slot(index)], index);
 }
 
-fn store(sum: f32, row: u32, column: u32, batch: u32) {
-  if (row < params.rows && column < params.columns) {
-    let index = params.out_offset + batch * params.out_batch_stride + row * params.out_row_stride + column;
-    out[index] = finish(sum, row, column);
+// The bound is no constant, so that compilers that unroll loops have one epilogue a row to compile, not four.
+fn store_row(sums: vec4<f32>, row: u32, first: u32, batch: u32) {
+  if (row >= params.rows) {
+    return;
+  }
+  let base = params.out_offset + batch * params.out_batch_stride + row * params.out_row_stride;
+  for (var column = first; column < min(first + 32u, params.columns); column += 8u) {
+    out[base + column] = finish(sums[(column - first) / 8u], row, column);
   }
 }
 
@@ -48,10 +52,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     sum2 += x[own.z] * w;
     sum3 += x[own.w] * w;
   }
-  for (var c = 0u; c < 4u; c++) {
-    store(sum0[c], row, column + c * 8u, batch);
-    store(sum1[c], row + 1u, column + c * 8u, batch);
-    store(sum2[c], row + 2u, column + c * 8u, batch);
-    store(sum3[c], row + 3u, column + c * 8u, batch);
-  }
+  store_row(sum0, row, column, batch);
+  store_row(sum1, row + 1u, column, batch);
+  store_row(sum2, row + 2u, column, batch);
+  store_row(sum3, row + 3u, column, batch);
 }

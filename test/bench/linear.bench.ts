@@ -43,7 +43,9 @@ export default async function bench(args: readonly string[]): Promise<void> {
   const dtype = options["dtype"] === "f16" ? "f16" : "f32";
   const kernels = options["kernel"]?.split(",") ?? [undefined];
   const wanted = options["shapes"]?.split(",");
-  console.log(`${device.adapter.description || device.adapter.device}, tier ${device.facts.tier}, weights ${dtype}, ${ROUNDS} rounds`);
+  console.log(
+    `${device.adapter.description || device.adapter.device}, tier ${device.facts.tier}, weights ${dtype}, ${ROUNDS} rounds`,
+  );
   for (const N of (options["N"] ?? "1,8,128").split(",").map(Number)) {
     const candidates: Candidate[] = [];
     const tensors: Tensor[] = [];
@@ -58,7 +60,15 @@ export default async function bench(args: readonly string[]): Promise<void> {
         rec.output("out", only(rec.record(LINEAR, { x: rec.weight(x, "x"), weight: rec.weight(weight, "w") }, attrs)));
         const label = [shape.name, kernel].filter(Boolean).join(" ");
         const flops = 2 * N * shape.M * shape.K;
-        candidates.push({ label, plan: await plan(device, rec), flops, bytes: weight.sizeBytes, count: shape.count, times: [], cpuTimes: [] });
+        candidates.push({
+          label,
+          plan: await plan(device, rec),
+          flops,
+          bytes: weight.sizeBytes,
+          count: shape.count,
+          times: [],
+          cpuTimes: [],
+        });
       }
     }
     await measure(candidates);
@@ -95,7 +105,9 @@ function report(N: number, candidates: readonly Candidate[]): void {
     const median = sorted[sorted.length >> 1] ?? 0;
     total += min * count;
     const rates = `${(flops / min / 1e6).toFixed(2).padStart(7)} GFLOP/s ${(bytes / min / 1e6).toFixed(2).padStart(6)} GB/s`;
-    console.log(`N=${String(N).padEnd(4)} ${label.padEnd(20)} min ${min.toFixed(2).padStart(8)} ms  median ${median.toFixed(2).padStart(8)} ms  cpu ${cpu.toFixed(2).padStart(8)} ms ${rates}`);
+    console.log(
+      `N=${String(N).padEnd(4)} ${label.padEnd(20)} min ${min.toFixed(2).padStart(8)} ms  median ${median.toFixed(2).padStart(8)} ms  cpu ${cpu.toFixed(2).padStart(8)} ms ${rates}`,
+    );
   }
   console.log(`N=${String(N).padEnd(4)} all layers of one pass, minima: ${total.toFixed(1)} ms`);
 }

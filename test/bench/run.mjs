@@ -11,6 +11,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const server = await createServer({
   root,
   configFile: `${root}vitest.config.ts`,
+  optimizeDeps: { noDiscovery: true },
   server: { middlewareMode: true, watch: null, ws: false },
   logLevel: "error",
 });
