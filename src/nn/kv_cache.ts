@@ -31,6 +31,8 @@ export class KvCache {
   readonly pools: readonly Tensor[];
   readonly pageTable: Tensor;
   readonly maxPages: number;
+  /** WebGPU copies between buffers only, so a page goes by way of this one. */
+  readonly #transit: GPUBuffer;
   readonly #pages: PagePool;
   readonly #freeSlots: number[];
 
@@ -50,6 +52,8 @@ export class KvCache {
     const made: Tensor[] = [];
     try {
       for (let i = 0; i < shape.layers; i++) made.push(Tensor.create(device, `kv_cache.${i}`, poolShape, shape.dtype));
+      const usage = GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+      this.#transit = device.createBuffer("kv_cache.transit", poolBytes / pages, usage);
       this.pageTable = Tensor.create(device, "kv_cache.page_table", [shape.maxSequences, this.maxPages], "u32");
     } catch (error) {
       for (const t of made) t.dispose();
@@ -78,13 +82,15 @@ export class KvCache {
       const [part] = pool.parts;
       invariant(part, "a pool has no buffer");
       const bytes = pool.sizeBytes / this.#pages.pages;
-      encoder.copyBufferToBuffer(part.buffer, from * bytes, part.buffer, to * bytes, bytes);
+      encoder.copyBufferToBuffer(part.buffer, from * bytes, this.#transit, 0, bytes);
+      encoder.copyBufferToBuffer(this.#transit, 0, part.buffer, to * bytes, bytes);
     }
     this.device.raw.queue.submit([encoder.finish()]);
   }
 
   dispose(): void {
     for (const pool of this.pools) pool.dispose();
+    this.device.destroyBuffer(this.#transit);
     this.pageTable.dispose();
   }
 }

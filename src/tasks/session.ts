@@ -140,7 +140,7 @@ export class Session {
       this.#checkIdle("generate");
       this.#busy = true;
       if (this.#sequence.length === ids.length) this.#sequence.rewind(ids.length - 1);
-      const task = new GenerationTask(this.#sequence, ids, maxTokens, resolved, this.#parts.tokenizer?.detokenizer());
+      const task = new GenerationTask(this.#sequence, ids, maxTokens, resolved, this.#parts.tokenizer?.detokenizer({ after: ids }));
       this.#parts.batcher.add(task);
       return task;
     };
