@@ -1,6 +1,7 @@
 import { ceilDiv, formatTensor, shapeError } from "../core/shape.ts";
 import type { KernelVariant } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
+import { PAGE_TOKENS } from "./attention_paged.ts";
 import { type Inputs, type OpDef, type Recorder, shader, spreadWorkgroups, type Value } from "./op.ts";
 import { layoutIn, need, rowsAndColumns } from "./rows.ts";
 import code from "../../shaders/kv_append.wgsl";
@@ -8,10 +9,9 @@ import pairF16 from "../../shaders/lib/kv_pair_f16.wgsl";
 import pairF16Packed from "../../shaders/lib/kv_pair_f16_packed.wgsl";
 import pairF32 from "../../shaders/lib/kv_pair_f32.wgsl";
 
-const KERNEL = shader("kv_append.wgsl", code);
+export { PAGE_TOKENS };
 
-/** Tokens of a page of the KV cache. */
-export const PAGE_TOKENS = 32;
+const KERNEL = shader("kv_append.wgsl", code);
 
 /** Sizes of a key or value row. */
 export interface KvAppendAttrs {

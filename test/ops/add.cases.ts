@@ -1,4 +1,3 @@
-import type { Device } from "../../src/gpu/device.ts";
 import { add as addRows, scale } from "../../src/ops/add.ts";
 import { sliceColumns } from "../../src/ops/slice_columns.ts";
 import { runOps } from "../../src/program/run_ops.ts";
@@ -7,24 +6,37 @@ import { assertClose } from "../support/close.ts";
 import { assertShapeError, backwardOf, f32 } from "../support/host.ts";
 import { opCases } from "../support/op_cases.ts";
 import { createRandom } from "../support/random.ts";
+import { checkSpecs, drawSpecs, type OpSpec } from "../support/specs.ts";
 
 const ROUNDED_ONCE = { atol: 0, rtol: 2 ** -23 };
+const EXACT = { atol: 0, rtol: 0 };
 
-async function check(device: Device, shape: readonly number[], size = 1): Promise<void> {
+function spec(shape: readonly number[], size = 1): OpSpec {
   const random = createRandom(shape.length);
-  const count = shape.reduce((p, d) => p * d, 1);
+  const count = shape.reduce((product, d) => product * d, 1);
   const [a, b] = [random.normals(count, size), random.normals(count, size)];
-  const { out } = await runOps(device, { a: f32(shape, a), b: f32(shape, b) }, (rec, v) => ({
-    out: addRows(rec, v.a, v.b),
-  }));
-  assertClose(out!, residual(a, b), { ...ROUNDED_ONCE, label: `[${shape.join(", ")}]` });
+  return {
+    label: `[${shape.join(", ")}]`,
+    inputs: { a: f32(shape, a), b: f32(shape, b) },
+    record: (rec, { a, b }) => ({ out: addRows(rec, a!, b!) }),
+    expected: { out: { values: residual(a, b), close: { ...ROUNDED_ONCE, shape } } },
+  };
 }
 
 export const cases = opCases("add", (add) => {
-  add("adds two rows of tokens (control)", (device) => check(device, [5, 64]));
-  add("adds shapes of one to three dimensions, odd sizes and ±1e4", async (device) => {
-    for (const shape of [[1], [7], [1, 1], [9, 65], [3, 5, 7], [2, 3, 4]]) await check(device, shape, 1e4);
-  });
+  add("adds two rows of tokens (control)", (device) => checkSpecs(device, [spec([5, 64])]));
+  add("adds shapes of one to three dimensions, odd sizes and ±1e4", (device) =>
+    checkSpecs(
+      device,
+      [[1], [7], [1, 1], [9, 65], [3, 5, 7], [2, 3, 4]].map((shape) => spec(shape, 1e4)),
+    ),
+  );
+  add("adds in 50 drawn shapes", (device) =>
+    checkSpecs(
+      device,
+      drawSpecs(51, 50, (random) => spec([random.int(1, 30), random.int(1, 200)])),
+    ),
+  );
   add("adds ranges of columns", async (device) => {
     const x = createRandom(1).normals(3 * 12);
     const { out, odd } = await runOps(device, { x: f32([3, 12], x) }, (rec, v) => ({
@@ -36,18 +48,17 @@ export const cases = opCases("add", (add) => {
     assertClose(out!, sum(0, 8, 4), ROUNDED_ONCE);
     assertClose(odd!, sum(1, 6, 3), ROUNDED_ONCE);
   });
-  add("scales, and scales the gradient", async (device) => {
+  add("passes its gradient on to both; scales, and scales the gradient", async (device) => {
     const x = createRandom(2).normals(10);
-    const { out, dx } = await runOps(device, { x: f32([2, 5], x) }, (rec, v) => {
-      const value = scale(rec, v.x, 0.5);
-      return { out: value, dx: backwardOf(rec, [v.x], ["a"])["a"]! };
+    const got = await runOps(device, { x: f32([2, 5], x), y: f32([2, 5], x) }, (rec, v) => {
+      const scaled = scale(rec, v.x, 0.5);
+      const dscaled = backwardOf(rec, [v.x], ["a"])["a"]!;
+      addRows(rec, v.x, v.y);
+      const { a, b } = backwardOf(rec, [scaled], ["a", "b"]);
+      return { scaled, dscaled, da: scale(rec, a!, 1), db: scale(rec, b!, 1) };
     });
-    assertClose(
-      out!,
-      x.map((value) => value / 2),
-      { atol: 0, rtol: 0 },
-    );
-    assertClose(dx!, out!, { atol: 0, rtol: 0 });
+    const half = x.map((value) => value / 2);
+    for (const name of ["scaled", "dscaled", "da", "db"]) assertClose(got[name]!, half, { ...EXACT, label: name });
   });
   add("refuses two shapes", (device) =>
     assertShapeError(

@@ -1,4 +1,3 @@
-import type { Device } from "../../src/gpu/device.ts";
 import { embedding, positionEmbedding } from "../../src/ops/embedding.ts";
 import { runOps } from "../../src/program/run_ops.ts";
 import { embeddingBackward, embedding as reference } from "../../src/reference/embedding.ts";
@@ -7,12 +6,13 @@ import { roundToFloat16 } from "../support/float16.ts";
 import { assertShapeError, backwardOf, f16, f32, u32 } from "../support/host.ts";
 import { opCases } from "../support/op_cases.ts";
 import { createRandom } from "../support/random.ts";
+import { checkSpecs, drawSpecs, type OpSpec } from "../support/specs.ts";
 import { gradientTolerance } from "../support/tolerances.ts";
 
 const EXACT = { atol: 0, rtol: 0 };
 const INACTIVE = 0xffffffff;
 
-interface Spec {
+interface Sizes {
   N: number;
   V: number;
   C: number;
@@ -20,51 +20,70 @@ interface Spec {
   maxPartBytes?: number;
 }
 
-async function check(device: Device, { N, V, C, half = false, maxPartBytes }: Spec): Promise<void> {
+function forward(sizes: Sizes): OpSpec {
+  const { N, V, C, half = false, maxPartBytes } = sizes;
   const random = createRandom(N + V + C);
   const ids = random.ints(N, 0, V - 1);
   const values = random.normals(V * C);
-  const table = { ...(half ? f16 : f32)([V, C], values), maxPartBytes };
-  const { out } = await runOps(device, { ids: u32([N], ids), table }, (rec, v) => ({
-    out: embedding(rec, v.ids, v.table),
-  }));
-  const expected = reference(ids, half ? roundToFloat16(values) : values, { C });
-  assertClose(out!, expected, { ...EXACT, label: `N=${N} V=${V} C=${C} half=${half}`, shape: [N, C] });
+  return {
+    label: JSON.stringify(sizes),
+    inputs: { ids: u32([N], ids), table: { ...(half ? f16 : f32)([V, C], values), maxPartBytes } },
+    record: (rec, { ids, table }) => ({ out: embedding(rec, ids!, table!) }),
+    expected: {
+      out: {
+        values: reference(ids, half ? roundToFloat16(values) : values, { C }),
+        close: { ...EXACT, shape: [N, C] },
+      },
+    },
+  };
 }
 
-async function checkBackward(device: Device, { N, V, C }: Spec): Promise<void> {
+function backward(sizes: Sizes): OpSpec {
+  const { N, V, C } = sizes;
   const random = createRandom(N + V + C);
-  const ids = random.ints(N, 0, V - 1);
-  const dout = random.normals(N * C);
-  const inputs = { ids: u32([N], ids), table: f32([V, C], new Float32Array(V * C)), dout: f32([N, C], dout) };
-  const { table } = await runOps(device, inputs, (rec, v) => {
-    embedding(rec, v.ids, v.table, { scale: 2 });
-    return backwardOf(rec, [v.dout], ["table"]);
-  });
-  const expected = embeddingBackward(ids, dout, { V, C }).map((g) => 2 * g);
-  assertClose(table!, expected, {
-    ...gradientTolerance(expected),
-    label: `dtable N=${N} V=${V} C=${C}`,
-    shape: [V, C],
-  });
+  const [ids, dout] = [random.ints(N, 0, V - 1), random.normals(N * C)];
+  const dtable = embeddingBackward(ids, dout, { V, C }).map((g) => 2 * g);
+  return {
+    label: JSON.stringify(sizes),
+    inputs: { ids: u32([N], ids), table: f32([V, C], new Float32Array(V * C)), dout: f32([N, C], dout) },
+    record(rec, { ids, table, dout }) {
+      embedding(rec, ids!, table!, { scale: 2 });
+      return { dtable: backwardOf(rec, [dout!], ["table"])["table"]! };
+    },
+    expected: { dtable: { values: dtable, close: { ...gradientTolerance(dtable), shape: [V, C] } } },
+  };
 }
 
 export const cases = opCases("embedding", (add) => {
-  add("takes rows of an f32 table (control)", (device) => check(device, { N: 5, V: 11, C: 64 }));
-  add("takes rows at N=1, 7 and C=1, 4, 7, 68", async (device) => {
-    for (const [N, C] of [
+  add("takes rows of an f32 table (control)", (device) => checkSpecs(device, [forward({ N: 5, V: 11, C: 64 })]));
+  add("takes rows at N=1, 7 and C=1, 4, 7, 68, and of an f16 table", (device) => {
+    const sizes = [
       [1, 1],
       [7, 4],
       [1, 7],
       [7, 68],
-    ] as const)
-      await check(device, { N, V: 9, C });
+    ] as const;
+    return checkSpecs(device, [
+      ...sizes.map(([N, C]) => forward({ N, V: 9, C })),
+      forward({ N: 9, V: 20, C: 12, half: true }),
+    ]);
   });
-  add("takes rows of an f16 table", (device) => check(device, { N: 9, V: 20, C: 12, half: true }));
-  add("takes rows of a table in several parts", async (device) => {
-    await check(device, { N: 40, V: 50, C: 8, maxPartBytes: 8 * 8 * 4 });
-    await check(device, { N: 40, V: 50, C: 8, half: true, maxPartBytes: 16 * 8 * 2 });
-  });
+  add("takes rows of a table in several parts", (device) =>
+    checkSpecs(device, [
+      forward({ N: 40, V: 50, C: 8, maxPartBytes: 8 * 8 * 4 }),
+      forward({ N: 40, V: 50, C: 8, half: true, maxPartBytes: 16 * 8 * 2 }),
+    ]),
+  );
+  add("takes rows in 50 drawn shapes", (device) =>
+    checkSpecs(
+      device,
+      drawSpecs(61, 50, (random) => {
+        const half = random.pick([true, false]);
+        const C = half ? 4 * random.int(1, 20) : random.int(1, 80);
+        return forward({ N: random.int(1, 40), V: random.int(1, 100), C, half });
+      }),
+    ),
+  );
   add("scales", async (device) => {
     const inputs = { ids: u32([2], [1, 0]), table: f32([2, 4], [1, 2, 3, 4, 5, 6, 7, 8]) };
     const { out } = await runOps(device, inputs, (rec, v) => ({ out: embedding(rec, v.ids, v.table, { scale: 3 }) }));
@@ -84,13 +103,13 @@ export const cases = opCases("embedding", (add) => {
     assertClose(got["positions"]!, [21, 22, 23, 24, 0, 0, 0, 0, 9, 10, 11, 12, 0, 0, 0, 0], EXACT);
     assertClose(got["past"]!, [0, 0, 0, 0, 0, 0, 0, 0, 21, 22, 23, 24], EXACT);
   });
-  add("gradients match the reference, repeated and absent ids too", async (device) => {
-    for (const spec of [
+  add("gradients match the reference, repeated and absent ids too", (device) => {
+    const sizes = [
       { N: 1, V: 3, C: 4 },
       { N: 33, V: 5, C: 7 },
       { N: 20, V: 400, C: 68 },
-    ])
-      await checkBackward(device, spec);
+    ];
+    return checkSpecs(device, sizes.map(backward));
   });
   add("refuses wrong ids and tables", async (device) => {
     const table = f32([2, 4], new Float32Array(8));

@@ -16,7 +16,7 @@ import {
 import { runOps } from "../../src/program/run_ops.ts";
 import { philox4x32 } from "../../src/reference/dropout.ts";
 import { argmax, drawToken, sampleDistribution } from "../../src/reference/sample.ts";
-import { assertShapeError, f32, u32, withGpuVariants } from "../support/host.ts";
+import { assertShapeError, f32, GPU_VARIANT_TIERS, u32, withGpuVariants } from "../support/host.ts";
 import { opCases } from "../support/op_cases.ts";
 import { createRandom } from "../support/random.ts";
 
@@ -192,6 +192,22 @@ export const cases = opCases("sample", (add) => {
     await checkDraws(device, drawnRows(3, 1, 3));
   });
   add("draws the same at logits of ±1e4", (device) => checkDraws(device, drawnRows(200, 1e4, 4)));
+  add("draws the same under 50 drawn settings", (device) => {
+    const random = createRandom(121);
+    const rows = Array.from({ length: 50 }, (): Row => {
+      const settings: SamplingSettings = {
+        temperature: random.int(1, 30) / 10,
+        topK: random.pick([0, random.int(1, 60)]),
+        topP: random.pick([1, random.int(1, 99) / 100]),
+        minP: random.pick([0, random.int(1, 30) / 100]),
+        repetitionPenalty: random.int(5, 20) / 10,
+        seed: random.int(0, 2 ** 31),
+      };
+      const seen = Array.from(random.ints(9, 0, 76));
+      return { logits: random.normals(77, random.int(1, 5)), settings, seen, position: random.int(0, 9999) };
+    });
+    return checkDraws(device, rows);
+  });
   add("keeps ties as the filters say: all at the k-th, in the order of tokens at top-p", async (device) => {
     const logits = [1, 3, 2, 3, 2, 3, 2, 2, 0, -0];
     const settings: SamplingSettings[] = [
@@ -239,18 +255,18 @@ export const cases = opCases("sample", (add) => {
     if (again.tokens[0] !== alone.tokens[0]) throw new Error("the same draw gave another token");
     if (new Set(again.tokens).size === 1) throw new Error("other seeds and positions gave the same token");
   });
-  add("draws the same with a workgroup of 256", (device) =>
-    withGpuVariants(device, async () => {
-      await checkDraws(device, drawnRows(1003, 3, 2));
-      const random = createRandom(9);
-      const rows = [1, 2].map(() => ({ logits: random.ints(9000, -4, 4) }));
-      const { tokens } = await sampleRows(device, rows, "greedy");
-      assertEqual(
-        tokens,
-        rows.map((row) => argmax(row.logits)),
-        "greedy",
-      );
-    }),
+  add(
+    "draws the same with a workgroup of 256, as GPUs run it",
+    (device) =>
+      withGpuVariants(device, async () => {
+        await checkDraws(device, drawnRows(1003, 3, 2));
+        const random = createRandom(9);
+        const rows = [1, 2].map(() => ({ logits: random.ints(9000, -4, 4) }));
+        const { tokens } = await sampleRows(device, rows, "greedy");
+        const expected = rows.map((row) => argmax(row.logits));
+        assertEqual(tokens, expected, "greedy");
+      }),
+    GPU_VARIANT_TIERS,
   );
   add(
     "flags rows without a distribution: NaN, +Infinity, or all masked; −Infinity among others is a mask",

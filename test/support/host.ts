@@ -1,4 +1,5 @@
 import type { Device } from "../../src/gpu/device.ts";
+import type { Tier } from "../../src/gpu/tiers.ts";
 import type { Value } from "../../src/ops/op.ts";
 import type { ProgramRecorder } from "../../src/program/record.ts";
 import type { HostTensor } from "../../src/program/run_ops.ts";
@@ -23,6 +24,9 @@ export function u32(shape: readonly number[], data: ArrayLike<number>, kind?: Ho
 export function i32(shape: readonly number[], data: ArrayLike<number>): HostTensor {
   return { shape, data: Int32Array.from(data) };
 }
+
+/** Tiers whose GPU variants differ; with f16 they are the same pipelines again. */
+export const GPU_VARIANT_TIERS: readonly Tier[] = ["core", "subgroups"];
 
 /** Runs `body` with the variants that GPUs get, on a CPU adapter too. */
 export async function withGpuVariants(device: Device, body: () => Promise<void>): Promise<void> {
