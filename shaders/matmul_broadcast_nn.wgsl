@@ -59,12 +59,13 @@ fn upper_rows(own: vec4<f32>) -> mat4x4<f32> {
   ));
 }
 
+// The bounds are no constants: compilers that unroll loops would have 32 stores to compile.
 fn store_rows(sums: mat4x4<f32>, row: u32, column: u32, out_base: u32) {
-  for (var i = 0u; i < 4u; i++) {
-    for (var c = 0u; c < 4u; c++) {
-      if (row + i < params.rows && column + c < params.columns) {
-        out[out_base + (row + i) * params.out_row_stride + column + c] = sums[i][c];
-      }
+  for (var c = column; c < min(column + 4u, params.columns); c++) {
+    let i = c - column;
+    let sum = vec4(sums[0][i], sums[1][i], sums[2][i], sums[3][i]);
+    for (var r = row; r < min(row + 4u, params.rows); r++) {
+      out[out_base + r * params.out_row_stride + c] = sum[r - row];
     }
   }
 }

@@ -16,56 +16,34 @@
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
-/// Products of one column's w with the rows that lanes 0–3 hold.
-fn lower_rows(w: vec4<f32>, own: vec4<f32>) -> vec4<f32> {
-  return vec4(
-    dot(w, subgroupBroadcast(own, 0u)),
-    dot(w, subgroupBroadcast(own, 1u)),
-    dot(w, subgroupBroadcast(own, 2u)),
-    dot(w, subgroupBroadcast(own, 3u)),
+/// Adds the products of the rows that lanes 0–3 hold: sums[i] are row i's sums for the invocation's four columns.
+fn add_lower_rows(sums: ptr<function, mat4x4<f32>>, own: vec4<f32>, w: mat4x4<f32>) {
+  *sums += mat4x4(
+    subgroupBroadcast(own, 0u) * w,
+    subgroupBroadcast(own, 1u) * w,
+    subgroupBroadcast(own, 2u) * w,
+    subgroupBroadcast(own, 3u) * w,
   );
 }
 
 /// The same with the rows of lanes 4–7.
-fn upper_rows(w: vec4<f32>, own: vec4<f32>) -> vec4<f32> {
-  return vec4(
-    dot(w, subgroupBroadcast(own, 4u)),
-    dot(w, subgroupBroadcast(own, 5u)),
-    dot(w, subgroupBroadcast(own, 6u)),
-    dot(w, subgroupBroadcast(own, 7u)),
+fn add_upper_rows(sums: ptr<function, mat4x4<f32>>, own: vec4<f32>, w: mat4x4<f32>) {
+  *sums += mat4x4(
+    subgroupBroadcast(own, 4u) * w,
+    subgroupBroadcast(own, 5u) * w,
+    subgroupBroadcast(own, 6u) * w,
+    subgroupBroadcast(own, 7u) * w,
   );
 }
 
-struct Sums {
-  a_lower: vec4<f32>,
-  a_upper: vec4<f32>,
-  b_lower: vec4<f32>,
-  b_upper: vec4<f32>,
-}
-
-fn accumulate(sums: ptr<function, Sums>, w: vec4<f32>, a: vec4<f32>, b: vec4<f32>) {
-  (*sums).a_lower += lower_rows(w, a);
-  (*sums).b_lower += lower_rows(w, b);
-  if (SUBGROUP == 8u) {
-    (*sums).a_upper += upper_rows(w, a);
-    (*sums).b_upper += upper_rows(w, b);
-  }
-}
-
-fn store_rows(sums: vec4<f32>, row: u32, column: u32, out_base: u32) {
+// Looping over the columns to a bound that is no constant: compilers that unroll loops would have 64 stores to compile.
+fn store_rows(sums: mat4x4<f32>, row: u32, column: u32, out_base: u32) {
   for (var i = 0u; i < 4u; i++) {
-    if (row + i < params.rows && column < params.columns) {
-      out[out_base + (row + i) * params.out_row_stride + column] = sums[i];
+    if (row + i < params.rows) {
+      for (var c = column; c < min(column + 4u * SUBGROUP, params.columns); c += SUBGROUP) {
+        out[out_base + (row + i) * params.out_row_stride + c] = sums[i][(c - column) / SUBGROUP];
+      }
     }
-  }
-}
-
-fn store_column(sums: Sums, row: u32, column: u32, out_base: u32) {
-  store_rows(sums.a_lower, row, column, out_base);
-  store_rows(sums.b_lower, row + SUBGROUP, column, out_base);
-  if (SUBGROUP == 8u) {
-    store_rows(sums.a_upper, row + 4u, column, out_base);
-    store_rows(sums.b_upper, row + 12u, column, out_base);
   }
 }
 
@@ -85,23 +63,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   let w_1 = (weight_base + min(column0 + SUBGROUP, last_column) * params.weight_column_stride) / 4u;
   let w_2 = (weight_base + min(column0 + 2u * SUBGROUP, last_column) * params.weight_column_stride) / 4u;
   let w_3 = (weight_base + min(column0 + 3u * SUBGROUP, last_column) * params.weight_column_stride) / 4u;
-  var sums_0: Sums;
-  var sums_1: Sums;
-  var sums_2: Sums;
-  var sums_3: Sums;
+  var a_lower: mat4x4<f32>;
+  var a_upper: mat4x4<f32>;
+  var b_lower: mat4x4<f32>;
+  var b_upper: mat4x4<f32>;
   for (var d = 0u; d < params.depth / 4u; d++) {
+    let w = mat4x4(
+      unpack_weight(weight[w_0 + d]),
+      unpack_weight(weight[w_1 + d]),
+      unpack_weight(weight[w_2 + d]),
+      unpack_weight(weight[w_3 + d]),
+    );
     let a = x[x_a + d];
     let b = x[x_b + d];
-    accumulate(&sums_0, unpack_weight(weight[w_0 + d]), a, b);
-    accumulate(&sums_1, unpack_weight(weight[w_1 + d]), a, b);
-    accumulate(&sums_2, unpack_weight(weight[w_2 + d]), a, b);
-    accumulate(&sums_3, unpack_weight(weight[w_3 + d]), a, b);
+    add_lower_rows(&a_lower, a, w);
+    add_lower_rows(&b_lower, b, w);
+    if (SUBGROUP == 8u) {
+      add_upper_rows(&a_upper, a, w);
+      add_upper_rows(&b_upper, b, w);
+    }
   }
   let out_base = params.out_offset + batch * params.out_batch_stride;
-  store_column(sums_0, row0, column0, out_base);
-  store_column(sums_1, row0, column0 + SUBGROUP, out_base);
-  store_column(sums_2, row0, column0 + 2u * SUBGROUP, out_base);
-  store_column(sums_3, row0, column0 + 3u * SUBGROUP, out_base);
+  store_rows(a_lower, row0, column0, out_base);
+  store_rows(b_lower, row0 + SUBGROUP, column0, out_base);
+  if (SUBGROUP == 8u) {
+    store_rows(a_upper, row0 + 4u, column0, out_base);
+    store_rows(b_upper, row0 + 12u, column0, out_base);
+  }
   if (params.has_epilogue == 0u) {
     return;
   }
