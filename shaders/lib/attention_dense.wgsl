@@ -1,16 +1,14 @@
 // Attention over q, k, v given by strides: [B, H, T, D] and rows [B·T, H·D] (columns of a wider matrix too) are the
 // same to the kernel. One of the two addressings; the other is attention_paged.wgsl.
 //
-// Strides and offsets are in slots: elements of the bound arrays (vec4 with attention_dense_vec4.wgsl, scalars with
-// attention_dense_scalar.wgsl). `group`: query heads that share a key head. `columns`, `value_columns`: vec4s of D, Dv.
+// Sizes, strides and offsets are in vec4s: heads of other sizes are copied first (pad_heads.wgsl). `group`: query heads
+// that share a key head. `WeightVec4` and `unpack_weight` come from the weight_*.wgsl part of the tensors' dtype.
 
 struct Params {
   heads: u32,
   group: u32,
   columns: u32,
   value_columns: u32,
-  head_dim: u32,
-  value_dim: u32,
   queries: u32,
   keys: u32,
   position: u32,
@@ -37,6 +35,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> q: array<WeightVec4>;
+@group(0) @binding(2) var<storage, read> k: array<WeightVec4>;
+@group(0) @binding(3) var<storage, read> v: array<WeightVec4>;
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
 // Some consecutive queries of one sequence: rows first..first + rows − 1, the first at key position `position`.
 struct Tile {
@@ -76,4 +78,24 @@ fn out_at(tile: Tile, head: u32, row: u32) -> u32 {
 // Index over [B, H, T].
 fn row_index(tile: Tile, head: u32, row: u32) -> u32 {
   return (tile.sequence * params.heads + head) * params.queries + tile.first + row;
+}
+
+fn load_q(at: u32, column: u32) -> vec4<f32> {
+  return unpack_weight(q[at + column]);
+}
+
+fn load_k(at: u32, column: u32) -> vec4<f32> {
+  return unpack_weight(k[at + column]);
+}
+
+fn load_v(at: u32, column: u32) -> vec4<f32> {
+  return unpack_weight(v[at + column]);
+}
+
+fn load_out(at: u32, column: u32) -> vec4<f32> {
+  return out[at + column];
+}
+
+fn store_out(at: u32, column: u32, value: vec4<f32>) {
+  out[at + column] = value;
 }

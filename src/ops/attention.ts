@@ -1,7 +1,4 @@
-import lanesCode from "../../shaders/attention_lanes.wgsl";
 import denseCode from "../../shaders/lib/attention_dense.wgsl";
-import denseScalarCode from "../../shaders/lib/attention_dense_scalar.wgsl";
-import denseVec4Code from "../../shaders/lib/attention_dense_vec4.wgsl";
 import lengthsCode from "../../shaders/lib/attention_lengths.wgsl";
 import noLengthsCode from "../../shaders/lib/attention_lengths_none.wgsl";
 import lseCode from "../../shaders/lib/attention_lse.wgsl";
@@ -9,13 +6,24 @@ import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
 import { HeedError, invariant } from "../core/errors.ts";
 import { ceilDiv, formatTensor, numel, shapeError } from "../core/shape.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { blockPart, elementPart, type LinkedPart, link, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
+import {
+  type Addressing,
+  type AttentionKernel,
+  isDecode,
+  lowerDecode,
+  prefillDispatch,
+  prefillKernel,
+  splitKeys,
+  TILED_MAX_DIM,
+  tileSizeOf,
+} from "./attention_kernels.ts";
+import { type Heads, isAligned, padDispatch, paddedShape } from "./attention_pad.ts";
+import { LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
 import {
   type AttentionSpec,
   checkHeads,
   checkOptions,
   checkSizes,
-  type HeadStrides,
   headStrides,
   headsShape,
   maskBounds,
@@ -23,29 +31,29 @@ import {
   scaleOf,
   valueDimOf,
 } from "./attention_spec.ts";
-import { attentionQueryTile } from "./attention_tile.ts";
-import type { Bound, Dispatch, Inputs, OpDef, OpNode, Recorder, Value } from "./op.ts";
-import { shader } from "./op.ts";
+import { type Inputs, type LowerContext, type OpDef, type OpNode, type Recorder, shader, type Value } from "./op.ts";
 
+export { attentionQueryTile } from "./attention_kernels.ts";
 export { attentionDecodePaged, attentionPaged } from "./attention_paged.ts";
-export { attentionQueryTile } from "./attention_tile.ts";
 
 /** What {@link attention} takes beyond q, k and v. */
 export interface AttentionOptions extends AttentionSpec {
   /** Also return the log-sum-exp of each row. */
   readonly keep?: "lse";
+  /** Overrules the choice of kernel, for tests and tuning. */
+  readonly kernel?: AttentionKernel;
 }
 
 interface AttentionAttrs extends Omit<AttentionOptions, "keyLengths"> {}
 
-const LANES = shader("attention_lanes.wgsl", lanesCode);
 const DENSE = shader("lib/attention_dense.wgsl", denseCode);
-const DENSE_VEC4 = shader("lib/attention_dense_vec4.wgsl", denseVec4Code);
-const DENSE_SCALAR = shader("lib/attention_dense_scalar.wgsl", denseScalarCode);
 const LENGTHS = shader("lib/attention_lengths.wgsl", lengthsCode);
 const NO_LENGTHS = shader("lib/attention_lengths_none.wgsl", noLengthsCode);
 const LSE = shader("lib/attention_lse.wgsl", lseCode);
 const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
+
+/** Most splits of the keys of one row: two to four times the cores of common GPUs, over the heads of one sequence. */
+const DECODE_SPLITS = 16;
 
 const ATTENTION: OpDef<AttentionAttrs> = {
   name: "attention",
@@ -57,7 +65,7 @@ const ATTENTION: OpDef<AttentionAttrs> = {
   },
   lower(node, context) {
     if (node.outputs.some((out) => numel(out.shape) === 0)) return;
-    context.dispatch(lanesDispatch(node, context.facts));
+    lowerAttention(node, context);
   },
 };
 
@@ -81,9 +89,10 @@ export function attention(
 }
 
 function checkInputs({ q, k, v, keyLengths }: Inputs, attrs: AttentionAttrs): void {
-  checkOptions("attention", attrs, [...SPEC_OPTIONS, "keep"]);
+  checkOptions("attention", attrs, [...SPEC_OPTIONS, "keep", "kernel"]);
   const tensors = [formatOptional("q", q), formatOptional("k", k)].join(", ");
   checkSizes("attention", attrs, tensors);
+  checkKernel(attrs);
   const { layout, batch, heads, kvHeads, headDim, queryLength, keyLength } = attrs;
   checkHeads("attention", "q", q, { layout, batch, heads, length: queryLength, dim: headDim });
   checkHeads("attention", "k", k, { layout, batch, heads: kvHeads, length: keyLength, dim: headDim });
@@ -101,64 +110,86 @@ function checkInputs({ q, k, v, keyLengths }: Inputs, attrs: AttentionAttrs): vo
   scaleOf("attention", attrs);
 }
 
+function checkKernel({ kernel, headDim, valueDim = headDim }: AttentionAttrs): void {
+  if (kernel === undefined || kernel === "lanes" || kernel === "decode") return;
+  if (kernel !== "tiled") {
+    throw new HeedError("UNSUPPORTED", `attention: kernel must be "tiled", "lanes" or "decode"; got "${String(kernel)}".`);
+  }
+  if (Math.max(headDim, valueDim) > TILED_MAX_DIM) {
+    throw new HeedError("UNSUPPORTED", `attention: the tiled kernel takes D and Dv up to ${TILED_MAX_DIM}; got D ${headDim}, Dv ${valueDim}. Leave kernel out.`);
+  }
+}
+
 function formatOptional(name: string, value: Value | undefined): string {
   return value ? formatTensor(name, value) : `no ${name}`;
 }
 
-function lanesDispatch(node: OpNode<AttentionAttrs>, facts: GpuFacts): Dispatch {
-  const { batch, heads, queryLength } = node.attrs;
-  const dense = denseAddressing(node, facts);
-  const size = attentionQueryTile(facts);
-  return {
-    kernel: { ...link(LANES, ...dense.parts, blockPart(facts)), overrides: { WORKGROUP_SIZE: size / 2 } },
-    bindings: dense.bindings,
-    params: dense.params,
-    workgroups: [ceilDiv(queryLength, size), heads, batch],
-  };
+/** q, k, v and out as tensors of heads. */
+interface Operands {
+  readonly q: Heads;
+  readonly k: Heads;
+  readonly v: Heads;
+  readonly out: Heads;
 }
 
-/** The parts, bindings and params by which a kernel reads this node's q, k and v. */
-function denseAddressing(
-  { inputs, outputs, attrs }: OpNode<AttentionAttrs>,
-  facts: GpuFacts,
-): { parts: LinkedPart[]; bindings: Record<string, Bound>; params: Record<string, number> } {
-  const { q, k, v, keyLengths } = inputs as { q: Value; k: Value; v: Value; keyLengths?: Value };
-  const [out, lse] = outputs as [Value, Value?];
+function operandsOf({ inputs, outputs, attrs }: OpNode<AttentionAttrs>): Operands {
   const { heads, kvHeads, headDim, queryLength, keyLength, layout } = attrs;
-  const valueDim = valueDimOf(attrs);
-  const strides = {
-    q: headStrides(q, layout, { heads, length: queryLength, dim: headDim }),
-    k: headStrides(k, layout, { heads: kvHeads, length: keyLength, dim: headDim }),
-    v: headStrides(v, layout, { heads: kvHeads, length: keyLength, dim: valueDim }),
-    out: headStrides(out, layout, { heads, length: queryLength, dim: valueDim }),
+  const of = (value: Value, count: number, length: number, width: number): Heads => {
+    const sizes = { heads: count, length, dim: width };
+    return { value, strides: headStrides(value, layout, sizes), ...sizes };
   };
-  const width = [headDim, valueDim, ...Object.values(strides).flatMap((s) => Object.values(s))].every((n) => n % 4 === 0) ? 4 : 1;
-  const dtype = q.dtype as "f32" | "f16";
+  const { q, k, v } = inputs as { q: Value; k: Value; v: Value };
+  const valueDim = valueDimOf(attrs);
   return {
-    parts: [
-      maskPart(),
-      { parts: [DENSE, keyLengths ? LENGTHS : NO_LENGTHS, lse ? LSE : NO_LSE] },
-      ...(width === 4 ? [{ parts: [DENSE_VEC4] }, vec4Part(dtype, facts)] : [{ parts: [DENSE_SCALAR] }, elementPart(dtype, facts)]),
-    ],
-    bindings: { q, k, v, out, ...(keyLengths ? { key_lengths: keyLengths } : {}), ...(lse ? { lse } : {}) },
-    params: denseParams(attrs, strides, width),
+    q: of(q, heads, queryLength, headDim),
+    k: of(k, kvHeads, keyLength, headDim),
+    v: of(v, kvHeads, keyLength, valueDim),
+    out: of(outputs[0] as Value, heads, queryLength, valueDim),
   };
 }
 
-function denseParams(
-  attrs: AttentionAttrs,
-  strides: { q: HeadStrides; k: HeadStrides; v: HeadStrides; out: HeadStrides },
-  width: number,
-): Record<string, number> {
-  const valueDim = valueDimOf(attrs);
+/** Copies whose sizes and places are multiples of four; out is copied back by the caller. */
+function padOperands(operands: Operands, batch: number, { facts, temp, dispatch }: LowerContext): Operands {
+  const padded = (name: keyof Operands): Heads => {
+    const { heads, length } = operands[name];
+    const { shape, strides } = paddedShape(batch, operands[name]);
+    return { value: temp(name, shape, "f32"), strides, heads, length, dim: strides.row };
+  };
+  const copies = { q: padded("q"), k: padded("k"), v: padded("v"), out: padded("out") };
+  for (const name of ["q", "k", "v"] as const) dispatch(padDispatch(operands[name], copies[name], facts));
+  return copies;
+}
+
+function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): void {
+  const { facts, dispatch } = context;
+  const { batch, heads, kvHeads, queryLength, keyLength, headDim } = node.attrs;
+  const given = operandsOf(node);
+  const operands = isAligned(given.q, given.k, given.v, given.out) ? given : padOperands(given, batch, context);
+  const addressing = denseAddressing(node, operands, facts);
+  const valueDim = operands.out.dim;
+  const width = Math.max(headDim, valueDim);
+  const kernel = node.attrs.kernel ?? (isDecode(queryLength) ? "decode" : prefillKernel(facts, width));
+  if (kernel === "decode") {
+    const split = splitKeys(keyLength, DECODE_SPLITS, 1);
+    lowerDecode(context, addressing, { heads, kvHeads, valueDim, rows: batch * queryLength, ...split, longest: () => keyLength });
+  } else {
+    const tileSize = tileSizeOf(kernel, facts);
+    const workgroups = [ceilDiv(queryLength, tileSize), heads, batch] as const;
+    dispatch(prefillDispatch(kernel, addressing, { facts, dim: width, tileSize, workgroups }));
+  }
+  if (operands !== given) dispatch(padDispatch(operands.out, given.out, facts));
+}
+
+/** The parts, bindings and params by which a kernel reads these operands. */
+function denseAddressing({ inputs, outputs, attrs }: OpNode<AttentionAttrs>, { q, k, v, out }: Operands, facts: GpuFacts): Addressing {
+  const { keyLengths } = inputs;
+  const lse = outputs[1];
   const params: Record<string, number> = {
     ...maskBounds("attention", attrs),
     heads: attrs.heads,
     group: attrs.heads / attrs.kvHeads,
-    columns: ceilDiv(attrs.headDim, 4),
-    value_columns: ceilDiv(valueDim, 4),
-    head_dim: attrs.headDim,
-    value_dim: valueDim,
+    columns: ceilDiv(q.dim, 4),
+    value_columns: ceilDiv(v.dim, 4),
     queries: attrs.queryLength,
     keys: attrs.keyLength,
     position: attrs.queryStart ?? 0,
@@ -166,11 +197,23 @@ function denseParams(
     splits: 1,
     split_keys: attrs.keyLength,
   };
-  for (const [name, s] of Object.entries(strides)) {
-    if (name !== "out") params[`${name}_offset`] = s.offset / width;
-    params[`${name}_batch`] = s.batch / width;
-    params[`${name}_head`] = s.head / width;
-    params[`${name}_row`] = s.row / width;
+  for (const [name, { strides }] of Object.entries({ q, k, v, out })) {
+    if (name !== "out") params[`${name}_offset`] = strides.offset / 4;
+    params[`${name}_batch`] = strides.batch / 4;
+    params[`${name}_head`] = strides.head / 4;
+    params[`${name}_row`] = strides.row / 4;
   }
-  return params;
+  return {
+    parts: [
+      maskPart(),
+      { parts: [DENSE, keyLengths ? LENGTHS : NO_LENGTHS, lse ? LSE : NO_LSE] },
+      vec4Part(q.value.dtype as "f32" | "f16", facts),
+    ],
+    bindings: {
+      ...{ q: q.value, k: k.value, v: v.value, out: out.value },
+      ...(keyLengths ? { key_lengths: keyLengths } : {}),
+      ...(lse ? { lse } : {}),
+    },
+    params,
+  };
 }

@@ -1,20 +1,15 @@
-import combineCode from "../../shaders/attention_decode_combine.wgsl";
-import decodeCode from "../../shaders/attention_decode.wgsl";
-import lanesCode from "../../shaders/attention_lanes.wgsl";
 import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
 import pagedCode from "../../shaders/lib/attention_paged.wgsl";
 import rowsCode from "../../shaders/lib/attention_rows.wgsl";
-import shareCode from "../../shaders/lib/attention_share.wgsl";
 import tilesCode from "../../shaders/lib/attention_tiles.wgsl";
-import wholeCode from "../../shaders/lib/attention_whole.wgsl";
 import { HeedError } from "../core/errors.ts";
-import { ceilDiv, dim, formatTensor, shapeError } from "../core/shape.ts";
+import { dim, formatTensor, shapeError } from "../core/shape.ts";
+import type { Shader } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { blockPart, type LinkedPart, link, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
+import { type Addressing, attentionQueryTile, lowerDecode, prefillDispatch, prefillKernel, splitKeys } from "./attention_kernels.ts";
+import { LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
 import { checkOptions, checkSizes, maskBounds, scaleOf } from "./attention_spec.ts";
-import { attentionQueryTile } from "./attention_tile.ts";
 import { type Inputs, only, type OpDef, type OpNode, type Recorder, rowLayout, shader, type Value } from "./op.ts";
-import { reducePart } from "./reduce.ts";
 
 /** Tokens of a page of the key/value pool. */
 export const PAGE_TOKENS = 32;
@@ -52,22 +47,13 @@ export interface PagedInputs {
   readonly pageTable: Value;
 }
 
-const LANES = shader("attention_lanes.wgsl", lanesCode);
-const DECODE = shader("attention_decode.wgsl", decodeCode);
-const COMBINE = shader("attention_decode_combine.wgsl", combineCode);
 const PAGED = shader("lib/attention_paged.wgsl", pagedCode);
 const TILES = shader("lib/attention_tiles.wgsl", tilesCode);
 const ROWS = shader("lib/attention_rows.wgsl", rowsCode);
-const WHOLE = shader("lib/attention_whole.wgsl", wholeCode);
-const SHARE = shader("lib/attention_share.wgsl", shareCode);
 const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
 
 const OPTIONS = ["heads", "kvHeads", "headDim", "maxPages", "scale", "window"];
-/** Under so many keys a split costs more than it gives. */
-const MIN_SPLIT_KEYS = 512;
 const DEFAULT_MAX_SPLITS = 16;
-const DECODE_SIZE = 64;
-const COMBINE_SIZE = 64;
 
 const ATTENTION_PAGED: OpDef<PagedAttentionOptions> = {
   name: "attentionPaged",
@@ -80,17 +66,17 @@ const ATTENTION_PAGED: OpDef<PagedAttentionOptions> = {
     return [{ shape: q.shape, dtype: "f32" }];
   },
   lower(node, { facts, dispatch }) {
-    const { q, kv, pageTable, tileTable } = node.inputs as Record<string, Value>;
-    const most = dim((tileTable as Value).shape, 0);
-    dispatch({
-      kernel: {
-        ...link(LANES, pagedParts(kv as Value, facts), { parts: [TILES] }, blockPart(facts)),
-        overrides: { WORKGROUP_SIZE: attentionQueryTile(facts) / 2 },
-      },
-      bindings: { q: q as Value, kv: kv as Value, page_table: pageTable as Value, tile_table: tileTable as Value, out: only(node.outputs) },
-      params: pagedParams("attentionPaged", node, { splits: 1, splitKeys: capacityOf(node.attrs) }),
-      workgroups: ({ tiles = most }) => [Math.min(tiles, most), node.attrs.heads],
-    });
+    const { tileTable } = node.inputs as { tileTable: Value };
+    const { heads, headDim } = node.attrs;
+    const most = dim(tileTable.shape, 0);
+    dispatch(
+      prefillDispatch(prefillKernel(facts, headDim), pagedAddressing(node, facts, TILES, { tile_table: tileTable }), {
+        facts,
+        dim: headDim,
+        tileSize: attentionQueryTile(facts),
+        workgroups: ({ tiles = most }) => [Math.min(tiles, most), heads],
+      }),
+    );
   },
 };
 
@@ -109,40 +95,17 @@ const ATTENTION_DECODE: OpDef<PagedDecodeOptions> = {
     }
     return [{ shape: q.shape, dtype: "f32" }];
   },
-  lower(node, { facts, temp, dispatch }) {
-    const { heads, kvHeads, headDim } = node.attrs;
-    const split = splitsOf(node.attrs);
-    const { q, kv, rowTable, pageTable } = node.inputs as unknown as PagedInputs;
-    const rows = dim(q.shape, 0);
-    const params = pagedParams("attentionDecodePaged", node, split);
-    const addressing = [pagedParts(kv, facts), { parts: [ROWS] }];
-    const bindings = { q, kv, page_table: pageTable, row_table: rowTable, out: only(node.outputs) };
-    const shared = headsPerWorkgroup(heads / kvHeads);
-    const groups = kvHeads * ceilDiv(heads / kvHeads, shared);
-    const kernel = (end: LinkedPart) => ({
-      ...link(DECODE, ...addressing, reducePart(facts), end),
-      constants: { HEADS: shared },
-      overrides: { WORKGROUP_SIZE: DECODE_SIZE },
-    });
-    if (split.splits === 1) {
-      dispatch({ kernel: kernel({ parts: [WHOLE] }), bindings, params, workgroups: [groups, 1, rows] });
-      return;
-    }
-    const share = {
-      shares: temp("shares", [rows, heads, split.splits, headDim], "f32"),
-      share_stats: temp("share_stats", [rows, heads, split.splits, 2], "f32"),
-    };
-    dispatch({
-      kernel: kernel({ parts: [SHARE] }),
-      bindings: { ...bindings, ...share },
-      params,
-      workgroups: ({ keys = capacityOf(node.attrs) }) => [groups, Math.min(split.splits, ceilDiv(keys, split.splitKeys)), rows],
-    });
-    dispatch({
-      kernel: { ...link(COMBINE, ...addressing), overrides: { WORKGROUP_SIZE: COMBINE_SIZE } },
-      bindings: { ...bindings, ...share },
-      params,
-      workgroups: [ceilDiv((heads * headDim) / 4, COMBINE_SIZE), 1, rows],
+  lower(node, context) {
+    const { heads, kvHeads, headDim, maxSplits = DEFAULT_MAX_SPLITS } = node.attrs;
+    const { q, rowTable } = node.inputs as unknown as PagedInputs;
+    const capacity = capacityOf(node.attrs);
+    lowerDecode(context, pagedAddressing(node, context.facts, ROWS, { row_table: rowTable }), {
+      heads,
+      kvHeads,
+      valueDim: headDim,
+      rows: dim(q.shape, 0),
+      ...splitKeys(capacity, maxSplits, PAGE_TOKENS),
+      longest: ({ keys = capacity }) => keys,
     });
   },
 };
@@ -176,43 +139,36 @@ function capacityOf({ maxPages }: PagedAttentionOptions): number {
   return maxPages * PAGE_TOKENS;
 }
 
-/** Splits for the whole capacity, and the keys of each, a multiple of a page. */
-function splitsOf(options: PagedDecodeOptions): { splits: number; splitKeys: number } {
-  const { maxSplits = DEFAULT_MAX_SPLITS } = options;
-  const capacity = capacityOf(options);
-  const splitKeys = Math.max(MIN_SPLIT_KEYS, ceilDiv(ceilDiv(capacity, maxSplits), PAGE_TOKENS) * PAGE_TOKENS);
-  return { splits: ceilDiv(capacity, splitKeys), splitKeys };
-}
-
-/** Query heads that one decode workgroup takes together: a power of two, so that few pipelines serve every model. */
-export function headsPerWorkgroup(group: number): number {
-  if (group >= 5) return 8;
-  return group >= 3 ? 4 : group;
-}
-
-function pagedParts(kv: Value, facts: GpuFacts): LinkedPart {
-  const elements = vec4Part(kv.dtype as "f32" | "f16", facts);
-  return { parts: [...maskPart().parts, PAGED, NO_LSE, ...elements.parts], enable: elements.enable };
-}
-
-function pagedParams(op: string, { inputs, attrs }: OpNode<PagedAttentionOptions>, split: { splits: number; splitKeys: number }): Record<string, number> {
+/** How a kernel finds its rows in q, the pool and out; `tiles` is the part that says which rows a workgroup has. */
+function pagedAddressing(
+  { op, inputs, outputs, attrs }: OpNode<PagedAttentionOptions>,
+  facts: GpuFacts,
+  tiles: Shader,
+  table: Record<string, Value>,
+): Addressing {
+  const { q, kv, pageTable } = inputs as unknown as PagedInputs;
   const { heads, kvHeads, headDim, maxPages } = attrs;
-  const { offset, rowStride } = rowLayout(inputs.q as Value);
+  const { offset, rowStride } = rowLayout(q);
+  const columns = headDim / 4;
   return {
-    // A row sees the keys up to its own.
-    ...maskBounds(op, { causal: true, window: attrs.window }),
-    heads,
-    group: heads / kvHeads,
-    columns: headDim / 4,
-    value_columns: headDim / 4,
-    splits: split.splits,
-    split_keys: split.splitKeys,
-    factor: scaleOf(op, attrs) * LOG2_E,
-    q_offset: offset / 4,
-    q_row: rowStride / 4,
-    k_row: headDim / 4,
-    v_row: headDim / 4,
-    max_pages: maxPages,
+    parts: [maskPart(), { parts: [PAGED, tiles, NO_LSE] }, vec4Part(kv.dtype as "f32" | "f16", facts)],
+    bindings: { q, kv, page_table: pageTable, out: only(outputs), ...table },
+    params: {
+      // A row sees the keys up to its own.
+      ...maskBounds(op.name, { causal: true, window: attrs.window }),
+      heads,
+      group: heads / kvHeads,
+      columns,
+      value_columns: columns,
+      splits: 1,
+      split_keys: capacityOf(attrs),
+      factor: scaleOf(op.name, attrs) * LOG2_E,
+      q_offset: offset / 4,
+      q_row: rowStride / 4,
+      k_row: columns,
+      v_row: columns,
+      max_pages: maxPages,
+    },
   };
 }
 

@@ -129,15 +129,15 @@ export function hostTensors(p: Problem, { q, k, v }: { q: Float64Array; k: Float
 }
 
 /** Runs the fused op on a problem and compares out and lse with the reference. */
-export async function checkFused(device: Device, random: Random, p: Problem): Promise<void> {
+export async function checkFused(device: Device, random: Random, p: Problem, kernel?: AttentionOptions["kernel"]): Promise<void> {
   const data = draw(random, p);
   const result = await runOps(device, hostTensors(p, data), (rec, values): Record<string, Value> => {
     const { keyLengths } = values as { keyLengths?: typeof values.q };
-    const { out, lse } = attention(rec, values, { ...optionsOf(p), keyLengths, keep: "lse" });
+    const { out, lse } = attention(rec, values, { ...optionsOf(p), keyLengths, keep: "lse", kernel });
     return lse ? { out, lse } : { out };
   });
   const want = expected(p, data);
-  const context = `${formatProblem(p)}, seed ${random.seed}, tier ${device.facts.tier}`;
+  const context = `${formatProblem(p)}, kernel ${kernel}, seed ${random.seed}, tier ${device.facts.tier}`;
   const out = p.layout === "rows" ? fromRows(result.out as Float32Array, p.B, p.H, p.T, p.Dv) : (result.out as Float32Array);
   const tolerance = outTolerance(p);
   assertClose(out, want.out, { ...tolerance, label: "out", shape: [p.B, p.H, p.T, p.Dv], context });
