@@ -4,13 +4,15 @@
 // out: out [batch, rows, columns] f32, sums in f32
 // One workgroup (128 invocations): a tile of 64 × 64 of one batch, 16 of depth at a time. One invocation: 8 rows × 4
 // columns.
-// Workgroup memory: 2 · 16 · 64 · 4 = 8,192 bytes.
+// Workgroup memory: 2 · 16 · 17 · 16 = 8,704 bytes.
 // Preconditions: X_DEPTH_CONTIGUOUS and WEIGHT_DEPTH_CONTIGUOUS say along which index neighbours lie, so that
 // neighbouring invocations read neighbouring elements; they change the speed, never the result.
 
 const TILE: u32 = 64u;
 const DEPTH: u32 = 16u;
 const INVOCATIONS: u32 = 128u;
+/// vec4 from one depth to the next in a tile: one more than it holds, so that depths lie in different memory banks.
+const PITCH: u32 = TILE / 4u + 1u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -19,17 +21,28 @@ const INVOCATIONS: u32 = 128u;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
-fn weight_at(index: u32) -> f32 {
-  return unpack_element(weight[element_slot(index)], index);
+// Four rows (or columns) of one depth each.
+var<workgroup> x_tile: array<vec4<f32>, DEPTH * PITCH>;
+var<workgroup> weight_tile: array<vec4<f32>, DEPTH * PITCH>;
+
+/// Depth (x) and quad of rows or columns (y) that an invocation copies in a round.
+fn tile_place(i: u32, depth_contiguous: bool) -> vec2<u32> {
+  return select(vec2(i / (TILE / 4u), i % (TILE / 4u)), vec2(i % DEPTH, i / DEPTH), depth_contiguous);
 }
 
-// Both tiles depth-major, so that an invocation reads its rows and its columns as vec4.
-var<workgroup> x_tile: array<vec4<f32>, DEPTH * TILE / 4>;
-var<workgroup> weight_tile: array<vec4<f32>, DEPTH * TILE / 4>;
+fn x_at(base: u32, row: u32, d: u32) -> f32 {
+  if (row < params.rows && d < params.depth) {
+    return x[base + row * params.x_row_stride + d * params.x_depth_stride];
+  }
+  return 0.0;
+}
 
-/// Index within a tile (y: row or column, x: depth) of the i-th element that an invocation copies.
-fn tile_place(i: u32, depth_contiguous: bool) -> vec2<u32> {
-  return select(vec2(i / TILE, i % TILE), vec2(i % DEPTH, i / DEPTH), depth_contiguous);
+fn weight_at(base: u32, column: u32, d: u32) -> f32 {
+  if (column < params.columns && d < params.depth) {
+    let index = base + column * params.weight_column_stride + d * params.weight_depth_stride;
+    return unpack_element(weight[element_slot(index)], index);
+  }
+  return 0.0;
 }
 
 // The bound is no constant, so that compilers that unroll loops have one epilogue a row to compile, not four.
@@ -54,30 +67,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let own_column = local % 16u * 4u;
   var sums: array<vec4<f32>, 8>;
   for (var d0 = 0u; d0 < params.depth; d0 += DEPTH) {
-    for (var i = local; i < TILE * DEPTH; i += INVOCATIONS) {
-      let from_x = tile_place(i, X_DEPTH_CONTIGUOUS);
-      let row = row0 + from_x.y;
-      var value = 0.0;
-      if (row < params.rows && d0 + from_x.x < params.depth) {
-        value = x[x_base + row * params.x_row_stride + (d0 + from_x.x) * params.x_depth_stride];
-      }
-      x_tile[from_x.x * (TILE / 4u) + from_x.y / 4u][from_x.y % 4u] = value;
+    for (var i = local; i < TILE / 4u * DEPTH; i += INVOCATIONS) {
+      let of_x = tile_place(i, X_DEPTH_CONTIGUOUS);
+      let row = row0 + of_x.y * 4u;
+      let d = d0 + of_x.x;
+      x_tile[of_x.x * PITCH + of_x.y] =
+        vec4(x_at(x_base, row, d), x_at(x_base, row + 1u, d), x_at(x_base, row + 2u, d), x_at(x_base, row + 3u, d));
 
-      let from_weight = tile_place(i, WEIGHT_DEPTH_CONTIGUOUS);
-      let column = column0 + from_weight.y;
-      value = 0.0;
-      if (column < params.columns && d0 + from_weight.x < params.depth) {
-        let depth = d0 + from_weight.x;
-        value = weight_at(weight_base + column * params.weight_column_stride + depth * params.weight_depth_stride);
-      }
-      weight_tile[from_weight.x * (TILE / 4u) + from_weight.y / 4u][from_weight.y % 4u] = value;
+      let of_weight = tile_place(i, WEIGHT_DEPTH_CONTIGUOUS);
+      let column = column0 + of_weight.y * 4u;
+      let e = d0 + of_weight.x;
+      weight_tile[of_weight.x * PITCH + of_weight.y] = vec4(
+        weight_at(weight_base, column, e),
+        weight_at(weight_base, column + 1u, e),
+        weight_at(weight_base, column + 2u, e),
+        weight_at(weight_base, column + 3u, e),
+      );
     }
     // The tiles are complete before anyone reads them.
     workgroupBarrier();
     for (var d = 0u; d < DEPTH; d++) {
-      let x0 = x_tile[(d * TILE + own_row) / 4u];
-      let x1 = x_tile[(d * TILE + own_row) / 4u + 1u];
-      let w = weight_tile[(d * TILE + own_column) / 4u];
+      let x0 = x_tile[d * PITCH + own_row / 4u];
+      let x1 = x_tile[d * PITCH + own_row / 4u + 1u];
+      let w = weight_tile[d * PITCH + own_column / 4u];
       sums[0] = fma(vec4(x0.x), w, sums[0]);
       sums[1] = fma(vec4(x0.y), w, sums[1]);
       sums[2] = fma(vec4(x0.z), w, sums[2]);
