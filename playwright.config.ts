@@ -1,0 +1,21 @@
+import { defineConfig } from "@playwright/test";
+import { provideChromium } from "./test/browser/support/chromium.ts";
+
+const { executablePath, args, env } = await provideChromium();
+
+// `npm test` runs these after Vitest's. One browser at a time: its GPU is the CPU.
+export default defineConfig({
+  testDir: "test/browser",
+  testMatch: "**/*.spec.ts",
+  outputDir: "node_modules/.cache/playwright",
+  globalSetup: "./test/browser/support/global_setup.ts",
+  workers: 1,
+  timeout: 120_000,
+  expect: { timeout: 20_000 },
+  forbidOnly: true,
+  use: {
+    headless: true,
+    viewport: { width: 1280, height: 900 },
+    launchOptions: { executablePath, args, env: { ...(process.env as Record<string, string>), ...env } },
+  },
+});
