@@ -27,5 +27,6 @@ fn penalised(bits: u32, is_seen: bool, penalty: f32) -> f32 {
   }
   let x = bitcast<f32>(bits);
   let changed = select(x / penalty, x * penalty, x < 0.0);
-  return max(select(x, changed, is_seen), MASKED);
+  // Finite whatever the penalty: differences of scores have to be.
+  return clamp(select(x, changed, is_seen), MASKED, -MASKED);
 }

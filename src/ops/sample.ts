@@ -44,7 +44,7 @@ export interface SamplingSettings {
   readonly topP?: number;
   /** In [0, 1]: keep tokens with at least this share of the largest probability. */
   readonly minP?: number;
-  /** > 0: logits of seen tokens are divided by it if positive, else multiplied. */
+  /** In [1e-6, 1e6]: logits of seen tokens are divided by it if positive, else multiplied. */
   readonly repetitionPenalty?: number;
   /** The generator's key; only its low 64 bits count. Default 0. */
   readonly seed?: number | bigint;
@@ -91,8 +91,8 @@ export function packSampling(settings: SamplingSettings = {}): Uint32Array<Array
   checkSetting(
     "repetitionPenalty",
     repetitionPenalty,
-    repetitionPenalty > 0 && repetitionPenalty <= 1e6,
-    "in (0, 1e6]",
+    repetitionPenalty >= 1e-6 && repetitionPenalty <= 1e6,
+    "in [1e-6, 1e6]",
   );
   checkSetting("seed", seed, typeof seed === "bigint" || Number.isSafeInteger(seed), "an integer");
   const words = new Uint32Array(SAMPLING_WORDS);
