@@ -101,9 +101,8 @@ function tileOf(kernel: MatmulKernel, facts: GpuFacts): { rows: number; columns:
     case "tiled":
       return { rows: 64, columns: 64 };
     case "broadcast_nt":
-      return { rows: 2 * facts.subgroupMin, columns: 4 * facts.subgroupMin };
     case "broadcast_nn":
-      return { rows: 8, columns: 4 * facts.subgroupMin };
+      return { rows: 2 * facts.subgroupMin, columns: 4 * facts.subgroupMin };
   }
 }
 
