@@ -66,8 +66,13 @@ fn store(sums: vec4<f32>, n: u32, first: u32, i: u32) {
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let first = group.x * OUTPUTS;
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  // x and z together count the weight's rows: large vocabularies need more workgroups than one dimension has.
+  let first = (group.z * groups.x + group.x) * OUTPUTS;
   let n0 = group.y * X_ROWS;
   let row0 = weight_row(first, 0u) * params.depth4;
   let row1 = weight_row(first, 1u) * params.depth4;

@@ -81,19 +81,19 @@ export function linear(rec: Recorder, x: Value, weight: Value, options: { bias?:
   return only(rec.record(LINEAR, { x, weight, bias: options.bias }, {}));
 }
 
-/** True if a linear layer of these operands may take the norm of x, or a gate, into itself (attribute `norm`, `gated`). */
-export function linearAcceptsNorm(x: Value, weight: Value, facts: GpuFacts): boolean {
+/** True if a linear layer may take the norm that gives its x into itself (attribute `norm`); x is the norm's own input. */
+export function linearAcceptsNorm(x: Value, facts: GpuFacts): boolean {
   // On a CPU adapter each workgroup of few rows would compute the norm again, which costs more than a dispatch.
-  return !facts.software && usesMatvec(x, weight);
+  return !facts.software && usesMatvec(x);
 }
 
 /** True if a linear layer may multiply gate and up itself: few rows, and a weight `[2F, K]` in one part. */
 export function linearAcceptsGate(x: Value, weight: Value, facts: GpuFacts): boolean {
-  return chooseMatvec(facts, x, weight) && (weight.tensor?.parts.length ?? 1) === 1;
+  return chooseMatvec(facts, x) && (weight.tensor?.parts.length ?? 1) === 1;
 }
 
-function usesMatvec(x: Value, weight: Value): boolean {
-  return (x.shape[0] ?? 0) <= MATVEC_ROWS && matvecFits(x, weight.shape[0] ?? 0);
+function usesMatvec(x: Value): boolean {
+  return (x.shape[0] ?? 0) <= MATVEC_ROWS && matvecFits(x);
 }
 
 function linearSizes(inputs: Inputs, attrs: LinearAttrs): LinearSizes {
@@ -142,7 +142,7 @@ function lowerLinear({ inputs, outputs, attrs }: OpNode<LinearAttrs>, context: L
   const [x, weight] = [need(inputs, "x"), need(inputs, "weight")];
   const parts = context.parts(weight);
   const fused = attrs.norm !== undefined || attrs.gated !== undefined;
-  const chosen = fused ? usesMatvec(x, weight) : chooseMatvec(context.facts, x, weight);
+  const chosen = fused ? usesMatvec(x) : chooseMatvec(context.facts, x);
   const matvec = attrs.kernel ? attrs.kernel === "matvec" : chosen;
   if (!matvec && fused) {
     throw new HeedError(
@@ -157,9 +157,9 @@ function lowerLinear({ inputs, outputs, attrs }: OpNode<LinearAttrs>, context: L
   });
 }
 
-function chooseMatvec(facts: GpuFacts, x: Value, weight: Value): boolean {
+function chooseMatvec(facts: GpuFacts, x: Value): boolean {
   const rows = facts.software ? MATVEC_ROWS_SOFTWARE : MATVEC_ROWS;
-  return usesMatvec(x, weight) && (x.shape[0] ?? 0) <= rows;
+  return usesMatvec(x) && (x.shape[0] ?? 0) <= rows;
 }
 
 /** The share of one row part of the weight. */

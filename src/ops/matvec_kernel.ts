@@ -3,7 +3,7 @@ import type { KernelVariant } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
 import type { ActivationName } from "./activation_parts.ts";
 import { activationSlot } from "./matmul_kernels.ts";
-import { type Bound, type Dispatch, rowLayout, shader, type Value } from "./op.ts";
+import { type Bound, type Dispatch, rowLayout, shader, spreadWorkgroups, type Value } from "./op.ts";
 import { reducePart } from "./reduce.ts";
 import { weightPart } from "./weights.ts";
 import normLayer from "../../shaders/lib/matvec_norm_layer.wgsl";
@@ -22,7 +22,6 @@ const NORMS = {
 
 /** Rows of x that a workgroup multiplies with the weights that it has loaded, when there are several. */
 const X_ROWS = 4;
-const WORKGROUPS_PER_DIMENSION = 65535;
 
 /** A norm of x's rows that the matvec does itself. */
 export interface FusedNorm {
@@ -50,11 +49,11 @@ export interface MatvecCall {
   readonly norm?: FusedNorm & { readonly weight: Value; readonly bias?: Value };
 }
 
-/** True if the matvec kernel can read x and as many weights at a time as it does. */
-export function matvecFits(x: Value, columns: number): boolean {
+/** True if x lies so that the kernel can read it four at a time. */
+export function matvecFits(x: Value): boolean {
   const { offset, rowStride } = rowLayout(x);
   const depth = x.shape[1] ?? 0;
-  return [depth, offset, rowStride].every((s) => s % 4 === 0) && depth > 0 && columns <= 2 * WORKGROUPS_PER_DIMENSION;
+  return [depth, offset, rowStride].every((s) => s % 4 === 0) && depth > 0;
 }
 
 /** The dispatch of a call. */
@@ -62,6 +61,7 @@ export function matvecDispatch(facts: GpuFacts, call: MatvecCall): Dispatch {
   const { x, norm } = call;
   const rows = x.shape[0] ?? 0;
   const xRows = rows === 1 ? 1 : X_ROWS;
+  const [acrossX, acrossZ = 1] = spreadWorkgroups(ceilDiv(call.columns, call.gated ? 2 : 4));
   return {
     kernel: matvecVariant(facts, call, xRows),
     bindings: {
@@ -75,7 +75,7 @@ export function matvecDispatch(facts: GpuFacts, call: MatvecCall): Dispatch {
       ...(norm?.kind === "layer" && { norm_bias: norm.bias ?? norm.weight }),
     },
     params: matvecParams(call),
-    workgroups: [ceilDiv(call.columns, call.gated ? 2 : 4), ceilDiv(rows, xRows)],
+    workgroups: [acrossX, ceilDiv(rows, xRows), acrossZ],
   };
 }
 

@@ -70,11 +70,11 @@ const normLinear: FusionRule = {
   name: "norm + linear",
   apply(node, context) {
     if (!isCallOf(node, LINEAR) || node.attrs.norm) return undefined;
-    const { x, weight } = node.inputs;
+    const { x } = node.inputs;
     const norm = context.producer(x);
-    if (!x || !weight || !norm || !context.onlyFeeds(x, node as OpNode)) return undefined;
+    if (!x || !norm || !context.onlyFeeds(x, node as OpNode)) return undefined;
     const source = norm.inputs.x;
-    if (!source || !linearAcceptsNorm(source, weight, context.facts)) return undefined;
+    if (!source || !linearAcceptsNorm(source, context.facts)) return undefined;
     const inputs = { ...node.inputs, x: source, norm_weight: norm.inputs.weight, norm_bias: norm.inputs.bias };
     const replaced = (attrs: LinearAttrs): Fusion => ({
       remove: [norm, node as OpNode],
