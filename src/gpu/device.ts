@@ -47,7 +47,8 @@ export class Device {
   readonly #owned: boolean;
   readonly #pipelines: PipelineCache;
   readonly #buffers = new Set<GPUBuffer>();
-  readonly #lost: Promise<never>;
+  /** Rejects what {@link guard} waits for. A set, because races against one promise that never settles would pile up. */
+  readonly #waiting = new Set<(error: HeedError) => void>();
   #bytes = 0;
   #peakBytes = 0;
   #created = 0;
@@ -74,16 +75,14 @@ export class Device {
       limits: raw.limits,
     };
     this.#pipelines = new PipelineCache(this);
-    this.#lost = raw.lost.then((info) => {
+    void raw.lost.then((info) => {
       const error = new HeedError(
         this.#disposed ? "DISPOSED" : "DEVICE_LOST",
         `device: lost (${info.reason || "unknown"})${info.message ? `: ${info.message}` : ""}. Create a new engine and load the model again.`,
       );
       this.#fault = error;
-      throw error;
+      for (const reject of this.#waiting) reject(error);
     });
-    // A loss that nobody waits for must not end the process as an unhandled rejection.
-    this.#lost.catch(() => {});
     raw.addEventListener("uncapturederror", this.#onError as EventListener);
   }
 
@@ -179,15 +178,19 @@ export class Device {
   }
 
   /** Waits for a GPU promise; rejects with `DEVICE_LOST` at once if the device is lost meanwhile. */
-  async guard<T>(promise: Promise<T>): Promise<T> {
-    try {
-      return await Promise.race([promise, this.#lost]);
-    } catch (error) {
-      if (error instanceof HeedError) throw error;
-      // mapAsync may reject a moment before `lost` resolves: give the loss the word.
-      await Promise.race([this.#lost, new Promise((r) => setTimeout(r, 50))]);
-      throw new HeedError("INTERNAL", `device: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-    }
+  guard<T>(promise: Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const settle = (act: () => void) => {
+        this.#waiting.delete(reject);
+        act();
+      };
+      this.#waiting.add(reject);
+      promise.then(
+        (value) => settle(() => resolve(value)),
+        // A mapping may fail a moment before `lost` resolves: give the loss the word.
+        (error) => setTimeout(() => settle(() => reject(this.#fault?.code === "DEVICE_LOST" ? this.#fault : asHeedError(error))), LOSS_GRACE_MS),
+      );
+    });
   }
 
   /**
@@ -251,6 +254,14 @@ export class Device {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** How long a failed GPU call waits to hear that the device is lost. */
+const LOSS_GRACE_MS = 50;
+
+function asHeedError(error: unknown): HeedError {
+  if (error instanceof HeedError) return error;
+  return new HeedError("INTERNAL", `device: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
 }
 
 function deviceDescriptor(adapter: GPUAdapter, tier: Tier): GPUDeviceDescriptor {

@@ -23,6 +23,8 @@ export class Batcher {
   readonly #waiting: GenerationTask[] = [];
   readonly #active: GenerationTask[] = [];
   #running: Promise<void> | undefined;
+  /** Cleared in the same turn in which the loop finds nothing left, so that no task falls between. */
+  #looping = false;
   /** Steps of a burst, from the time that the last ones took. */
   #burst = 1;
 
@@ -34,14 +36,7 @@ export class Batcher {
   /** Adds a generation; its text comes through {@link GenerationTask.next}. */
   add(task: GenerationTask): void {
     this.#waiting.push(task);
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-    });
-  }
-
-  /** Resolves when nothing is running. */
-  async idle(): Promise<void> {
-    await this.#running;
+    if (!this.#looping) this.#running = this.#run();
   }
 
   async dispose(): Promise<void> {
@@ -64,6 +59,7 @@ export class Batcher {
   }
 
   async #run(): Promise<void> {
+    this.#looping = true;
     while (this.#waiting.length > 0 || this.#active.length > 0) {
       try {
         await this.#admit();
@@ -72,6 +68,7 @@ export class Batcher {
         this.#failAll(error);
       }
     }
+    this.#looping = false;
   }
 
   /** Prefills what waits, as far as there are rows for it. The last token of a prompt is left to the first decode step. */

@@ -114,6 +114,9 @@ export class DecoderRuntime {
   /** Logits of every position of `ids`, `[ids.length][V]`, computed on a sequence of its own. */
   async logits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array[]> {
     this.checkIds(ids);
+    if (ids.length > this.contextLength) {
+      throw new HeedError("LIMIT", `logits: ${ids.length} tokens are more than the context of ${this.contextLength}. Shorten the text, or load the model with a larger cacheTokens.`);
+    }
     const sequence = this.cache.open();
     try {
       const all: Float32Array[] = [];
