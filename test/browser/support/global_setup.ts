@@ -16,6 +16,7 @@ export default async function globalSetup(): Promise<() => Promise<void>> {
   await ensureBuilt();
   const shared = { configFile: `${ROOT}/vite.config.ts`, logLevel: "warn" as const };
   await build({ ...shared, build: { outDir: join(folder, "demo") } });
+  await build({ ...shared, root: `${ROOT}/test/browser/ops_page`, build: { outDir: join(folder, "ops") } });
   process.env["HEED_BROWSER_FOLDER"] = folder;
   return () => rm(folder, { recursive: true, force: true });
 }
