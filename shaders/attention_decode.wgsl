@@ -100,10 +100,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Every weight of the block is written before any is read.
     workgroupBarrier();
     if (part < parts) {
-      for (var j = part; j < keys; j += parts) {
-        let x = load_v(v_at(tile, key_head, block + j), column);
-        for (var h = 0u; h < HEADS; h++) {
-          totals[h] = fma(vec4<f32>(weights[h * BLOCK + j]), x, totals[h]);
+      // Runs of four keys share a page, and with it the look-up of their place.
+      for (var run = block / 4u * 4u + part * 4u; run < block + keys; run += parts * 4u) {
+        let v_row = v_at(tile, key_head, run);
+        for (var key = max(run, block); key < min(run + 4u, block + keys); key++) {
+          let x = load_v(v_row + (key - run) * params.v_row, column);
+          for (var h = 0u; h < HEADS; h++) {
+            totals[h] = fma(vec4<f32>(weights[h * BLOCK + key - block]), x, totals[h]);
+          }
         }
       }
     }

@@ -8,6 +8,7 @@
 struct Params {
   heads: u32,
   group: u32,
+  key_heads: u32,
   columns: u32,
   value_columns: u32,
   left: u32,
@@ -51,12 +52,11 @@ fn q_at(tile: Tile, head: u32, row: u32) -> u32 {
 
 fn k_at(tile: Tile, key_head: u32, key: u32) -> u32 {
   let page = page_table[tile.sequence * params.max_pages + key / PAGE_TOKENS];
-  let key_heads = params.heads / params.group;
-  return ((page * 2u * key_heads + key_head) * PAGE_TOKENS + key % PAGE_TOKENS) * params.columns;
+  return ((page * 2u * params.key_heads + key_head) * PAGE_TOKENS + key % PAGE_TOKENS) * params.columns;
 }
 
 fn v_at(tile: Tile, key_head: u32, key: u32) -> u32 {
-  return k_at(tile, key_head + params.heads / params.group, key);
+  return k_at(tile, key_head + params.key_heads, key);
 }
 
 fn out_at(tile: Tile, head: u32, row: u32) -> u32 {

@@ -9,12 +9,12 @@ import type { GpuFacts } from "../gpu/device.ts";
 import {
   type Addressing,
   type AttentionKernel,
+  checkKernel,
   isDecode,
   lowerDecode,
   prefillDispatch,
   prefillKernel,
   splitKeys,
-  TILED_MAX_DIM,
   tileSizeOf,
 } from "./attention_kernels.ts";
 import { type Heads, isAligned, padDispatch, paddedShape } from "./attention_pad.ts";
@@ -92,13 +92,17 @@ function checkInputs({ q, k, v, keyLengths }: Inputs, attrs: AttentionAttrs): vo
   checkOptions("attention", attrs, [...SPEC_OPTIONS, "keep", "kernel"]);
   const tensors = [formatOptional("q", q), formatOptional("k", k)].join(", ");
   checkSizes("attention", attrs, tensors);
-  checkKernel(attrs);
+  checkKernel("attention", attrs.kernel, Math.max(attrs.headDim, valueDimOf(attrs)));
   const { layout, batch, heads, kvHeads, headDim, queryLength, keyLength } = attrs;
   checkHeads("attention", "q", q, { layout, batch, heads, length: queryLength, dim: headDim });
   checkHeads("attention", "k", k, { layout, batch, heads: kvHeads, length: keyLength, dim: headDim });
   checkHeads("attention", "v", v, { layout, batch, heads: kvHeads, length: keyLength, dim: valueDimOf(attrs) });
   if (q.dtype !== k.dtype || q.dtype !== v.dtype) {
-    throw shapeError("attention", "q, k and v must have one dtype", [formatTensor("q", q), formatTensor("k", k), formatTensor("v", v)].join(", "));
+    throw shapeError(
+      "attention",
+      "q, k and v must have one dtype",
+      [formatTensor("q", q), formatTensor("k", k), formatTensor("v", v)].join(", "),
+    );
   }
   if (keyLengths && (numel(keyLengths.shape) !== batch || keyLengths.dtype !== "u32")) {
     throw shapeError("attention", `keyLengths must be [B] = [${batch}] u32`, formatTensor("keyLengths", keyLengths));
@@ -108,16 +112,6 @@ function checkInputs({ q, k, v, keyLengths }: Inputs, attrs: AttentionAttrs): vo
   }
   maskBounds("attention", attrs);
   scaleOf("attention", attrs);
-}
-
-function checkKernel({ kernel, headDim, valueDim = headDim }: AttentionAttrs): void {
-  if (kernel === undefined || kernel === "lanes" || kernel === "decode") return;
-  if (kernel !== "tiled") {
-    throw new HeedError("UNSUPPORTED", `attention: kernel must be "tiled", "lanes" or "decode"; got "${String(kernel)}".`);
-  }
-  if (Math.max(headDim, valueDim) > TILED_MAX_DIM) {
-    throw new HeedError("UNSUPPORTED", `attention: the tiled kernel takes D and Dv up to ${TILED_MAX_DIM}; got D ${headDim}, Dv ${valueDim}. Leave kernel out.`);
-  }
 }
 
 function formatOptional(name: string, value: Value | undefined): string {
@@ -171,7 +165,14 @@ function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): vo
   const kernel = node.attrs.kernel ?? (isDecode(queryLength) ? "decode" : prefillKernel(facts, width));
   if (kernel === "decode") {
     const split = splitKeys(keyLength, DECODE_SPLITS, 1);
-    lowerDecode(context, addressing, { heads, kvHeads, valueDim, rows: batch * queryLength, ...split, longest: () => keyLength });
+    lowerDecode(context, addressing, {
+      heads,
+      kvHeads,
+      valueDim,
+      rows: batch * queryLength,
+      ...split,
+      longest: () => keyLength,
+    });
   } else {
     const tileSize = tileSizeOf(kernel, facts);
     const workgroups = [ceilDiv(queryLength, tileSize), heads, batch] as const;
@@ -181,7 +182,11 @@ function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): vo
 }
 
 /** The parts, bindings and params by which a kernel reads these operands. */
-function denseAddressing({ inputs, outputs, attrs }: OpNode<AttentionAttrs>, { q, k, v, out }: Operands, facts: GpuFacts): Addressing {
+function denseAddressing(
+  { inputs, outputs, attrs }: OpNode<AttentionAttrs>,
+  { q, k, v, out }: Operands,
+  facts: GpuFacts,
+): Addressing {
   const { keyLengths } = inputs;
   const lse = outputs[1];
   const params: Record<string, number> = {

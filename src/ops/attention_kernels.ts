@@ -4,6 +4,7 @@ import lanesCode from "../../shaders/attention_lanes.wgsl";
 import shareCode from "../../shaders/lib/attention_share.wgsl";
 import wholeCode from "../../shaders/lib/attention_whole.wgsl";
 import tiledCode from "../../shaders/attention_tiled.wgsl";
+import { HeedError } from "../core/errors.ts";
 import { ceilDiv } from "../core/shape.ts";
 import type { KernelVariant } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
@@ -39,7 +40,7 @@ const SHARE = shader("lib/attention_share.wgsl", shareCode);
 
 const TILED_QUERIES = 64;
 /** Largest D and Dv whose tiles fit 16 KiB of workgroup memory. */
-export const TILED_MAX_DIM = 128;
+const TILED_MAX_DIM = 128;
 const SOFTWARE_QUERIES = 32;
 const DECODE_SIZE = 64;
 const COMBINE_SIZE = 64;
@@ -54,6 +55,20 @@ export function attentionQueryTile(facts: GpuFacts): number {
 /** The kernel for many queries: by the device and the larger of D and Dv. */
 export function prefillKernel(facts: GpuFacts, dim: number): "tiled" | "lanes" {
   return facts.software || dim > TILED_MAX_DIM ? "lanes" : "tiled";
+}
+
+/** Throws `UNSUPPORTED` if a caller's choice of kernel is unknown or cannot take heads of this size. */
+export function checkKernel(op: string, kernel: AttentionKernel | undefined, dim: number): void {
+  if (kernel === undefined || kernel === "lanes" || kernel === "decode") return;
+  if (kernel !== "tiled") {
+    throw new HeedError("UNSUPPORTED", `${op}: kernel must be "tiled", "lanes" or "decode"; got "${String(kernel)}".`);
+  }
+  if (dim > TILED_MAX_DIM) {
+    throw new HeedError(
+      "UNSUPPORTED",
+      `${op}: the tiled kernel takes D and Dv up to ${TILED_MAX_DIM}; got ${dim}. Leave kernel out.`,
+    );
+  }
 }
 
 /** True if this many queries a sequence are too few to fill a tile's invocations. */
@@ -71,7 +86,12 @@ export function splitKeys(capacity: number, maxSplits: number, align: number): S
 export function prefillDispatch(
   kernel: "tiled" | "lanes",
   { parts, bindings, params }: Addressing,
-  { facts, dim, tileSize, workgroups }: { facts: GpuFacts; dim: number; tileSize: number; workgroups: Dispatch["workgroups"] },
+  {
+    facts,
+    dim,
+    tileSize,
+    workgroups,
+  }: { facts: GpuFacts; dim: number; tileSize: number; workgroups: Dispatch["workgroups"] },
 ): Dispatch {
   const variant: KernelVariant =
     kernel === "tiled"

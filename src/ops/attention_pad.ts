@@ -24,7 +24,10 @@ export function isAligned(...tensors: readonly Heads[]): boolean {
 /** The shape and strides of heads in `[B, H, T, D]` order, D rounded up to a multiple of 4. */
 export function paddedShape(batch: number, { heads, length, dim }: Heads): { shape: number[]; strides: HeadStrides } {
   const width = ceilDiv(dim, 4) * 4;
-  return { shape: [batch, heads, length, width], strides: { offset: 0, batch: heads * length * width, head: length * width, row: width } };
+  return {
+    shape: [batch, heads, length, width],
+    strides: { offset: 0, batch: heads * length * width, head: length * width, row: width },
+  };
 }
 
 /** The dispatch that copies heads from one layout and width to another, f32; the new columns are 0. */

@@ -6,7 +6,15 @@ import { HeedError } from "../core/errors.ts";
 import { dim, formatTensor, shapeError } from "../core/shape.ts";
 import type { Shader } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { type Addressing, attentionQueryTile, lowerDecode, prefillDispatch, prefillKernel, splitKeys } from "./attention_kernels.ts";
+import {
+  type Addressing,
+  attentionQueryTile,
+  checkKernel,
+  lowerDecode,
+  prefillDispatch,
+  prefillKernel,
+  splitKeys,
+} from "./attention_kernels.ts";
 import { LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
 import { checkOptions, checkSizes, maskBounds, scaleOf } from "./attention_spec.ts";
 import { type Inputs, only, type OpDef, type OpNode, type Recorder, rowLayout, shader, type Value } from "./op.ts";
@@ -28,6 +36,12 @@ export interface PagedAttentionOptions {
   readonly scale?: number;
   /** Keep keys j > p − window. Default: no window. */
   readonly window?: number;
+}
+
+/** What {@link attentionPaged} takes. */
+export interface PagedPrefillOptions extends PagedAttentionOptions {
+  /** Overrules the choice of kernel, for tests and tuning. */
+  readonly kernel?: "tiled" | "lanes";
 }
 
 /** What {@link attentionDecodePaged} takes. */
@@ -55,22 +69,27 @@ const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
 const OPTIONS = ["heads", "kvHeads", "headDim", "maxPages", "scale", "window"];
 const DEFAULT_MAX_SPLITS = 16;
 
-const ATTENTION_PAGED: OpDef<PagedAttentionOptions> = {
+const ATTENTION_PAGED: OpDef<PagedPrefillOptions> = {
   name: "attentionPaged",
   infer(inputs, attrs) {
-    const q = checkPaged("attentionPaged", inputs, attrs, OPTIONS);
+    const q = checkPaged("attentionPaged", inputs, attrs, [...OPTIONS, "kernel"]);
     const { tileTable } = inputs;
     if (tileTable?.shape.length !== 2 || dim(tileTable.shape, 1) !== 4 || tileTable.dtype !== "u32") {
-      throw shapeError("attentionPaged", "tileTable must be [tiles, 4] u32", tileTable ? formatTensor("tileTable", tileTable) : "nothing");
+      throw shapeError(
+        "attentionPaged",
+        "tileTable must be [tiles, 4] u32",
+        tileTable ? formatTensor("tileTable", tileTable) : "nothing",
+      );
     }
+    checkKernel("attentionPaged", attrs.kernel, attrs.headDim);
     return [{ shape: q.shape, dtype: "f32" }];
   },
   lower(node, { facts, dispatch }) {
     const { tileTable } = node.inputs as { tileTable: Value };
-    const { heads, headDim } = node.attrs;
+    const { heads, headDim, kernel = prefillKernel(facts, headDim) } = node.attrs;
     const most = dim(tileTable.shape, 0);
     dispatch(
-      prefillDispatch(prefillKernel(facts, headDim), pagedAddressing(node, facts, TILES, { tile_table: tileTable }), {
+      prefillDispatch(kernel, pagedAddressing(node, facts, TILES, { tile_table: tileTable }), {
         facts,
         dim: headDim,
         tileSize: attentionQueryTile(facts),
@@ -85,7 +104,12 @@ const ATTENTION_DECODE: OpDef<PagedDecodeOptions> = {
   infer(inputs, attrs) {
     const q = checkPaged("attentionDecodePaged", inputs, attrs, [...OPTIONS, "maxSplits"]);
     const { rowTable } = inputs;
-    if (rowTable?.shape.length !== 2 || rowTable.shape[0] !== q.shape[0] || rowTable.shape[1] !== 2 || rowTable.dtype !== "u32") {
+    if (
+      rowTable?.shape.length !== 2 ||
+      rowTable.shape[0] !== q.shape[0] ||
+      rowTable.shape[1] !== 2 ||
+      rowTable.dtype !== "u32"
+    ) {
       const got = rowTable ? formatTensor("rowTable", rowTable) : "nothing";
       throw shapeError("attentionDecodePaged", "rowTable must be [N, 2] u32", `${got}, ${formatTensor("q", q)}`);
     }
@@ -119,7 +143,11 @@ const ATTENTION_DECODE: OpDef<PagedDecodeOptions> = {
  * are not written. At replay `dims.tiles` is the number of tiles (default all). `rowTable` is not read: tiles carry slot
  * and position. Throws `SHAPE`, `USAGE` or `UNSUPPORTED`.
  */
-export function attentionPaged(rec: Recorder, inputs: PagedInputs & { readonly tileTable: Value }, options: PagedAttentionOptions): Value {
+export function attentionPaged(
+  rec: Recorder,
+  inputs: PagedInputs & { readonly tileTable: Value },
+  options: PagedPrefillOptions,
+): Value {
   return only(rec.record(ATTENTION_PAGED, { ...inputs }, options));
 }
 
@@ -158,6 +186,7 @@ function pagedAddressing(
       ...maskBounds(op.name, { causal: true, window: attrs.window }),
       heads,
       group: heads / kvHeads,
+      key_heads: kvHeads,
       columns,
       value_columns: columns,
       splits: 1,
@@ -172,23 +201,39 @@ function pagedAddressing(
   };
 }
 
-function checkPaged(op: string, { q, kv, pageTable }: Inputs, attrs: PagedAttentionOptions, known: readonly string[]): Value {
+function checkPaged(
+  op: string,
+  { q, kv, pageTable }: Inputs,
+  attrs: PagedAttentionOptions,
+  known: readonly string[],
+): Value {
   checkOptions(op, attrs, known);
   const { heads, kvHeads, headDim, maxPages } = attrs;
   const tensors = [q ? formatTensor("q", q) : "no q", kv ? formatTensor("kv", kv) : "no kv"].join(", ");
   checkSizes(op, attrs, tensors);
   if (headDim % 4 !== 0) {
-    throw new HeedError("UNSUPPORTED", `${op}: D must be a multiple of 4 in a paged cache; got D ${headDim}. Run without a cache.`);
+    throw new HeedError(
+      "UNSUPPORTED",
+      `${op}: D must be a multiple of 4 in a paged cache; got D ${headDim}. Run without a cache.`,
+    );
   }
   if (q?.shape.length !== 2 || dim(q.shape, 1) !== heads * headDim || q.dtype !== "f32") {
     throw shapeError(op, `q must be [N, H·D] = [N, ${heads * headDim}] f32`, tensors);
   }
   const { offset, rowStride } = rowLayout(q);
   if (offset % 4 !== 0 || rowStride % 4 !== 0) {
-    throw shapeError(op, "q's columns must begin at a multiple of 4 in rows that are one wide", `offset ${offset}, row stride ${rowStride}`);
+    throw shapeError(
+      op,
+      "q's columns must begin at a multiple of 4 in rows that are one wide",
+      `offset ${offset}, row stride ${rowStride}`,
+    );
   }
   const page = [2, kvHeads, PAGE_TOKENS, headDim];
-  if (kv?.shape.length !== 5 || page.some((d, i) => kv.shape[i + 1] !== d) || (kv.dtype !== "f32" && kv.dtype !== "f16")) {
+  if (
+    kv?.shape.length !== 5 ||
+    page.some((d, i) => kv.shape[i + 1] !== d) ||
+    (kv.dtype !== "f32" && kv.dtype !== "f16")
+  ) {
     throw shapeError(op, `kv must be [pages, 2, Hkv, 32, D] = [pages, ${page.join(", ")}] f32 or f16`, tensors);
   }
   if (pageTable?.shape.length !== 2 || dim(pageTable.shape, 1) !== maxPages || pageTable.dtype !== "u32") {

@@ -37,7 +37,10 @@ const VEC4 = {
 };
 
 /** A kernel with its parts. */
-export function link(kernel: Shader, ...linked: readonly LinkedPart[]): Pick<KernelVariant, "kernel" | "parts" | "enable"> {
+export function link(
+  kernel: Shader,
+  ...linked: readonly LinkedPart[]
+): Pick<KernelVariant, "kernel" | "parts" | "enable"> {
   return { kernel, parts: linked.flatMap((l) => l.parts), enable: linked.flatMap((l) => l.enable ?? []) };
 }
 

@@ -67,9 +67,15 @@ export function checkOptions(op: string, options: object, known: readonly string
 }
 
 /** The bounds that `shaders/lib/mask.wgsl` reads: keys from p − left to p + right are kept. Throws `USAGE`. */
-export function maskBounds(op: string, { causal = false, window, queryStart = 0 }: AttentionMask): { left: number; right: number } {
+export function maskBounds(
+  op: string,
+  { causal = false, window, queryStart = 0 }: AttentionMask,
+): { left: number; right: number } {
   if (window !== undefined && !(Number.isInteger(window) && window >= 1 && window <= MAX_POSITION)) {
-    throw new HeedError("USAGE", `${op}: window must be a whole number of keys from 1; got ${window}. Leave it out for none.`);
+    throw new HeedError(
+      "USAGE",
+      `${op}: window must be a whole number of keys from 1; got ${window}. Leave it out for none.`,
+    );
   }
   if (!(Number.isInteger(queryStart) && queryStart >= 0 && queryStart < MAX_POSITION)) {
     throw new HeedError("USAGE", `${op}: queryStart must be a key position from 0; got ${queryStart}.`);
@@ -91,7 +97,10 @@ export function checkSizes(op: string, sizes: AttentionSizes, tensors: string): 
     const mend = "Check num_key_value_heads in config.json.";
     throw shapeError(op, "H must be a multiple of Hkv", `${tensors}, H ${heads}, Hkv ${kvHeads}`, mend);
   }
-  for (const [name, d] of [["D", headDim], ["Dv", valueDimOf(sizes)]] as const) {
+  for (const [name, d] of [
+    ["D", headDim],
+    ["Dv", valueDimOf(sizes)],
+  ] as const) {
     if (!(Number.isInteger(d) && d >= 1 && d <= MAX_HEAD_DIM)) {
       throw shapeError(op, `${name} must be from 1 to ${MAX_HEAD_DIM}`, `${tensors}, ${name} ${d}`);
     }
@@ -103,7 +112,13 @@ export function checkHeads(
   op: string,
   name: string,
   value: Value | undefined,
-  { layout, batch, heads, length, dim }: { layout: AttentionLayout; batch: number; heads: number; length: number; dim: number },
+  {
+    layout,
+    batch,
+    heads,
+    length,
+    dim,
+  }: { layout: AttentionLayout; batch: number; heads: number; length: number; dim: number },
 ): asserts value is Value {
   const shape = headsShape(layout, batch, heads, length, dim);
   if (value && sameShape(value.shape, shape) && (value.dtype === "f32" || value.dtype === "f16")) return;
@@ -117,7 +132,13 @@ export function checkHeads(
 }
 
 /** Shape of a tensor of heads in a layout. */
-export function headsShape(layout: AttentionLayout, batch: number, heads: number, length: number, dim: number): number[] {
+export function headsShape(
+  layout: AttentionLayout,
+  batch: number,
+  heads: number,
+  length: number,
+  dim: number,
+): number[] {
   return layout === "rows" ? [batch * length, heads * dim] : [batch, heads, length, dim];
 }
 
@@ -130,7 +151,11 @@ export interface HeadStrides {
 }
 
 /** Strides of q, k, v or out in a layout; a view's offset and row stride are followed. */
-export function headStrides(value: Value, layout: AttentionLayout, sizes: { heads: number; length: number; dim: number }): HeadStrides {
+export function headStrides(
+  value: Value,
+  layout: AttentionLayout,
+  sizes: { heads: number; length: number; dim: number },
+): HeadStrides {
   const { heads, length, dim } = sizes;
   if (layout === "bhtd") return { offset: 0, batch: heads * length * dim, head: length * dim, row: dim };
   const { offset, rowStride } = rowLayout(value);

@@ -24,7 +24,16 @@ import {
   scaleOf,
   valueDimOf,
 } from "./attention_spec.ts";
-import { type Inputs, type LowerContext, only, type OpDef, type OpNode, type Recorder, shader, type Value } from "./op.ts";
+import {
+  type Inputs,
+  type LowerContext,
+  only,
+  type OpDef,
+  type OpNode,
+  type Recorder,
+  shader,
+  type Value,
+} from "./op.ts";
 import { need, rowReduction } from "./rows.ts";
 
 /** Sizes and layout of q, k, v and out; scores and probs are always `[B, H, T, S]` f32. */
@@ -91,7 +100,8 @@ const QK_SCORES: OpDef<HeadsAttrs> = {
     const grads: Record<string, Value> = {};
     if (!dscores) return grads;
     if (needs.has("q")) grads["q"] = only(rec.record(WEIGHTED_SUM, { probs: dscores, v: inputs["k"] }, attrs));
-    if (needs.has("k")) grads["k"] = only(rec.record(WEIGHTED_SUM_BACKWARD, { weights: dscores, x: inputs["q"] }, attrs));
+    if (needs.has("k"))
+      grads["k"] = only(rec.record(WEIGHTED_SUM_BACKWARD, { weights: dscores, x: inputs["q"] }, attrs));
     return grads;
   },
 };
@@ -117,7 +127,8 @@ const WEIGHTED_SUM: OpDef<HeadsAttrs> = {
     const grads: Record<string, Value> = {};
     if (!dout) return grads;
     if (needs.has("probs")) grads["probs"] = only(rec.record(QK_SCORES, { q: dout, k: inputs["v"] }, attrs));
-    if (needs.has("v")) grads["v"] = only(rec.record(WEIGHTED_SUM_BACKWARD, { weights: inputs["probs"], x: dout }, attrs));
+    if (needs.has("v"))
+      grads["v"] = only(rec.record(WEIGHTED_SUM_BACKWARD, { weights: inputs["probs"], x: dout }, attrs));
     return grads;
   },
 };
@@ -147,7 +158,11 @@ const MASKED_SOFTMAX: OpDef<MaskAttrs> = {
     checkOptions("maskedSoftmax", attrs, ["causal", "window", "queryStart", "lse"]);
     maskBounds("maskedSoftmax", attrs);
     if (scores?.shape.length !== 4 || scores.dtype !== "f32") {
-      throw shapeError("maskedSoftmax", "scores must be [B, H, T, S] f32", scores ? formatTensor("scores", scores) : "nothing");
+      throw shapeError(
+        "maskedSoftmax",
+        "scores must be [B, H, T, S] f32",
+        scores ? formatTensor("scores", scores) : "nothing",
+      );
     }
     if (keyLengths && (numel(keyLengths.shape) !== dim(scores.shape, 0) || keyLengths.dtype !== "u32")) {
       const got = `${formatTensor("keyLengths", keyLengths)}, ${formatTensor("scores", scores)}`;
@@ -158,7 +173,11 @@ const MASKED_SOFTMAX: OpDef<MaskAttrs> = {
   },
   lower: lowerMaskedSoftmax,
   backward(rec, { outputs }, [dprobs, dlse]): Record<string, Value> {
-    if (dlse) throw new HeedError("UNSUPPORTED", "maskedSoftmax: lse has no gradient. Compute the loss from the weights or from out.");
+    if (dlse)
+      throw new HeedError(
+        "UNSUPPORTED",
+        "maskedSoftmax: lse has no gradient. Compute the loss from the weights or from out.",
+      );
     const [probs] = outputs;
     return dprobs ? { scores: only(rec.record(MASKED_SOFTMAX_BACKWARD, { probs, dprobs }, null)) } : {};
   },
@@ -167,7 +186,10 @@ const MASKED_SOFTMAX: OpDef<MaskAttrs> = {
 const MASKED_SOFTMAX_BACKWARD: OpDef<null> = {
   name: "maskedSoftmaxBackward",
   infer({ probs, dprobs }) {
-    invariant(probs && dprobs && sameShape(probs.shape, dprobs.shape), "maskedSoftmaxBackward: probs and dprobs differ in shape");
+    invariant(
+      probs && dprobs && sameShape(probs.shape, dprobs.shape),
+      "maskedSoftmaxBackward: probs and dprobs differ in shape",
+    );
     return [{ shape: probs.shape, dtype: "f32" }];
   },
   lower({ inputs, outputs }, { facts, dispatch }) {
@@ -190,7 +212,11 @@ const MASKED_SOFTMAX_BACKWARD: OpDef<null> = {
  * q `[B, H, T, D]`, k `[B, Hkv, S, D]`, or rows of them (see {@link AttentionLayout}), f32 or f16 → `[B, H, T, S]` f32.
  * Throws `SHAPE`, `USAGE` or `UNSUPPORTED`. Source: Vaswani et al., "Attention Is All You Need" (2017), eq. 1.
  */
-export function qkScores(rec: Recorder, { q, k }: { q: Value; k: Value }, options: UnfusedOptions & { readonly scale?: number }): Value {
+export function qkScores(
+  rec: Recorder,
+  { q, k }: { q: Value; k: Value },
+  options: UnfusedOptions & { readonly scale?: number },
+): Value {
   checkOptions("qkScores", options, [...SIZE_OPTIONS, "scale"]);
   checkSizes("qkScores", options, [formatTensor("q", q), formatTensor("k", k)].join(", "));
   const attrs = headsAttrs(options, options.headDim, scaleOf("qkScores", options));
@@ -209,7 +235,11 @@ export function maskedSoftmax(rec: Recorder, scores: Value, options: MaskedSoftm
 }
 
 /** {@link maskedSoftmax} that also gives `lse [B, H, T]`, natural log; −1e30 for a fully masked row. */
-export function maskedSoftmaxWithLse(rec: Recorder, scores: Value, options: MaskedSoftmaxOptions = {}): { probs: Value; lse: Value } {
+export function maskedSoftmaxWithLse(
+  rec: Recorder,
+  scores: Value,
+  options: MaskedSoftmaxOptions = {},
+): { probs: Value; lse: Value } {
   const { keyLengths, ...mask } = options;
   const [probs, lse] = rec.record(MASKED_SOFTMAX, { scores, keyLengths }, { ...mask, lse: true });
   invariant(probs && lse, "maskedSoftmax returned too few outputs");
@@ -228,7 +258,11 @@ export function weightedSum(rec: Recorder, { probs, v }: { probs: Value; v: Valu
   return only(rec.record(WEIGHTED_SUM, { probs, v }, headsAttrs(options, valueDimOf(options), 1)));
 }
 
-function headsAttrs({ batch, heads, kvHeads, queryLength, keyLength, layout }: UnfusedOptions, width: number, scale: number): HeadsAttrs {
+function headsAttrs(
+  { batch, heads, kvHeads, queryLength, keyLength, layout }: UnfusedOptions,
+  width: number,
+  scale: number,
+): HeadsAttrs {
   return { batch, heads, kvHeads, queryLength, keyLength, layout, dim: width, scale };
 }
 
@@ -242,7 +276,14 @@ function lowerMaskedSoftmax(node: OpNode<MaskAttrs>, { facts, dispatch }: LowerC
   dispatch({
     kernel: { kernel: SOFTMAX, ...variant, parts: [...(variant.parts ?? []), ...maskPart().parts, ...shared] },
     bindings: { scores, probs, ...(keyLengths ? { key_lengths: keyLengths } : {}), ...(lse ? { lse } : {}) },
-    params: { ...maskBounds("maskedSoftmax", node.attrs), rows, heads, queries, keys, position: node.attrs.queryStart ?? 0 },
+    params: {
+      ...maskBounds("maskedSoftmax", node.attrs),
+      rows,
+      heads,
+      queries,
+      keys,
+      position: node.attrs.queryStart ?? 0,
+    },
     workgroups,
   });
 }
@@ -258,12 +299,18 @@ function scoresShape({ batch, heads, queryLength, keyLength }: HeadsAttrs): numb
 function checkWeights(op: string, name: string, value: Value | undefined, attrs: HeadsAttrs): void {
   const shape = scoresShape(attrs);
   if (value && sameShape(value.shape, shape) && value.dtype === "f32") return;
-  throw shapeError(op, `${name} must be [B, H, T, S] = [${shape.join(", ")}] f32`, value ? formatTensor(name, value) : "nothing");
+  throw shapeError(
+    op,
+    `${name} must be [B, H, T, S] = [${shape.join(", ")}] f32`,
+    value ? formatTensor(name, value) : "nothing",
+  );
 }
 
 /** Heads and length of an operand on the side of the queries or of the keys. */
 function sideOf({ heads, kvHeads, queryLength, keyLength, dim: width }: HeadsAttrs, side: "query" | "key") {
-  return side === "query" ? { heads, length: queryLength, dim: width } : { heads: kvHeads, length: keyLength, dim: width };
+  return side === "query"
+    ? { heads, length: queryLength, dim: width }
+    : { heads: kvHeads, length: keyLength, dim: width };
 }
 
 function checkOperand(op: string, name: string, value: Inputs[string], attrs: HeadsAttrs, side: "query" | "key"): void {

@@ -14,7 +14,10 @@ const SUBGROUPS = shader("lib/reduce_subgroups.wgsl", subgroupsSource);
  * The kernel declares `override WORKGROUP_SIZE: u32 = …;` (or the header a constant of that name) and uses it as its
  * `@workgroup_size`; it calls the functions in uniform control flow, which the result is known to keep.
  */
-export function reducePart(facts: GpuFacts): { readonly parts: readonly Shader[]; readonly enable: readonly "subgroups"[] } {
+export function reducePart(facts: GpuFacts): {
+  readonly parts: readonly Shader[];
+  readonly enable: readonly "subgroups"[];
+} {
   return facts.subgroups ? { parts: [SUBGROUPS], enable: ["subgroups"] } : { parts: [CORE], enable: [] };
 }
 

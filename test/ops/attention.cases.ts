@@ -31,7 +31,16 @@ function checkRejected(given: Partial<AttentionOptions>, code: string, message: 
   const q = rec.input("q", [1, 4, 5, 8], "f32");
   const k = rec.input("k", kShape, "f32");
   const v = rec.input("v", [1, 2, 6, 8], "f32");
-  const options = { heads: 4, kvHeads: 2, headDim: 8, batch: 1, queryLength: 5, keyLength: 6, layout: "bhtd", ...given } as const;
+  const options = {
+    heads: 4,
+    kvHeads: 2,
+    headDim: 8,
+    batch: 1,
+    queryLength: 5,
+    keyLength: 6,
+    layout: "bhtd",
+    ...given,
+  } as const;
   try {
     attention(rec, { q, k, v }, options);
   } catch (error) {
@@ -44,54 +53,103 @@ function checkRejected(given: Partial<AttentionOptions>, code: string, message: 
 const SOFTMAX_CASE: Partial<Problem> = { B: 2, H: 4, Hkv: 2, T: 37, S: 50, D: 64 };
 
 /** All of a kernel's lengths about its tile, with what a mask can be. */
-async function checkTiles(device: Device, seed: number, tile: number, given: Partial<Problem>, kernel: AttentionOptions["kernel"]): Promise<void> {
+async function checkTiles(
+  device: Device,
+  seed: number,
+  tile: number,
+  given: Partial<Problem>,
+  kernel: AttentionOptions["kernel"],
+): Promise<void> {
   const random = createRandom(seed);
   for (const T of [1, tile - 1, tile, tile + 1]) {
     const B = 2;
     const lengths = { keyLengths: [T + 3, T] };
-    await checkFused(device, random, problem({ B, H: 2, T, S: T + 3, causal: true, queryStart: 3, ...lengths, ...given }), kernel);
+    await checkFused(
+      device,
+      random,
+      problem({ B, H: 2, T, S: T + 3, causal: true, queryStart: 3, ...lengths, ...given }),
+      kernel,
+    );
   }
 }
 
 export const cases = opCases("attention", (add) => {
   add("matches the reference on a plain case", (device) => checkFused(device, createRandom(1), problem(SOFTMAX_CASE)));
-  add("matches the reference at lengths about its tile", (device) => checkTiles(device, 2, attentionQueryTile(device.facts), { D: 8 }, undefined));
+  add("matches the reference at lengths about its tile", (device) =>
+    checkTiles(device, 2, attentionQueryTile(device.facts), { D: 8 }, undefined),
+  );
   for (const D of [1, 8, 36, 80, 128, 256]) {
     add(`matches the reference at D=${D}, causal`, (device) =>
-      checkFused(device, createRandom(3 + D), problem({ H: 4, Hkv: 1, T: 34, D, causal: true, keyLengths: [34] })));
+      checkFused(device, createRandom(3 + D), problem({ H: 4, Hkv: 1, T: 34, D, causal: true, keyLengths: [34] })),
+    );
   }
   add("gives 0 and lse −1e30 where a sequence has no keys, on rows", (device) =>
-    checkFused(device, createRandom(4), problem({ B: 3, T: 9, S: 20, D: 16, layout: "rows", keyLengths: [0, 20, 1] })));
+    checkFused(device, createRandom(4), problem({ B: 3, T: 9, S: 20, D: 16, layout: "rows", keyLengths: [0, 20, 1] })),
+  );
   add("gives 0 in rows before the first kept key", (device) =>
-    checkFused(device, createRandom(5), problem({ B: 1, T: 40, S: 20, window: 4, keyLengths: [20] })));
+    checkFused(device, createRandom(5), problem({ B: 1, T: 40, S: 20, window: 4, keyLengths: [20] })),
+  );
   add("keeps logits of ±1e4 exact", (device) =>
-    checkFused(device, createRandom(6), problem({ B: 1, T: 33, D: 16, size: 50, scale: 1, causal: true, keyLengths: [33] })));
+    checkFused(
+      device,
+      createRandom(6),
+      problem({ B: 1, T: 33, D: 16, size: 50, scale: 1, causal: true, keyLengths: [33] }),
+    ),
+  );
   add("reads f16, aligned and not", async (device) => {
-    await checkFused(device, createRandom(7), problem({ B: 2, T: 18, S: 41, D: 32, dtype: "f16", layout: "rows", keyLengths: [41, 40] }));
+    await checkFused(
+      device,
+      createRandom(7),
+      problem({ B: 2, T: 18, S: 41, D: 32, dtype: "f16", layout: "rows", keyLengths: [41, 40] }),
+    );
     await checkFused(device, createRandom(8), problem({ T: 5, D: 9, dtype: "f16", layout: "rows", keyLengths: [5] }));
   });
   add("splits long keys of single queries", (device) =>
-    checkFused(device, createRandom(9), problem({ B: 2, H: 4, Hkv: 2, T: 1, S: 1030, D: 20, keyLengths: [1030, 7], queryStart: 1029, causal: true })));
+    checkFused(
+      device,
+      createRandom(9),
+      problem({ B: 2, H: 4, Hkv: 2, T: 1, S: 1030, D: 20, keyLengths: [1030, 7], queryStart: 1029, causal: true }),
+    ),
+  );
   add("matches the reference with tiles in workgroup memory, D=20 and 64", async (device) => {
     await checkTiles(device, 10, 64, { D: 20 }, "tiled");
     await checkTiles(device, 11, 64, { D: 64, H: 4, Hkv: 2, T: 70, window: 30 }, "tiled");
   });
   add("matches the reference with tiles in workgroup memory, D=128, Dv=96", (device) =>
-    checkFused(device, createRandom(12), problem({ B: 2, T: 70, S: 81, D: 128, Dv: 96, keyLengths: [0, 80] }), "tiled"));
+    checkFused(device, createRandom(12), problem({ B: 2, T: 70, S: 81, D: 128, Dv: 96, keyLengths: [0, 80] }), "tiled"),
+  );
   add("matches the reference on 15 drawn specifications", async (device) => {
     const seed = { core: 100, subgroups: 101, f16: 102, full: 103 }[device.facts.tier];
     const random = createRandom(seed);
-    for (let i = 0; i < 15; i++) await checkFused(device, random, drawProblem(random), random.pick([undefined, "decode", "lanes"]));
+    for (let i = 0; i < 15; i++)
+      await checkFused(device, random, drawProblem(random), random.pick([undefined, "decode", "lanes"]));
   });
   add("rejects what it cannot do, by name", async () => {
-    checkRejected({ kvHeads: 3 }, "SHAPE", "attention: H must be a multiple of Hkv; got q [1, 4, 5, 8] f32, k [1, 2, 6, 8] f32");
+    checkRejected(
+      { kvHeads: 3 },
+      "SHAPE",
+      "attention: H must be a multiple of Hkv; got q [1, 4, 5, 8] f32, k [1, 2, 6, 8] f32",
+    );
     checkRejected({ headDim: 300 }, "SHAPE", "attention: D must be from 1 to 256");
-    checkRejected({}, "SHAPE", "attention: k must be [B, H, T, D] = [1, 2, 6, 8] f32 or f16; got k [1, 2, 7, 8] f32", [1, 2, 7, 8]);
+    checkRejected(
+      {},
+      "SHAPE",
+      "attention: k must be [B, H, T, D] = [1, 2, 6, 8] f32 or f16; got k [1, 2, 7, 8] f32",
+      [1, 2, 7, 8],
+    );
     checkRejected({ layout: "rows" }, "SHAPE", "attention: q must be [B·T, H·D] = [5, 32]");
     checkRejected({ window: 0 }, "USAGE", "attention: window must be a whole number of keys from 1; got 0");
     checkRejected({ queryStart: -1 }, "USAGE", "attention: queryStart must be a key position from 0; got -1");
     checkRejected({ scale: Number.NaN }, "USAGE", "attention: scale must be finite; got NaN");
-    checkRejected({ softcap: 5 } as Partial<AttentionOptions>, "UNSUPPORTED", 'attention: there is no option "softcap"');
-    checkRejected({ kernel: "tiled", headDim: 8, valueDim: 200 }, "UNSUPPORTED", "attention: the tiled kernel takes D and Dv up to 128; got D 8, Dv 200");
+    checkRejected(
+      { softcap: 5 } as Partial<AttentionOptions>,
+      "UNSUPPORTED",
+      'attention: there is no option "softcap"',
+    );
+    checkRejected(
+      { kernel: "tiled", headDim: 8, valueDim: 200 },
+      "UNSUPPORTED",
+      "attention: the tiled kernel takes D and Dv up to 128; got 200",
+    );
   });
 });

@@ -24,6 +24,8 @@ export interface PagedProblem {
   maxSplits?: number;
   /** q are columns of a matrix wider by so many columns on each side. */
   margin?: number;
+  /** Of the prefill op. */
+  kernel?: "tiled" | "lanes";
 }
 
 interface Row {
@@ -67,7 +69,9 @@ export function drawPaged(random: Random, p: PagedProblem): PagedData {
       }
     }
   });
-  const rows = p.sequences.flatMap((s, slot) => Array.from({ length: s.rows }, (_, i) => ({ slot, position: s.keys - s.rows + i })));
+  const rows = p.sequences.flatMap((s, slot) =>
+    Array.from({ length: s.rows }, (_, i) => ({ slot, position: s.keys - s.rows + i })),
+  );
   return { q: random.normals(rows.length * p.H * p.D), rows, kv, pages: Uint32Array.from(order), k, v };
 }
 
@@ -79,7 +83,13 @@ export function expectedPaged(p: PagedProblem, data: PagedData): Float64Array {
     const S = p.sequences[slot]?.keys ?? 0;
     const dims = { B: 1, H: p.H, Hkv: p.Hkv, T: 1, S, D: p.D, Dv: p.D };
     const options = { causal: true, queryStart: position, window: p.window };
-    const row = reference(data.q.subarray(i * width, (i + 1) * width), data.k[slot] as Float64Array, data.v[slot] as Float64Array, dims, options);
+    const row = reference(
+      data.q.subarray(i * width, (i + 1) * width),
+      data.k[slot] as Float64Array,
+      data.v[slot] as Float64Array,
+      dims,
+      options,
+    );
     out.set(row.out, i * width);
   });
   return out;
@@ -99,14 +109,20 @@ export function tilesOf(rows: readonly Row[], size: number): Uint32Array {
 }
 
 /** Runs a paged op, with one inactive row at the end, and compares with the reference. */
-export async function checkPaged(device: Device, random: Random, p: PagedProblem, op: "prefill" | "decode"): Promise<void> {
+export async function checkPaged(
+  device: Device,
+  random: Random,
+  p: PagedProblem,
+  op: "prefill" | "decode",
+): Promise<void> {
   const data = drawPaged(random, p);
   const want = expectedPaged(p, data);
   const N = data.rows.length + 1;
   const width = p.H * p.D;
   const margin = p.margin ?? 0;
   const wide = new Float32Array(N * (width + 2 * margin)).fill(3);
-  for (let i = 0; i < data.rows.length; i++) wide.set(data.q.subarray(i * width, (i + 1) * width), i * (width + 2 * margin) + margin);
+  for (let i = 0; i < data.rows.length; i++)
+    wide.set(data.q.subarray(i * width, (i + 1) * width), i * (width + 2 * margin) + margin);
   const rows = [...data.rows, { slot: NO_SLOT, position: 0 }];
   const tiles = tilesOf(rows, attentionQueryTile(device.facts));
   const inputs = {
@@ -126,11 +142,16 @@ export async function checkPaged(device: Device, random: Random, p: PagedProblem
       const view = { base: x, offset: margin, rowStride: width + 2 * margin };
       const q = margin === 0 ? x : { ...x, shape: [N, width], tensor: undefined, view };
       const paged = { q, kv, rowTable, pageTable };
-      if (op === "prefill") return { out: attentionPaged(rec, { ...paged, tileTable }, options) };
+      if (op === "prefill")
+        return { out: attentionPaged(rec, { ...paged, tileTable }, { ...options, kernel: p.kernel }) };
       return { out: attentionDecodePaged(rec, paged, { ...options, maxSplits: p.maxSplits }) };
     },
     { dims },
   );
   const context = `${op} ${JSON.stringify(p)}, seed ${random.seed}, tier ${device.facts.tier}`;
-  assertClose(result.out as Float32Array, [...want, ...new Float64Array(width)], { ...tolerance("f32", "attention"), shape: [N, p.H, p.D], context });
+  assertClose(result.out as Float32Array, [...want, ...new Float64Array(width)], {
+    ...tolerance("f32", "attention"),
+    shape: [N, p.H, p.D],
+    context,
+  });
 }

@@ -88,7 +88,11 @@ export function expected(p: Problem, { q, k, v }: { q: Float64Array; k: Float64A
 export function outTolerance(p: Problem) {
   const size = p.size ?? 1;
   // f16 is rounded before both sides see it, and out is f32.
-  return attentionTolerance("f32", { D: p.D, maxScore: 6 * size * size * Math.sqrt(p.D) * (p.scale ?? 1 / Math.sqrt(p.D)), maxValue: 4 });
+  return attentionTolerance("f32", {
+    D: p.D,
+    maxScore: 6 * size * size * Math.sqrt(p.D) * (p.scale ?? 1 / Math.sqrt(p.D)),
+    maxValue: 4,
+  });
 }
 
 /** The data of a tensor in a dtype. */
@@ -129,7 +133,12 @@ export function hostTensors(p: Problem, { q, k, v }: { q: Float64Array; k: Float
 }
 
 /** Runs the fused op on a problem and compares out and lse with the reference. */
-export async function checkFused(device: Device, random: Random, p: Problem, kernel?: AttentionOptions["kernel"]): Promise<void> {
+export async function checkFused(
+  device: Device,
+  random: Random,
+  p: Problem,
+  kernel?: AttentionOptions["kernel"],
+): Promise<void> {
   const data = draw(random, p);
   const result = await runOps(device, hostTensors(p, data), (rec, values): Record<string, Value> => {
     const { keyLengths } = values as { keyLengths?: typeof values.q };
@@ -138,8 +147,15 @@ export async function checkFused(device: Device, random: Random, p: Problem, ker
   });
   const want = expected(p, data);
   const context = `${formatProblem(p)}, kernel ${kernel}, seed ${random.seed}, tier ${device.facts.tier}`;
-  const out = p.layout === "rows" ? fromRows(result.out as Float32Array, p.B, p.H, p.T, p.Dv) : (result.out as Float32Array);
+  const out =
+    p.layout === "rows" ? fromRows(result.out as Float32Array, p.B, p.H, p.T, p.Dv) : (result.out as Float32Array);
   const tolerance = outTolerance(p);
   assertClose(out, want.out, { ...tolerance, label: "out", shape: [p.B, p.H, p.T, p.Dv], context });
-  assertClose(result.lse as Float32Array, want.lse, { atol: tolerance.atol, rtol: 1e-5, label: "lse", shape: [p.B, p.H, p.T], context });
+  assertClose(result.lse as Float32Array, want.lse, {
+    atol: tolerance.atol,
+    rtol: 1e-5,
+    label: "lse",
+    shape: [p.B, p.H, p.T],
+    context,
+  });
 }

@@ -51,12 +51,30 @@ async function checkThreeKernels(device: Device, random: Random, p: Problem): Pr
   const want = expected(p, data);
   const context = `${formatProblem(p)}, seed ${random.seed}, tier ${device.facts.tier}`;
   const { atol, rtol } = outTolerance(p);
-  const ordered = (x: unknown) => (p.layout === "rows" ? fromRows(x as Float32Array, p.B, p.H, p.T, p.Dv) : (x as Float32Array));
+  const ordered = (x: unknown) =>
+    p.layout === "rows" ? fromRows(x as Float32Array, p.B, p.H, p.T, p.Dv) : (x as Float32Array);
   const shape = [p.B, p.H, p.T, p.Dv];
-  assertClose(result.probs as Float32Array, want.probs, { atol, rtol, label: "probs", shape: [p.B, p.H, p.T, p.S], context });
-  assertClose(result.lse as Float32Array, want.lse, { atol, rtol: 1e-5, label: "lse", shape: [p.B, p.H, p.T], context });
+  assertClose(result.probs as Float32Array, want.probs, {
+    atol,
+    rtol,
+    label: "probs",
+    shape: [p.B, p.H, p.T, p.S],
+    context,
+  });
+  assertClose(result.lse as Float32Array, want.lse, {
+    atol,
+    rtol: 1e-5,
+    label: "lse",
+    shape: [p.B, p.H, p.T],
+    context,
+  });
   assertClose(ordered(result.out), want.out, { atol, rtol, label: "out", shape, context });
-  assertClose(result.fused as Float32Array, result.out as Float32Array, { atol, rtol, label: "fused = three kernels", context });
+  assertClose(result.fused as Float32Array, result.out as Float32Array, {
+    atol,
+    rtol,
+    label: "fused = three kernels",
+    context,
+  });
 }
 
 async function checkGradients(device: Device, random: Random, p: Problem): Promise<void> {
@@ -79,7 +97,12 @@ async function checkGradients(device: Device, random: Random, p: Problem): Promi
   const check = (name: "dq" | "dk" | "dv", heads: number, length: number, width: number) => {
     const got = result[name] as Float32Array;
     const ordered = rows ? fromRows(got, p.B, heads, length, width) : got;
-    assertClose(ordered, want[name], { ...gradientTolerance(want[name]), label: name, shape: [p.B, heads, length, width], context });
+    assertClose(ordered, want[name], {
+      ...gradientTolerance(want[name]),
+      label: name,
+      shape: [p.B, heads, length, width],
+      context,
+    });
   };
   check("dq", p.H, p.T, p.D);
   check("dk", p.Hkv, p.S, p.D);
@@ -90,14 +113,27 @@ const GROUPED: Partial<Problem> = { B: 2, H: 4, Hkv: 2, T: 17, S: 35, D: 10, Dv:
 
 export const cases = opCases("attention (three kernels)", (add) => {
   add("match the reference and the fused kernel with a causal mask and grouped heads", (device) =>
-    checkThreeKernels(device, createRandom(31), problem(GROUPED)));
+    checkThreeKernels(device, createRandom(31), problem(GROUPED)),
+  );
   add("match the reference on rows, with lengths down to 0 and a window", (device) =>
-    checkThreeKernels(device, createRandom(32), problem({ B: 3, H: 2, T: 70, D: 8, layout: "rows", keyLengths: [70, 0, 41], window: 9 })));
+    checkThreeKernels(
+      device,
+      createRandom(32),
+      problem({ B: 3, H: 2, T: 70, D: 8, layout: "rows", keyLengths: [70, 0, 41], window: 9 }),
+    ),
+  );
   add("match the reference on f16 inputs and logits of ±1e4", async (device) => {
     await checkThreeKernels(device, createRandom(33), problem({ T: 33, S: 65, D: 24, dtype: "f16" }));
     await checkThreeKernels(device, createRandom(34), problem({ T: 20, D: 10, size: 40, scale: 1 }));
   });
-  add("give the gradients of q, k and v with grouped heads", (device) => checkGradients(device, createRandom(35), problem(GROUPED)));
+  add("give the gradients of q, k and v with grouped heads", (device) =>
+    checkGradients(device, createRandom(35), problem(GROUPED)),
+  );
   add("give gradients on rows, 0 for a row without keys", (device) =>
-    checkGradients(device, createRandom(36), problem({ B: 2, H: 2, T: 19, D: 8, layout: "rows", causal: true, keyLengths: [19, 0] })));
+    checkGradients(
+      device,
+      createRandom(36),
+      problem({ B: 2, H: 2, T: 19, D: 8, layout: "rows", causal: true, keyLengths: [19, 0] }),
+    ),
+  );
 });

@@ -44,7 +44,11 @@ async function checkSize(device: Device, size: number): Promise<void> {
   const sum = x.reduce((a, b) => a + b, 0);
   const max = Math.max(...x);
   const row = [sum + size, max, 2 * sum, max - Math.min(...x)];
-  assertClose(out as Float32Array, Array.from({ length: size }, () => row).flat(), { atol: 1e-4, rtol: 1e-5, shape: [size, 4] });
+  assertClose(out as Float32Array, Array.from({ length: size }, () => row).flat(), {
+    atol: 1e-4,
+    rtol: 1e-5,
+    shape: [size, 4],
+  });
 }
 
 export const cases = opCases("reduce", (add) => {
