@@ -1,5 +1,6 @@
 import { HeedError, isHeedError } from "../core/errors.ts";
 import type { KernelVariant } from "./compose.ts";
+import { GentleWait } from "./gentle_wait.ts";
 import { PipelineCache, type Pipeline } from "./pipelines.ts";
 import { chooseTier, RAISED_LIMITS, type Tier, tierFeatures } from "./tiers.ts";
 
@@ -49,6 +50,7 @@ export class Device {
   readonly #buffers = new Set<GPUBuffer>();
   /** Rejects what {@link guard} waits for. A set, because races against one promise that never settles would pile up. */
   readonly #waiting = new Set<(error: HeedError) => void>();
+  readonly #gentle: GentleWait | undefined;
   #bytes = 0;
   #peakBytes = 0;
   #created = 0;
@@ -74,6 +76,7 @@ export class Device {
       software: /software|swiftshader|llvmpipe|lavapipe/i.test(Object.values(adapter).join(" ")),
       limits: raw.limits,
     };
+    this.#gentle = GentleWait.for(this.facts.software);
     this.#pipelines = new PipelineCache(this);
     void raw.lost.then((info) => {
       const error = new HeedError(
@@ -81,7 +84,11 @@ export class Device {
         `device: lost (${info.reason || "unknown"})${info.message ? `: ${info.message}` : ""}. Create a new engine and load the model again.`,
       );
       this.#fault = error;
-      for (const reject of this.#waiting) reject(error);
+      for (const reject of this.#waiting) {
+        reject(error);
+        this.#gentle?.leave();
+      }
+      this.#waiting.clear();
     });
     raw.addEventListener("uncapturederror", this.#onError as EventListener);
   }
@@ -181,14 +188,19 @@ export class Device {
   guard<T>(promise: Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const settle = (act: () => void) => {
-        this.#waiting.delete(reject);
+        if (this.#waiting.delete(reject)) this.#gentle?.leave();
         act();
       };
       this.#waiting.add(reject);
+      this.#gentle?.enter();
       promise.then(
         (value) => settle(() => resolve(value)),
         // A mapping may fail a moment before `lost` resolves: give the loss the word.
-        (error) => setTimeout(() => settle(() => reject(this.#fault?.code === "DEVICE_LOST" ? this.#fault : asHeedError(error))), LOSS_GRACE_MS),
+        (error) =>
+          setTimeout(
+            () => settle(() => reject(this.#fault?.code === "DEVICE_LOST" ? this.#fault : asHeedError(error))),
+            LOSS_GRACE_MS,
+          ),
       );
     });
   }
@@ -261,7 +273,9 @@ const LOSS_GRACE_MS = 50;
 
 function asHeedError(error: unknown): HeedError {
   if (error instanceof HeedError) return error;
-  return new HeedError("INTERNAL", `device: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  return new HeedError("INTERNAL", `device: ${error instanceof Error ? error.message : String(error)}`, {
+    cause: error,
+  });
 }
 
 function deviceDescriptor(adapter: GPUAdapter, tier: Tier): GPUDeviceDescriptor {
@@ -285,6 +299,9 @@ function adapterFacts(info: GPUAdapterInfo | undefined): AdapterFacts {
 function fromGpuError(error: GPUError, what: string): HeedError {
   const memory = typeof GPUOutOfMemoryError !== "undefined" && error instanceof GPUOutOfMemoryError;
   return memory
-    ? new HeedError("OUT_OF_MEMORY", `${what}: the GPU is out of memory (${error.message}). Use a smaller model, dtype or context.`)
+    ? new HeedError(
+        "OUT_OF_MEMORY",
+        `${what}: the GPU is out of memory (${error.message}). Use a smaller model, dtype or context.`,
+      )
     : new HeedError("INTERNAL", `${what}: WebGPU reported an error: ${error.message}`);
 }

@@ -31,7 +31,10 @@ interface Measured {
  * turns. The model is written to the temporary folder at the first run (500 MB) and kept.
  */
 export default async function bench(args: readonly string[]): Promise<void> {
-  const options = Object.fromEntries(args.map((a) => a.replace(/^--/, "").split("="))) as Record<string, string | undefined>;
+  const options = Object.fromEntries(args.map((a) => a.replace(/^--/, "").split("="))) as Record<
+    string,
+    string | undefined
+  >;
   const rounds = Number(options["rounds"] ?? 5);
   const tokens = Number(options["tokens"] ?? 8);
   const model = benchModel(options["model"]);
@@ -42,7 +45,9 @@ export default async function bench(args: readonly string[]): Promise<void> {
   const { description, device } = heed.engine.adapter;
   console.log(`${description || device}; ${new Date().toISOString()}; ${load()}`);
   if (contenders.length > 1) await checkLogits(contenders, prompt);
-  const measured = contenders.map((contender): Measured => ({ contender, prefill: { wallMs: [], cpuMs: [] }, decode: { wallMs: [], cpuMs: [] } }));
+  const measured = contenders.map(
+    (contender): Measured => ({ contender, prefill: { wallMs: [], cpuMs: [] }, decode: { wallMs: [], cpuMs: [] } }),
+  );
   for (let round = -1; round < rounds; round++) {
     for (const m of measured) {
       const first = await timed(round < 0 ? undefined : m.prefill, 1, () => m.contender.prefill(prompt));
@@ -61,7 +66,11 @@ async function openPeers(names: readonly string[], model: BenchModel): Promise<C
   const peers: Contender[] = [];
   for (const name of names) {
     if (name.startsWith("onnxruntime")) {
-      const [, provider = "webgpu", optimise = "all"] = name.split(":") as [string, "webgpu" | "cpu" | undefined, "all" | "basic" | "disabled" | undefined];
+      const [, provider = "webgpu", optimise = "all"] = name.split(":") as [
+        string,
+        "webgpu" | "cpu" | undefined,
+        "all" | "basic" | "disabled" | undefined,
+      ];
       peers.push(greedy(await (await import("./gpt2/onnxruntime.ts")).onnxSteps(model, { provider, optimise })));
     }
     if (name === "jax-js") peers.push(greedy(await (await import("./gpt2/jax_js.ts")).jaxSteps(model)));
@@ -77,7 +86,9 @@ async function checkLogits(contenders: readonly Contender[], prompt: readonly nu
     const logits = await c.logits(prompt);
     let worst = 0;
     for (let i = 0; i < reference.length; i++) worst = Math.max(worst, Math.abs(logits[i]! - reference[i]!));
-    console.log(`${c.name}: logits differ by ${worst.toExponential(1)}: ${worst <= LOGITS_TOLERANCE ? "right" : "WRONG, its speed does not count"}`);
+    console.log(
+      `${c.name}: logits differ by ${worst.toExponential(1)}: ${worst <= LOGITS_TOLERANCE ? "right" : "WRONG, its speed does not count"}`,
+    );
   }
 }
 
@@ -93,7 +104,8 @@ async function timed<T>(times: Times | undefined, parts: number, body: () => Pro
 }
 
 function report({ contender, prefill, decode }: Measured): void {
-  const figures = ({ wallMs, cpuMs }: Times) => `median ${at(wallMs, 0.5)} min ${at(wallMs, 0)} cpu ${at(cpuMs, 0.5)} ms`;
+  const figures = ({ wallMs, cpuMs }: Times) =>
+    `median ${at(wallMs, 0.5)} min ${at(wallMs, 0)} cpu ${at(cpuMs, 0.5)} ms`;
   console.log(`${contender.name.padEnd(24)} prefill ${figures(prefill)} | decode ${figures(decode)}`);
 }
 
@@ -103,7 +115,9 @@ function at(values: readonly number[], share: number): string {
 }
 
 function load(): string {
-  return `load ${loadavg().map((l) => l.toFixed(1)).join(" ")}`;
+  return `load ${loadavg()
+    .map((l) => l.toFixed(1))
+    .join(" ")}`;
 }
 
 function printProfile(times: readonly { label: string; kernel: string; elapsedMs: number }[]): void {
@@ -113,7 +127,9 @@ function printProfile(times: readonly { label: string; kernel: string; elapsedMs
     const sum = byKernel.get(key) ?? { count: 0, ms: 0 };
     byKernel.set(key, { count: sum.count + 1, ms: sum.ms + t.elapsedMs });
   }
-  console.log(`decode step: ${times.length} dispatches, ${times.reduce((n, t) => n + t.elapsedMs, 0).toFixed(1)} ms, a pass each`);
+  console.log(
+    `decode step: ${times.length} dispatches, ${times.reduce((n, t) => n + t.elapsedMs, 0).toFixed(1)} ms, a pass each`,
+  );
   for (const [key, { count, ms }] of [...byKernel].sort((a, b) => b[1].ms - a[1].ms)) {
     console.log(`${ms.toFixed(2).padStart(9)} ms ${String(count).padStart(4)} × ${key}`);
   }

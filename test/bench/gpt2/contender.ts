@@ -63,7 +63,12 @@ function argmax(values: Float32Array): number {
 }
 
 /** Rows `[ids.length, C]` of token plus position embedding, looked up on the host: 0.1 ms where a peer cannot bind the table. */
-export function embed(tensors: ReadonlyMap<string, TestTensor>, ids: readonly number[], position: number, width: number): Float32Array {
+export function embed(
+  tensors: ReadonlyMap<string, TestTensor>,
+  ids: readonly number[],
+  position: number,
+  width: number,
+): Float32Array {
   const [wte, wpe] = [tensors.get("wte.weight")!.data, tensors.get("wpe.weight")!.data];
   const rows = new Float32Array(ids.length * width);
   ids.forEach((id, row) => {

@@ -11,7 +11,13 @@ export type OnnxAttribute = number | bigint | string | readonly bigint[];
 
 /** A constant that lies in another file of the model's folder, or is given here as int64. */
 export type OnnxConstant =
-  | { readonly name: string; readonly shape: readonly number[]; readonly file: string; readonly offset: number; readonly sizeBytes: number }
+  | {
+      readonly name: string;
+      readonly shape: readonly number[];
+      readonly file: string;
+      readonly offset: number;
+      readonly sizeBytes: number;
+    }
   | { readonly name: string; readonly ints: readonly bigint[] };
 
 /** An input or output of the graph, f32; a string is a dimension that is known at run time. */
@@ -40,7 +46,11 @@ export function encodeOnnx(graph: OnnxGraph): Uint8Array {
     ...graph.inputs.map((p) => field(11, encodePort(p))),
     ...graph.outputs.map((p) => field(12, encodePort(p))),
   ];
-  return Buffer.concat([int(1, 9), field(7, Buffer.concat(body)), field(8, Buffer.concat([field(1, text("")), int(2, 20)]))]);
+  return Buffer.concat([
+    int(1, 9),
+    field(7, Buffer.concat(body)),
+    field(8, Buffer.concat([field(1, text("")), int(2, 20)])),
+  ]);
 }
 
 function encodeNode({ op, inputs, outputs, attributes = {} }: OnnxNode): Uint8Array {
@@ -49,7 +59,9 @@ function encodeNode({ op, inputs, outputs, attributes = {} }: OnnxNode): Uint8Ar
     ...outputs.map((name) => field(2, text(name))),
     field(3, text(outputs[0] ?? op)),
     field(4, text(op)),
-    ...Object.entries(attributes).map(([name, value]) => field(5, Buffer.concat([field(1, text(name)), encodeAttribute(value)]))),
+    ...Object.entries(attributes).map(([name, value]) =>
+      field(5, Buffer.concat([field(1, text(name)), encodeAttribute(value)])),
+    ),
   ]);
 }
 

@@ -1,3 +1,4 @@
+import type { Tensor as OnnxTensor } from "onnxruntime-node";
 import { closeSync, openSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readTestCheckpoint } from "../../support/safetensors.ts";
@@ -26,9 +27,14 @@ export async function onnxSteps(model: BenchModel, { provider, optimise }: OnnxO
   const session = await ort.InferenceSession.create(file, {
     executionProviders: [provider],
     graphOptimizationLevel: optimise,
-    preferredOutputLocation: { ...Object.fromEntries(names.map((n) => [`present.${n}`, onGpu])), logits0: "cpu", logits1: "cpu" },
+    preferredOutputLocation: {
+      ...Object.fromEntries(names.map((n) => [`present.${n}`, onGpu])),
+      logits0: "cpu",
+      logits1: "cpu",
+    },
   });
-  const empty = () => new Map(names.map((n) => [n, new ort.Tensor("float32", new Float32Array(0), [heads, 0, D])]));
+  const empty = () =>
+    new Map<string, OnnxTensor>(names.map((n) => [n, new ort.Tensor("float32", new Float32Array(0), [heads, 0, D])]));
   let past = empty();
   let position = 0;
   return {
@@ -49,7 +55,7 @@ export async function onnxSteps(model: BenchModel, { provider, optimise }: OnnxO
       };
       const results = await session.run(feeds);
       for (const t of past.values()) t.dispose();
-      past = new Map(names.map((n) => [n, results[`present.${n}`] as InstanceType<typeof ort.Tensor>]));
+      past = new Map(names.map((n) => [n, results[`present.${n}`]!]));
       position = S;
       const [a, b] = [results["logits0"]!.data as Float32Array, results["logits1"]!.data as Float32Array];
       const logits = new Float32Array(vocab);
@@ -74,7 +80,8 @@ function gpt2Graph(model: BenchModel): OnnxGraph {
   };
   const norm = (x: string, name: string, output: string) =>
     add("LayerNormalization", [x, `${name}.weight`, `${name}.bias`], output, { axis: -1n, epsilon: normEps });
-  const project = (x: string, name: string) => add("Add", [add("MatMul", [x, `${name}.weight`], `${name}.product`), `${name}.bias`], `${name}.out`);
+  const project = (x: string, name: string) =>
+    add("Add", [add("MatMul", [x, `${name}.weight`], `${name}.product`), `${name}.bias`], `${name}.out`);
   let x = "x"; // [T, C]
   for (let i = 0; i < layers; i++) {
     const at = `h.${i}`;
@@ -82,26 +89,38 @@ function gpt2Graph(model: BenchModel): OnnxGraph {
     const parts = ["q", "k", "v"].map((p) => `${at}.${p}`);
     nodes.push({ op: "Split", inputs: [qkv], outputs: parts, attributes: { axis: 1n, num_outputs: 3n } });
     // [T, C] → [H, T, D]
-    const [q, k, v] = parts.map((p) => add("Transpose", [add("Reshape", [p, "to_heads"], `${p}.heads`)], `${p}.turned`, { perm: [1n, 0n, 2n] })) as [string, string, string];
+    const [q, k, v] = parts.map((p) =>
+      add("Transpose", [add("Reshape", [p, "to_heads"], `${p}.heads`)], `${p}.turned`, { perm: [1n, 0n, 2n] }),
+    ) as [string, string, string];
     const keys = add("Concat", [`past.key.${i}`, k], `present.key.${i}`, { axis: 1n });
     const values = add("Concat", [`past.value.${i}`, v], `present.value.${i}`, { axis: 1n });
     const scores = add("MatMul", [q, add("Transpose", [keys], `${at}.kt`, { perm: [0n, 2n, 1n] })], `${at}.scores`);
     const masked = add("Add", [add("Div", [scores, "root"], `${at}.scaled`), "mask"], `${at}.masked`);
     const mixed = add("MatMul", [add("Softmax", [masked], `${at}.probs`, { axis: -1n }), values], `${at}.mixed`);
-    const rows = add("Reshape", [add("Transpose", [mixed], `${at}.rows`, { perm: [1n, 0n, 2n] }), "to_rows"], `${at}.joined`);
+    const rows = add(
+      "Reshape",
+      [add("Transpose", [mixed], `${at}.rows`, { perm: [1n, 0n, 2n] }), "to_rows"],
+      `${at}.joined`,
+    );
     const middle = add("Add", [x, project(rows, `${at}.attn.c_proj`)], `${at}.middle`);
-    const up = add("Gelu", [project(norm(middle, `${at}.ln_2`, `${at}.normed2`), `${at}.mlp.c_fc`)], `${at}.active`, { approximate: "tanh" });
+    const up = add("Gelu", [project(norm(middle, `${at}.ln_2`, `${at}.normed2`), `${at}.mlp.c_fc`)], `${at}.active`, {
+      approximate: "tanh",
+    });
     x = add("Add", [middle, project(up, `${at}.mlp.c_proj`)], `${at}.output`);
   }
   const last = norm(add("Slice", [x, "minus_one", "end", "zero"], "last"), "ln_f", "normed");
-  for (const half of [0, 1]) add("Gemm", [last, `wte${half}`], `logits${half}`, { transB: 1n });
+  // As exporters write a tied head: the transposes are folded when the session is made.
+  for (const half of [0, 1])
+    add("MatMul", [last, add("Transpose", [`wte${half}`], `head${half}`, { perm: [1n, 0n] })], `logits${half}`);
   // √D from an integer constant: the file needs no float data of its own.
   nodes.unshift(
     { op: "Cast", inputs: ["head_size_int"], outputs: ["head_size"], attributes: { to: 1n } },
     { op: "Sqrt", inputs: ["head_size"], outputs: ["root"] },
   );
   const ports = (direction: string, length: string) =>
-    Array.from({ length: layers }, (_, i) => ["key", "value"].map((n) => ({ name: `${direction}.${n}.${i}`, shape: [heads, length, D] }))).flat();
+    Array.from({ length: layers }, (_, i) =>
+      ["key", "value"].map((n) => ({ name: `${direction}.${n}.${i}`, shape: [heads, length, D] })),
+    ).flat();
   const halfRows = Math.ceil(vocab / 2);
   return {
     nodes,
@@ -115,7 +134,11 @@ function gpt2Graph(model: BenchModel): OnnxGraph {
       { name: "zero", ints: [0n] },
     ],
     inputs: [{ name: "x", shape: ["T", width] }, { name: "mask", shape: ["T", "S"] }, ...ports("past", "P")],
-    outputs: [{ name: "logits0", shape: [1, halfRows] }, { name: "logits1", shape: [1, vocab - halfRows] }, ...ports("present", "S")],
+    outputs: [
+      { name: "logits0", shape: [1, halfRows] },
+      { name: "logits1", shape: [1, vocab - halfRows] },
+      ...ports("present", "S"),
+    ],
   };
 }
 
@@ -130,7 +153,10 @@ function weightConstants({ folder, vocab, width }: BenchModel): OnnxConstant[] {
   return Object.entries(header).flatMap(([name, { shape, data_offsets }]) => {
     if (name === "wpe.weight") return [];
     if (name !== "wte.weight") return [constant(name, shape, data_offsets[0])];
-    return [constant("wte0", [half, width], data_offsets[0]), constant("wte1", [vocab - half, width], data_offsets[0] + half * width * 4)];
+    return [
+      constant("wte0", [half, width], data_offsets[0]),
+      constant("wte1", [vocab - half, width], data_offsets[0] + half * width * 4),
+    ];
   });
 }
 
