@@ -46,12 +46,17 @@ export interface ComposedShader {
   locate(line: number): { file: string; line: number };
 }
 
-const BINDING = /@group\(0\)\s*@binding\((\d+)\)\s*var<\s*(uniform|storage)\s*(?:,\s*(read|read_write)\s*)?>\s*(\w+)\s*:/g;
+const BINDING =
+  /@group\(0\)\s*@binding\((\d+)\)\s*var<\s*(uniform|storage)\s*(?:,\s*(read|read_write)\s*)?>\s*(\w+)\s*:/g;
 const PARAMS = /struct\s+Params\s*\{([^}]*)\}/;
 
 /** Joins header, parts and kernel into one module. This is the only place that generates WGSL text. */
 export function composeShader(variant: KernelVariant): ComposedShader {
-  const files: Shader[] = [{ file: "<header>", code: composeHeader(variant) }, ...(variant.parts ?? []), variant.kernel];
+  const files: Shader[] = [
+    { file: "<header>", code: composeHeader(variant) },
+    ...(variant.parts ?? []),
+    variant.kernel,
+  ];
   const starts: { file: string; start: number }[] = [];
   let code = "";
   let line = 1;
@@ -135,11 +140,18 @@ function readParams(code: string, file: string): ParamField[] {
 }
 
 /** Packs named values into the bytes of the `Params` struct; a missing or surplus name is a defect. */
-export function packParams(fields: readonly ParamField[], values: Readonly<Record<string, number>>, label: string): ArrayBuffer {
+export function packParams(
+  fields: readonly ParamField[],
+  values: Readonly<Record<string, number>>,
+  label: string,
+): ArrayBuffer {
   const bytes = new ArrayBuffer(Math.max(16, Math.ceil((fields.length * 4) / 16) * 16));
   const view = new DataView(bytes);
   for (const name of Object.keys(values)) {
-    invariant(fields.some((f) => f.name === name), `${label}: Params has no field "${name}"`);
+    invariant(
+      fields.some((f) => f.name === name),
+      `${label}: Params has no field "${name}"`,
+    );
   }
   fields.forEach(({ name, type }, i) => {
     const value = values[name];
@@ -147,7 +159,10 @@ export function packParams(fields: readonly ParamField[], values: Readonly<Recor
     if (type === "f32") view.setFloat32(i * 4, value, true);
     else if (type === "i32") view.setInt32(i * 4, value, true);
     else {
-      invariant(Number.isInteger(value) && value >= 0 && value <= 0xffffffff, `${label}: Params.${name} = ${value} is no u32`);
+      invariant(
+        Number.isInteger(value) && value >= 0 && value <= 0xffffffff,
+        `${label}: Params.${name} = ${value} is no u32`,
+      );
       view.setUint32(i * 4, value, true);
     }
   });

@@ -1,5 +1,12 @@
 import { HeedError, invariant } from "../core/errors.ts";
-import { type ComposedShader, composeShader, type KernelBinding, type KernelVariant, type ParamField, variantKey } from "./compose.ts";
+import {
+  type ComposedShader,
+  composeShader,
+  type KernelBinding,
+  type KernelVariant,
+  type ParamField,
+  variantKey,
+} from "./compose.ts";
 import type { Device } from "./device.ts";
 
 /** A compiled kernel variant: what a dispatch needs to bind and run it. */
@@ -71,7 +78,12 @@ function checkBindingCount(composed: ComposedShader, label: string, limit: numbe
   invariant(storage <= limit, `${label}: ${storage} storage bindings, the device has ${limit}`);
 }
 
-async function compileError(module: GPUShaderModule, composed: ComposedShader, label: string, cause: unknown): Promise<HeedError> {
+async function compileError(
+  module: GPUShaderModule,
+  composed: ComposedShader,
+  label: string,
+  cause: unknown,
+): Promise<HeedError> {
   const info = await module.getCompilationInfo();
   const messages = info.messages
     .filter((m) => m.type === "error")
@@ -79,6 +91,7 @@ async function compileError(module: GPUShaderModule, composed: ComposedShader, l
       const at = composed.locate(m.lineNum);
       return `  shaders/${at.file}:${at.line}:${m.linePos}: ${m.message}`;
     });
-  const detail = messages.length > 0 ? messages.join("\n") : `  ${cause instanceof Error ? cause.message : String(cause)}`;
+  const detail =
+    messages.length > 0 ? messages.join("\n") : `  ${cause instanceof Error ? cause.message : String(cause)}`;
   return new HeedError("INTERNAL", `kernel ${label} does not compile:\n${detail}`, { cause });
 }

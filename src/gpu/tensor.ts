@@ -46,10 +46,14 @@ export class Tensor {
     const { maxStorageBufferBindingSize, maxBufferSize } = device.raw.limits;
     const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize, options.maxPartBytes ?? maxBufferSize);
     if (rowBytes > limit) {
-      throw new HeedError("LIMIT", `tensor ${label}: one row of ${formatShape(shape)} ${dtype} exceeds the binding limit of ${limit} bytes`);
+      throw new HeedError(
+        "LIMIT",
+        `tensor ${label}: one row of ${formatShape(shape)} ${dtype} exceeds the binding limit of ${limit} bytes`,
+      );
     }
     // Rows of a part are a multiple of 8, so that kernels that tile rows never straddle two parts.
-    const rowsPerPart = rowBytes * rows <= limit ? rows : Math.floor(limit / rowBytes / 8) * 8 || Math.floor(limit / rowBytes);
+    const rowsPerPart =
+      rowBytes * rows <= limit ? rows : Math.floor(limit / rowBytes / 8) * 8 || Math.floor(limit / rowBytes);
     const parts: TensorPart[] = [];
     try {
       for (let rowStart = 0; rowStart < Math.max(rows, 1); rowStart += rowsPerPart) {
@@ -57,7 +61,13 @@ export class Tensor {
         const sizeBytes = Math.max(4, Math.ceil((n * rowBytes) / 4) * 4);
         const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
         const name = rowStart === 0 ? label : `${label}[${rowStart}..]`;
-        parts.push({ buffer: device.createBuffer(name, sizeBytes, usage), offsetBytes: 0, sizeBytes, rowStart, rows: n });
+        parts.push({
+          buffer: device.createBuffer(name, sizeBytes, usage),
+          offsetBytes: 0,
+          sizeBytes,
+          rowStart,
+          rows: n,
+        });
         if (rowsPerPart === 0) break;
       }
     } catch (error) {
@@ -68,9 +78,19 @@ export class Tensor {
   }
 
   /** Allocates and fills a tensor from little-endian data of its dtype (f16 as `Uint16Array` bit patterns). */
-  static from(device: Device, label: string, shape: Shape, dtype: DType, data: ArrayBufferView, options?: TensorOptions): Tensor {
+  static from(
+    device: Device,
+    label: string,
+    shape: Shape,
+    dtype: DType,
+    data: ArrayBufferView,
+    options?: TensorOptions,
+  ): Tensor {
     const tensor = Tensor.create(device, label, shape, dtype, options);
-    invariant(data.byteLength === numel(shape) * bytesPerElement(dtype), `tensor ${label}: data of ${data.byteLength} bytes`);
+    invariant(
+      data.byteLength === numel(shape) * bytesPerElement(dtype),
+      `tensor ${label}: data of ${data.byteLength} bytes`,
+    );
     tensor.write(0, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     return tensor;
   }
@@ -93,7 +113,11 @@ export class Tensor {
         padded.set(chunk);
         chunk = padded;
       }
-      this.device.raw.queue.writeBuffer(part.buffer, part.offsetBytes + from - partStart, chunk as Uint8Array<ArrayBuffer>);
+      this.device.raw.queue.writeBuffer(
+        part.buffer,
+        part.offsetBytes + from - partStart,
+        chunk as Uint8Array<ArrayBuffer>,
+      );
     }
   }
 

@@ -17,7 +17,11 @@ export interface WeightRule {
 }
 
 /** A tree of weights: rules before loading, tensors after it, values while recording. */
-export type WeightTree<Leaf> = Leaf | undefined | readonly WeightTree<Leaf>[] | { readonly [name: string]: WeightTree<Leaf> };
+export type WeightTree<Leaf> =
+  | Leaf
+  | undefined
+  | readonly WeightTree<Leaf>[]
+  | { readonly [name: string]: WeightTree<Leaf> };
 
 /** The tree `T` of rules with every rule replaced by `Leaf`. */
 export type WithLeaf<T, Leaf> = T extends WeightRule
@@ -117,7 +121,11 @@ export function mapRules<Leaf>(tree: WeightTree<WeightRule>, leaf: (rule: Weight
 }
 
 /** The tree with every leaf replaced, where `isLeaf` tells leaves from branches. */
-export function mapLeaves<From, To>(tree: WeightTree<From>, isLeaf: (node: WeightTree<From>) => node is From, leaf: (from: From) => To): WeightTree<To> {
+export function mapLeaves<From, To>(
+  tree: WeightTree<From>,
+  isLeaf: (node: WeightTree<From>) => node is From,
+  leaf: (from: From) => To,
+): WeightTree<To> {
   if (tree === undefined) return undefined;
   if (isLeaf(tree)) return leaf(tree);
   if (Array.isArray(tree)) return tree.map((t: WeightTree<From>) => mapLeaves(t, isLeaf, leaf));

@@ -12,8 +12,13 @@ export const MAX_LAYERS = 512;
 export function parseConfig<S extends v.GenericSchema>(family: string, schema: S, config: unknown): v.InferOutput<S> {
   const result = v.safeParse(schema, config);
   if (result.success) return result.output;
-  const faults = result.issues.map((i) => `${v.getDotPath(i) ?? "config"}: ${i.message.replace(/^Invalid /, "invalid ")}`);
-  throw new HeedError("BAD_FILE", `${family}: config.json does not describe this architecture: ${faults.join("; ")}. Check that the file belongs to the model.`);
+  const faults = result.issues.map(
+    (i) => `${v.getDotPath(i) ?? "config"}: ${i.message.replace(/^Invalid /, "invalid ")}`,
+  );
+  throw new HeedError(
+    "BAD_FILE",
+    `${family}: config.json does not describe this architecture: ${faults.join("; ")}. Check that the file belongs to the model.`,
+  );
 }
 
 const ACTIVATIONS: Readonly<Record<string, ActivationName>> = {
@@ -31,6 +36,10 @@ const ACTIVATIONS: Readonly<Record<string, ActivationName>> = {
 /** The activation that a config names in `hidden_act` or the like. Throws `UNSUPPORTED`. */
 export function activationFromHub(family: string, name: string): ActivationName {
   const kind = Object.hasOwn(ACTIVATIONS, name) ? ACTIVATIONS[name] : undefined;
-  if (!kind) throw new HeedError("UNSUPPORTED", `${family}: activation "${name}" is not supported; Heed has ${Object.keys(ACTIVATIONS).join(", ")}.`);
+  if (!kind)
+    throw new HeedError(
+      "UNSUPPORTED",
+      `${family}: activation "${name}" is not supported; Heed has ${Object.keys(ACTIVATIONS).join(", ")}.`,
+    );
   return kind;
 }

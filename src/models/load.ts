@@ -48,10 +48,17 @@ interface PlannedWeight {
  * Streams a checkpoint's tensors into GPU buffers, a few megabytes at a time. All names and shapes are checked before
  * the first byte is read. On any error, or an abort, everything allocated is freed.
  */
-export async function loadWeights(device: Device, decoder: Decoder, checkpoint: Checkpoint, options: LoadWeightsOptions = {}): Promise<LoadedWeights> {
+export async function loadWeights(
+  device: Device,
+  decoder: Decoder,
+  checkpoint: Checkpoint,
+  options: LoadWeightsOptions = {},
+): Promise<LoadedWeights> {
   const planned = new Map<WeightRule, PlannedWeight>();
   const resolve = nameResolver(decoder, checkpoint);
-  mapRules(decoder.rules, (rule) => planned.set(rule, planWeight(decoder.family, rule, resolve, options.dtype ?? "auto")));
+  mapRules(decoder.rules, (rule) =>
+    planned.set(rule, planWeight(decoder.family, rule, resolve, options.dtype ?? "auto")),
+  );
   refuseUnused(decoder, checkpoint, planned.values());
   const made: Tensor[] = [];
   try {
@@ -92,7 +99,12 @@ function nameResolver(decoder: Decoder, checkpoint: Checkpoint): (name: string) 
   };
 }
 
-function planWeight(family: string, rule: WeightRule, resolve: (name: string) => TensorEntry, wanted: "auto" | "f32" | "f16"): PlannedWeight {
+function planWeight(
+  family: string,
+  rule: WeightRule,
+  resolve: (name: string) => TensorEntry,
+  wanted: "auto" | "f32" | "f16",
+): PlannedWeight {
   const entries = rule.from.map(resolve);
   entries.forEach((entry, i) => {
     const expected = sourceShape(rule, i);
@@ -116,7 +128,9 @@ function sourceShape(rule: WeightRule, i: number): Shape {
 /** A tensor that nobody reads means that the forward pass would not be the checkpoint's. */
 function refuseUnused(decoder: Decoder, checkpoint: Checkpoint, planned: Iterable<PlannedWeight>): void {
   const used = new Set([...planned].flatMap((w) => w.entries.map((e) => e.name)));
-  const surplus = [...checkpoint.tensors.keys()].filter((name) => !used.has(name) && !decoder.ignored.some((r) => r.test(name)));
+  const surplus = [...checkpoint.tensors.keys()].filter(
+    (name) => !used.has(name) && !decoder.ignored.some((r) => r.test(name)),
+  );
   if (surplus.length === 0) return;
   const some = surplus.slice(0, 5).join(", ");
   throw new HeedError(
@@ -158,7 +172,8 @@ class Loader {
 
   async #loadTurned(entries: readonly TensorEntry[], tensor: Tensor): Promise<void> {
     const [entry] = entries;
-    if (!entry || entries.length !== 1) throw new HeedError("INTERNAL", `${tensor.label}: turned weights are not joined`);
+    if (!entry || entries.length !== 1)
+      throw new HeedError("INTERNAL", `${tensor.label}: turned weights are not joined`);
     const raw = Tensor.create(this.#device, `${entry.name} [in, out]`, entry.shape, tensor.dtype);
     try {
       await this.#stream(entry, raw, 0);

@@ -12,7 +12,10 @@ export function openDecoder(config: Readonly<Record<string, unknown>>): Decoder 
   const family = FAMILIES.find((f) => typeof type === "string" && f.modelTypes.includes(type));
   if (!family) {
     const known = FAMILIES.flatMap((f) => f.modelTypes).join(", ");
-    throw new HeedError("UNSUPPORTED", `model: the architecture ${JSON.stringify(type ?? null)} (model_type in config.json) is not supported; Heed runs ${known}.`);
+    throw new HeedError(
+      "UNSUPPORTED",
+      `model: the architecture ${JSON.stringify(type ?? null)} (model_type in config.json) is not supported; Heed runs ${known}.`,
+    );
   }
   return family.open(config);
 }

@@ -25,7 +25,15 @@ export function denseStep(parts: DenseStepParts): DecoderStep {
       return parts.recompute ? rec.recomputed(scoped) : scoped();
     },
     attend(rec, { q, k, v, heads, kvHeads, headDim, scale }) {
-      const layout = { batch, heads, kvHeads, headDim, queryLength: length, keyLength: length, layout: "rows" } as const;
+      const layout = {
+        batch,
+        heads,
+        kvHeads,
+        headDim,
+        queryLength: length,
+        keyLength: length,
+        layout: "rows",
+      } as const;
       const scores = rec.name(qkScores(rec, { q, k }, { ...layout, scale }), "scores"); // [B, H, T, S]
       const probs = rec.name(maskedSoftmax(rec, scores, { causal: true }), "probs"); // [B, H, T, S]
       return rec.name(weightedSum(rec, { probs, v }, layout), "mixed"); // [N, H·D]

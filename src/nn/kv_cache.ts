@@ -47,7 +47,10 @@ export class KvCache {
     const poolBytes = numel(poolShape) * bytesPerElement(shape.dtype);
     const limit = device.raw.limits.maxStorageBufferBindingSize;
     if (poolBytes > limit) {
-      throw new HeedError("LIMIT", `kv cache: a layer's ${shape.cacheTokens} tokens take ${poolBytes} bytes, a binding holds ${limit}. Lower cacheTokens.`);
+      throw new HeedError(
+        "LIMIT",
+        `kv cache: a layer's ${shape.cacheTokens} tokens take ${poolBytes} bytes, a binding holds ${limit}. Lower cacheTokens.`,
+      );
     }
     const made: Tensor[] = [];
     try {
@@ -70,7 +73,10 @@ export class KvCache {
   open(): CachedSequence {
     const slot = this.#freeSlots.pop();
     if (slot === undefined) {
-      throw new HeedError("LIMIT", `kv cache: ${this.shape.maxSequences} sequences are open. Dispose some, or load the model with a larger maxSequences.`);
+      throw new HeedError(
+        "LIMIT",
+        `kv cache: ${this.shape.maxSequences} sequences are open. Dispose some, or load the model with a larger maxSequences.`,
+      );
     }
     return new CachedSequence(this, this.#pages, slot, (s) => this.#freeSlots.push(s));
   }
@@ -128,7 +134,10 @@ export class CachedSequence {
     this.#checkUsable();
     const end = this.#length + tokens;
     if (end > this.#cache.shape.contextLength) {
-      throw new HeedError("LIMIT", `kv cache: ${end} tokens are more than the context of ${this.#cache.shape.contextLength}. Shorten the prompt or rewind.`);
+      throw new HeedError(
+        "LIMIT",
+        `kv cache: ${end} tokens are more than the context of ${this.#cache.shape.contextLength}. Shorten the prompt or rewind.`,
+      );
     }
     const needed = ceilDiv(end, PAGE_TOKENS);
     const first = Math.floor(this.#length / PAGE_TOKENS);

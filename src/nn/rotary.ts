@@ -11,7 +11,13 @@ export interface RotaryConfig {
 
 export type RotaryScaling =
   | { readonly type: "linear"; readonly factor: number }
-  | { readonly type: "llama3"; readonly factor: number; readonly lowFreqFactor: number; readonly highFreqFactor: number; readonly originalPositions: number }
+  | {
+      readonly type: "llama3";
+      readonly factor: number;
+      readonly lowFreqFactor: number;
+      readonly highFreqFactor: number;
+      readonly originalPositions: number;
+    }
   | {
       readonly type: "yarn";
       readonly factor: number;
@@ -49,10 +55,15 @@ function scaleLlama3(f: number, s: Extract<RotaryScaling, { type: "llama3" }>): 
   return ((1 - smooth) * f) / s.factor + smooth * f;
 }
 
-function scaleYarn(base: Float64Array, config: RotaryConfig, s: Extract<RotaryScaling, { type: "yarn" }>): Float64Array {
+function scaleYarn(
+  base: Float64Array,
+  config: RotaryConfig,
+  s: Extract<RotaryScaling, { type: "yarn" }>,
+): Float64Array {
   const d = config.rotaryDim;
   // The channel at which a wave turns `rotations` times within the original context.
-  const channel = (rotations: number) => (d * Math.log(s.originalPositions / (rotations * 2 * Math.PI))) / (2 * Math.log(config.theta));
+  const channel = (rotations: number) =>
+    (d * Math.log(s.originalPositions / (rotations * 2 * Math.PI))) / (2 * Math.log(config.theta));
   const round = (x: number, how: (x: number) => number) => (s.truncate ? how(x) : x);
   const low = Math.max(round(channel(s.betaFast), Math.floor), 0);
   const high = Math.min(round(channel(s.betaSlow), Math.ceil), d - 1);
@@ -71,7 +82,11 @@ export function rotaryMagnitude(scaling: RotaryScaling | undefined): number {
 
 /** `[positions, rotaryDim / 2, 2]`: cos and sin of each angle. */
 export function rotaryTable(config: RotaryConfig, positions: number): Float32Array {
-  return ropeTable({ maxPositions: positions, inverseFrequencies: inverseFrequencies(config), factor: rotaryMagnitude(config.scaling) });
+  return ropeTable({
+    maxPositions: positions,
+    inverseFrequencies: inverseFrequencies(config),
+    factor: rotaryMagnitude(config.scaling),
+  });
 }
 
 /** The fields of a Hub config that say how positions are encoded, in the older and the newer form. */
@@ -89,7 +104,8 @@ export function rotaryFromHub(family: string, hub: HubRope, rotaryDim: number): 
   const type = fields.rope_type ?? fields.type ?? "default";
   const need = (name: string): number => {
     const value = numberOf(fields, name);
-    if (value === undefined) throw new HeedError("BAD_FILE", `${family}: rope type "${String(type)}" needs ${name} in config.json`);
+    if (value === undefined)
+      throw new HeedError("BAD_FILE", `${family}: rope type "${String(type)}" needs ${name} in config.json`);
     return value;
   };
   const original = () => numberOf(fields, "original_max_position_embeddings") ?? hub.max_position_embeddings;
@@ -104,7 +120,13 @@ export function rotaryFromHub(family: string, hub: HubRope, rotaryDim: number): 
       return {
         rotaryDim,
         theta,
-        scaling: { type: "llama3", factor: need("factor"), lowFreqFactor: need("low_freq_factor"), highFreqFactor: need("high_freq_factor"), originalPositions: original() },
+        scaling: {
+          type: "llama3",
+          factor: need("factor"),
+          lowFreqFactor: need("low_freq_factor"),
+          highFreqFactor: need("high_freq_factor"),
+          originalPositions: original(),
+        },
       };
     case "yarn":
       return { rotaryDim, theta, scaling: yarnFromHub(fields, need("factor"), original()) };
@@ -116,7 +138,11 @@ export function rotaryFromHub(family: string, hub: HubRope, rotaryDim: number): 
   }
 }
 
-function yarnFromHub(fields: Readonly<Record<string, unknown>>, factor: number, originalPositions: number): RotaryScaling {
+function yarnFromHub(
+  fields: Readonly<Record<string, unknown>>,
+  factor: number,
+  originalPositions: number,
+): RotaryScaling {
   const mscale = numberOf(fields, "mscale");
   const mscaleAllDim = numberOf(fields, "mscale_all_dim");
   const magnitude = (m: number) => (factor <= 1 ? 1 : 0.1 * m * Math.log(factor) + 1);
@@ -126,7 +152,9 @@ function yarnFromHub(fields: Readonly<Record<string, unknown>>, factor: number, 
     originalPositions,
     betaFast: numberOf(fields, "beta_fast") ?? 32,
     betaSlow: numberOf(fields, "beta_slow") ?? 1,
-    attentionFactor: numberOf(fields, "attention_factor") ?? (mscale && mscaleAllDim ? magnitude(mscale) / magnitude(mscaleAllDim) : undefined),
+    attentionFactor:
+      numberOf(fields, "attention_factor") ??
+      (mscale && mscaleAllDim ? magnitude(mscale) / magnitude(mscaleAllDim) : undefined),
     truncate: fields.truncate !== false,
   };
 }

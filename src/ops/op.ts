@@ -110,7 +110,12 @@ export interface OpDef<A = unknown> {
    * `grads[i]` belongs to `outputs[i]` and may be undefined when nothing depends on that output. `needs` tells which
    * inputs want one, so that frozen parameters cost no work.
    */
-  backward?(rec: Recorder, node: OpNode<A>, grads: readonly (Value | undefined)[], needs: ReadonlySet<string>): Record<string, Value>;
+  backward?(
+    rec: Recorder,
+    node: OpNode<A>,
+    grads: readonly (Value | undefined)[],
+    needs: ReadonlySet<string>,
+  ): Record<string, Value>;
   /** Names of inputs that are states which this op writes. */
   readonly writes?: readonly string[];
 }

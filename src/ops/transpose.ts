@@ -8,9 +8,17 @@ const TRANSPOSE_INTO: OpDef<null> = {
   writes: ["out"],
   infer(inputs) {
     const { x, out } = inputs as { x: Value; out: Value };
-    const fits = x.shape.length === 2 && out.shape.length === 2 && dim(x.shape, 0) === dim(out.shape, 1) && dim(x.shape, 1) === dim(out.shape, 0);
+    const fits =
+      x.shape.length === 2 &&
+      out.shape.length === 2 &&
+      dim(x.shape, 0) === dim(out.shape, 1) &&
+      dim(x.shape, 1) === dim(out.shape, 0);
     if (!fits || x.dtype !== out.dtype) {
-      throw shapeError("transpose", "x must be [R, C] and out [C, R] of one dtype", `${formatTensor("x", x)}, ${formatTensor("out", out)}`);
+      throw shapeError(
+        "transpose",
+        "x must be [R, C] and out [C, R] of one dtype",
+        `${formatTensor("x", x)}, ${formatTensor("out", out)}`,
+      );
     }
     return [];
   },

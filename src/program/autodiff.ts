@@ -43,7 +43,12 @@ function reachedFrom(nodes: readonly OpNode[], wrt: readonly Value[]): Set<Value
 }
 
 /** Records a region's nodes once more; `again` maps its values to the new ones. */
-function recompute(rec: ProgramRecorder, nodes: readonly OpNode[], region: RecomputedRegion, again: Map<Value, Value>): void {
+function recompute(
+  rec: ProgramRecorder,
+  nodes: readonly OpNode[],
+  region: RecomputedRegion,
+  again: Map<Value, Value>,
+): void {
   for (const node of nodes.slice(region.start, region.end)) {
     invariant((node.op.writes ?? []).length === 0, `recompute: ${node.label} writes a state and cannot run twice`);
     const copies = rec.recordAs(node.op, replaced(node, again).inputs, node.attrs, node.index);
@@ -73,7 +78,10 @@ function backpropagate(
 ): void {
   const { backward } = node.op;
   if (!backward) {
-    throw new HeedError("UNSUPPORTED", `gradients: ${node.label} has no backward rule, and ${[...needs].join(", ")} need it`);
+    throw new HeedError(
+      "UNSUPPORTED",
+      `gradients: ${node.label} has no backward rule, and ${[...needs].join(", ")} need it`,
+    );
   }
   const inputGrads = rec.scope("backward", () => backward(rec, replaced(node, again), outputGrads, needs));
   for (const [name, grad] of Object.entries(inputGrads)) {

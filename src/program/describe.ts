@@ -32,7 +32,8 @@ export function describePlan(plan: Plan): PlanDescription {
     dispatchesByScope[scope] = (dispatchesByScope[scope] ?? 0) + 1;
   }
   const bound = new Set<Value>(plan.record.nodes.flatMap(presentInputs));
-  const sum = (kind: Value["kind"]) => [...bound].filter((v) => v.kind === kind && !v.view).reduce((n, v) => n + sizeOf(v), 0);
+  const sum = (kind: Value["kind"]) =>
+    [...bound].filter((v) => v.kind === kind && !v.view).reduce((n, v) => n + sizeOf(v), 0);
   const description = {
     label: plan.label,
     dispatches: plan.dispatches.length,

@@ -44,7 +44,11 @@ export function fuse(nodes: readonly OpNode[], kept: ReadonlySet<Value>, facts: 
 }
 
 /** One sweep of one rule; nodes that took part in a fusion are left for the next sweep. */
-function pass(nodes: readonly OpNode[], rule: FusionRule, context: FusionContext): { next: OpNode[]; changed: boolean } {
+function pass(
+  nodes: readonly OpNode[],
+  rule: FusionRule,
+  context: FusionContext,
+): { next: OpNode[]; changed: boolean } {
   const removed = new Set<OpNode>();
   const inserted = new Map<OpNode, OpNode>();
   for (const node of nodes) {

@@ -15,14 +15,23 @@ function isCallOf<A>(node: OpNode | undefined, op: OpDef<A>): node is OpNode<A> 
 }
 
 /** A linear layer whose result `consumer` alone uses. */
-function privateLinear(value: Value | undefined, consumer: OpNode, context: FusionContext): OpNode<LinearAttrs> | undefined {
+function privateLinear(
+  value: Value | undefined,
+  consumer: OpNode,
+  context: FusionContext,
+): OpNode<LinearAttrs> | undefined {
   const maker = context.producer(value);
   return value && isCallOf(maker, LINEAR) && context.onlyFeeds(value, consumer) ? maker : undefined;
 }
 
 /** `linear` with more attributes and inputs, in place of it and of `last`, whose output it makes. */
 function extend(linear: OpNode<LinearAttrs>, last: OpNode, attrs: LinearAttrs, inputs: OpNode["inputs"]): Fusion {
-  const fused = { ...linear, attrs: { ...linear.attrs, ...attrs }, inputs: { ...linear.inputs, ...inputs }, outputs: last.outputs };
+  const fused = {
+    ...linear,
+    attrs: { ...linear.attrs, ...attrs },
+    inputs: { ...linear.inputs, ...inputs },
+    outputs: last.outputs,
+  };
   return { remove: [linear as OpNode, last], insert: fused as OpNode };
 }
 
@@ -57,7 +66,10 @@ const linearResidual: FusionRule = {
     if (!isCallOf(node, ADD) || node.attrs.aFactor !== 1 || node.attrs.bFactor !== 1) return undefined;
     const { a, b } = node.inputs;
     if (!a || !b || a === b) return undefined;
-    for (const [made, residual] of [[b, a], [a, b]] as const) {
+    for (const [made, residual] of [
+      [b, a],
+      [a, b],
+    ] as const) {
       const linear = privateLinear(made, node as OpNode, context);
       if (linear && !linear.inputs.residual) return extend(linear, node as OpNode, {}, { residual });
     }
@@ -105,7 +117,14 @@ const ropeAppend: FusionRule = {
     if (!isCallOf(turnQ, ROPE) || context.usedBefore(turnQ.outputs[0], node as OpNode)) return undefined;
     const inputs = { q: turnQ.inputs.x, k: turnK.inputs.x, v, kv, rowTable, pageTable, table };
     const attrs = { ...turnQ.attrs, kvHeads: node.attrs.kvHeads };
-    const insert = { ...node, op: ROPE_APPEND as unknown as OpDef, inputs, attrs, outputs: turnQ.outputs, label: node.label.replace(/[^/]*$/, "rope_append") };
+    const insert = {
+      ...node,
+      op: ROPE_APPEND as unknown as OpDef,
+      inputs,
+      attrs,
+      outputs: turnQ.outputs,
+      label: node.label.replace(/[^/]*$/, "rope_append"),
+    };
     return { remove: [turnQ as OpNode, turnK as OpNode, node as OpNode], insert };
   },
 };

@@ -48,7 +48,8 @@ export function layOut(dispatches: readonly Touches[], kept: ReadonlySet<Value>,
     let placed = false;
     for (let slab = 0; slab <= slabs.length && !placed; slab++) {
       if (barred.has(slab)) continue;
-      const home = (slabs[slab] ??= { bytes: 0, tenants: [] });
+      const home = slabs[slab] ?? { bytes: 0, tenants: [] };
+      slabs[slab] = home;
       const offsetBytes = firstFit(home.tenants, slots, life);
       if (offsetBytes + life.sizeBytes > maxSlabBytes && home.tenants.length > 0) continue;
       slots.set(life.value, { slab, offsetBytes, sizeBytes: life.sizeBytes });

@@ -50,7 +50,13 @@ function lower(node: OpNode, device: Device): Lowered[] {
   const lowered: Lowered[] = [];
   const context: LowerContext = {
     facts: device.facts,
-    temp: (name: string, shape: Shape, dtype: DType): Value => ({ id: -1, kind: "intermediate", shape, dtype, name: `${node.label}.${name}` }),
+    temp: (name: string, shape: Shape, dtype: DType): Value => ({
+      id: -1,
+      kind: "intermediate",
+      shape,
+      dtype,
+      name: `${node.label}.${name}`,
+    }),
     parts: (value) => value.tensor?.parts ?? [{ rowStart: 0, rows: value.shape[0] ?? 1 }],
     dispatch: (dispatch) => lowered.push({ node, dispatch }),
   };
@@ -71,13 +77,19 @@ function findTouches(dispatch: Dispatch, pipeline: Pipeline, node: OpNode): Touc
     invariant(bound, `${pipeline.label}: ${node.label} binds nothing to "${b.name}"`);
     const value = rootOf(boundValue(bound).value);
     if (b.access === "read_write") {
-      invariant(value.kind === "state" || value.kind === "intermediate", `${node.label}: writes the ${value.kind} ${value.name}`);
+      invariant(
+        value.kind === "state" || value.kind === "intermediate",
+        `${node.label}: writes the ${value.kind} ${value.name}`,
+      );
     }
     if (value.kind !== "intermediate") continue;
     (b.access === "read_write" ? writes : reads).push(value);
   }
   for (const name of Object.keys(dispatch.bindings)) {
-    invariant(pipeline.bindings.some((b) => b.name === name), `${pipeline.label}: ${node.label} binds "${name}", which the kernel lacks`);
+    invariant(
+      pipeline.bindings.some((b) => b.name === name),
+      `${pipeline.label}: ${node.label} binds "${name}", which the kernel lacks`,
+    );
   }
   return { reads, writes };
 }
@@ -125,7 +137,11 @@ function buildPlan(
   buffers: PlanBuffers,
 ): Plan {
   const uniforms = packUniforms(device, lowered, pipelines);
-  buffers.uniforms = buffers.create(`${record.label}.params`, uniforms.bytes.byteLength, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
+  buffers.uniforms = buffers.create(
+    `${record.label}.params`,
+    uniforms.bytes.byteLength,
+    GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+  );
   device.raw.queue.writeBuffer(buffers.uniforms, 0, uniforms.bytes);
   const range = (bound: Bound): GPUBufferBinding => resolve(bound, layout.slots, buffers);
   const dispatches = lowered.map(({ dispatch, node }, i): PlannedDispatch => {
@@ -150,7 +166,10 @@ function buildPlan(
 function checkedWorkgroups(workgroups: Dispatch["workgroups"], label: string): Dispatch["workgroups"] {
   if (typeof workgroups === "function") return workgroups;
   for (const n of workgroups) {
-    invariant(n === undefined || (Number.isInteger(n) && n >= 0 && n <= 65535), `${label}: ${formatGroups(workgroups)} workgroups`);
+    invariant(
+      n === undefined || (Number.isInteger(n) && n >= 0 && n <= 65535),
+      `${label}: ${formatGroups(workgroups)} workgroups`,
+    );
   }
   return workgroups;
 }
@@ -166,7 +185,10 @@ function packUniforms(device: Device, lowered: readonly Lowered[], pipelines: re
   let end = 0;
   lowered.forEach(({ dispatch, node }, i) => {
     const fields = pipelines[i]?.params ?? [];
-    if (fields.length === 0) return ranges.push(undefined);
+    if (fields.length === 0) {
+      ranges.push(undefined);
+      return;
+    }
     const bytes = packParams(fields, dispatch.params ?? {}, node.label);
     const offset = alignUp(end, align);
     chunks.push({ offset, bytes });
@@ -184,7 +206,10 @@ function resolve(bound: Bound, slots: ReadonlyMap<Value, Slot>, buffers: PlanBuf
   if (value.tensor) {
     const parts = value.tensor.parts;
     const p = parts[part ?? 0];
-    invariant(p && (part !== undefined || parts.length === 1), `${value.name}: has ${parts.length} row parts, bound as one`);
+    invariant(
+      p && (part !== undefined || parts.length === 1),
+      `${value.name}: has ${parts.length} row parts, bound as one`,
+    );
     return { buffer: p.buffer, offset: p.offsetBytes, size: p.sizeBytes };
   }
   const input = buffers.inputs.get(value);
@@ -193,5 +218,9 @@ function resolve(bound: Bound, slots: ReadonlyMap<Value, Slot>, buffers: PlanBuf
   if (!slot) throw new HeedError("INTERNAL", `${value.name}: has no memory`);
   const buffer = buffers.slabs[slot.slab];
   invariant(buffer, `${value.name}: no slab ${slot.slab}`);
-  return { buffer, offset: slot.offsetBytes, size: alignUp(Math.max(4, numel(value.shape) * bytesPerElement(value.dtype)), 4) };
+  return {
+    buffer,
+    offset: slot.offsetBytes,
+    size: alignUp(Math.max(4, numel(value.shape) * bytesPerElement(value.dtype)), 4),
+  };
 }

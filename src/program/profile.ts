@@ -31,7 +31,12 @@ async function withWallClock(plan: Plan, dims: Dims): Promise<DispatchTime[]> {
     pass.end();
     device.raw.queue.submit([encoder.finish()]);
     await device.idle();
-    times.push({ label: dispatch.label, kernel: dispatch.kernel, elapsedMs: performance.now() - started, clock: "wall" });
+    times.push({
+      label: dispatch.label,
+      kernel: dispatch.kernel,
+      elapsedMs: performance.now() - started,
+      clock: "wall",
+    });
   }
   return times;
 }
@@ -53,9 +58,17 @@ async function withTimestamps(plan: Plan, dims: Dims): Promise<DispatchTime[]> {
   return times;
 }
 
-async function stampPasses(device: Device, count: number, encode: (pass: GPUComputePassEncoder, i: number) => void): Promise<BigUint64Array> {
+async function stampPasses(
+  device: Device,
+  count: number,
+  encode: (pass: GPUComputePassEncoder, i: number) => void,
+): Promise<BigUint64Array> {
   const querySet = device.raw.createQuerySet({ type: "timestamp", count: count * 2 });
-  const resolved = device.createBuffer("profile.timestamps", count * 16, GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC);
+  const resolved = device.createBuffer(
+    "profile.timestamps",
+    count * 16,
+    GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+  );
   try {
     const encoder = device.raw.createCommandEncoder();
     for (let i = 0; i < count; i++) {

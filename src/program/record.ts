@@ -94,7 +94,10 @@ export class ProgramRecorder implements Recorder {
     if (found) return found;
     const last = name.split(".").at(-1) ?? name;
     const near = values.map((v) => v.name).filter((n) => n.includes(last));
-    throw new HeedError("USAGE", `program ${this.label}: no value is called "${name}"; there are ${(near.length > 0 ? near : values.map((v) => v.name)).slice(0, 8).join(", ")}, …`);
+    throw new HeedError(
+      "USAGE",
+      `program ${this.label}: no value is called "${name}"; there are ${(near.length > 0 ? near : values.map((v) => v.name)).slice(0, 8).join(", ")}, …`,
+    );
   }
 
   #bound(kind: "weight" | "state", tensor: Tensor, name: string): Value {

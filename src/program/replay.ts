@@ -35,7 +35,13 @@ export class Plan {
   #submits = 1;
   #disposed = false;
 
-  constructor(device: Device, record: ProgramRecorder, dispatches: readonly PlannedDispatch[], layout: MemoryLayout, buffers: PlanBuffers) {
+  constructor(
+    device: Device,
+    record: ProgramRecorder,
+    dispatches: readonly PlannedDispatch[],
+    layout: MemoryLayout,
+    buffers: PlanBuffers,
+  ) {
     this.device = device;
     this.label = record.label;
     this.record = record;
@@ -50,7 +56,10 @@ export class Plan {
     const buffer = value && this.#buffers.inputs.get(value);
     invariant(value && buffer, `program ${this.label}: no input "${name}"`);
     const bytes = numel(value.shape) * bytesPerElement(value.dtype);
-    invariant(data.byteLength <= bytes, `program ${this.label}: ${data.byteLength} bytes written to "${name}" of ${bytes}`);
+    invariant(
+      data.byteLength <= bytes,
+      `program ${this.label}: ${data.byteLength} bytes written to "${name}" of ${bytes}`,
+    );
     this.device.raw.queue.writeBuffer(buffer, 0, data.buffer, data.byteOffset, data.byteLength);
   }
 

@@ -37,7 +37,9 @@ export async function runOps<I extends Record<string, HostTensor>>(
     for (const name of Object.keys(inputs) as (keyof I & string)[]) {
       const host = inputs[name];
       invariant(host, name);
-      const tensor = Tensor.from(device, name, host.shape, dtypeOf(host.data), host.data, { maxPartBytes: host.maxPartBytes });
+      const tensor = Tensor.from(device, name, host.shape, dtypeOf(host.data), host.data, {
+        maxPartBytes: host.maxPartBytes,
+      });
       tensors.push(tensor);
       values[name] = host.kind === "state" ? rec.state(tensor, name) : rec.weight(tensor, name);
     }

@@ -103,7 +103,8 @@ export class Batcher {
         const steps = changed ? 0 : this.#stepsLeft(tasks, pending);
         if (steps > 0) pending.push(this.#submit(group, tasks, steps, pending));
         if (steps === 0 && pending.length === 0) break;
-        if (steps === 0 || pending.length >= MAX_PENDING) this.#deliver(await (pending[0] as Burst).tokens, tasks, pending.shift() as Burst);
+        if (steps === 0 || pending.length >= MAX_PENDING)
+          this.#deliver(await (pending[0] as Burst).tokens, tasks, pending.shift() as Burst);
       }
     } finally {
       await Promise.allSettled(pending.map((b) => b.tokens));
@@ -132,7 +133,13 @@ export class Batcher {
         if (task.finish) return;
         const id = tokens[step * burst.rows + row] as number;
         if (id < this.#runtime.decoder.facts.vocabSize) task.accept(id);
-        else task.fail(new HeedError("INTERNAL", "generate: the model's logits are not numbers (NaN or infinite). Try dtype f32, and `heed doctor`."));
+        else
+          task.fail(
+            new HeedError(
+              "INTERNAL",
+              "generate: the model's logits are not numbers (NaN or infinite). Try dtype f32, and `heed doctor`.",
+            ),
+          );
       });
     }
   }

@@ -2,7 +2,15 @@ import { invariant } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { NO_SLOT } from "../nn/step.ts";
-import { packSampling, packSeen, ringIndex, ringLength, SAMPLING_WORDS, sampleToken, seenWords } from "../ops/sample.ts";
+import {
+  packSampling,
+  packSeen,
+  ringIndex,
+  ringLength,
+  SAMPLING_WORDS,
+  sampleToken,
+  seenWords,
+} from "../ops/sample.ts";
 import type { Plan } from "../program/replay.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
 import type { GenerationTask } from "./generation.ts";
@@ -46,7 +54,12 @@ export class DecodeGroup {
     this.#free.push(...this.#staging);
   }
 
-  static async create(runtime: DecoderRuntime, slots: SlotStates, rows: number, mode: "greedy" | "sample"): Promise<DecodeGroup> {
+  static async create(
+    runtime: DecoderRuntime,
+    slots: SlotStates,
+    rows: number,
+    mode: "greedy" | "sample",
+  ): Promise<DecodeGroup> {
     const states = new RowStates(runtime.device, rows);
     try {
       const plan = await runtime.plan(`decode ${rows} ${mode}`, (rec) => {
@@ -55,7 +68,11 @@ export class DecodeGroup {
         const step = runtime.record(rec, rows, { tokens, rowTable });
         const logits = step.logits(step.hidden);
         const ring = rec.state(states.ring);
-        sampleToken(rec, { logits, rowTable, tokens, ring, seen: rec.state(slots.seen), sampling: rec.state(slots.sampling) }, { mode });
+        sampleToken(
+          rec,
+          { logits, rowTable, tokens, ring, seen: rec.state(slots.seen), sampling: rec.state(slots.sampling) },
+          { mode },
+        );
       });
       return new DecodeGroup(runtime, rows, plan, states);
     } catch (error) {
@@ -80,7 +97,10 @@ export class DecodeGroup {
   /** Submits `steps` steps; `keys` is the longest sequence at the first of them, its own token counted. */
   submit(steps: number, keys: number): Burst {
     const staging = this.#free.pop();
-    invariant(staging && steps >= 1 && steps <= MAX_BURST, `a burst of ${steps} steps with ${this.#free.length} staging buffers`);
+    invariant(
+      staging && steps >= 1 && steps <= MAX_BURST,
+      `a burst of ${steps} steps with ${this.#free.length} staging buffers`,
+    );
     const startedAt = performance.now();
     for (let i = 0; i < steps; i++) {
       const from = ringIndex(this.#step, 0, this.rows) * 4;

@@ -65,14 +65,26 @@ export class DecoderRuntime {
     const cacheTokens = positiveInteger("cacheTokens", options.cacheTokens ?? Math.min(4 * contextLength, affordable));
     this.contextLength = Math.min(contextLength, ceilDiv(cacheTokens, PAGE_TOKENS) * PAGE_TOKENS);
     const maxSequences = positiveInteger("maxSequences", options.maxSequences ?? DEFAULT_SEQUENCES);
-    this.cache = new KvCache(device, { layers, kvHeads, headDim, dtype, contextLength: this.contextLength, cacheTokens, maxSequences });
+    this.cache = new KvCache(device, {
+      layers,
+      kvHeads,
+      headDim,
+      dtype,
+      contextLength: this.contextLength,
+      cacheTokens,
+      maxSequences,
+    });
   }
 
   /**
    * Records the forward pass of a step: tokens and row table are inputs, or the given states. With `tiles`, the rows
    * are a prefill chunk; without, each row is the newest token of its own sequence.
    */
-  record(rec: ProgramRecorder, rows: number, options: { readonly tiles?: number; readonly tokens?: Value; readonly rowTable?: Value } = {}): RecordedStep {
+  record(
+    rec: ProgramRecorder,
+    rows: number,
+    options: { readonly tiles?: number; readonly tokens?: Value; readonly rowTable?: Value } = {},
+  ): RecordedStep {
     const { decoder, weights, cache } = this;
     const tokens = options.tokens ?? rec.input("tokens", [rows], "u32");
     const rowTable = options.rowTable ?? rec.input("row_table", [rows, 2], "u32");
@@ -115,7 +127,10 @@ export class DecoderRuntime {
   async logits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array[]> {
     this.checkIds(ids);
     if (ids.length > this.contextLength) {
-      throw new HeedError("LIMIT", `logits: ${ids.length} tokens are more than the context of ${this.contextLength}. Shorten the text, or load the model with a larger cacheTokens.`);
+      throw new HeedError(
+        "LIMIT",
+        `logits: ${ids.length} tokens are more than the context of ${this.contextLength}. Shorten the text, or load the model with a larger cacheTokens.`,
+      );
     }
     const sequence = this.cache.open();
     try {
@@ -157,7 +172,10 @@ export class DecoderRuntime {
     const { vocabSize } = this.decoder.facts;
     const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
     if (bad !== undefined) {
-      throw new HeedError("USAGE", `generate: token ids must be whole numbers from 0 to ${vocabSize - 1}; got ${bad}. Check that tokenizer and model belong together.`);
+      throw new HeedError(
+        "USAGE",
+        `generate: token ids must be whole numbers from 0 to ${vocabSize - 1}; got ${bad}. Check that tokenizer and model belong together.`,
+      );
     }
   }
 
@@ -176,17 +194,26 @@ export class DecoderRuntime {
     return ceilDiv(rows, attentionQueryTile(this.device.facts));
   }
 
-  async #runChunk(planned: Plan, sequence: CachedSequence, chunk: readonly number[], rows: number, signal?: AbortSignal): Promise<void> {
+  async #runChunk(
+    planned: Plan,
+    sequence: CachedSequence,
+    chunk: readonly number[],
+    rows: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
     sequence.reserve(chunk.length);
     const tokens = new Uint32Array(rows);
     tokens.set(chunk);
     const rowTable = new Uint32Array(rows * 2).fill(NO_SLOT);
-    chunk.forEach((_, i) => rowTable.set([sequence.slot, sequence.length + i], i * 2));
+    for (let i = 0; i < chunk.length; i++) rowTable.set([sequence.slot, sequence.length + i], i * 2);
     const tile = attentionQueryTile(this.device.facts);
     const tiles = ceilDiv(chunk.length, tile);
     const tileTable = new Uint32Array(this.#tiles(rows) * 4);
     for (let i = 0; i < tiles; i++) {
-      tileTable.set([i * tile, Math.min(tile, chunk.length - i * tile), sequence.slot, sequence.length + i * tile], i * 4);
+      tileTable.set(
+        [i * tile, Math.min(tile, chunk.length - i * tile), sequence.slot, sequence.length + i * tile],
+        i * 4,
+      );
     }
     planned.write("tokens", tokens);
     planned.write("row_table", rowTable);
@@ -205,6 +232,7 @@ function chunkRows(left: number): number {
 }
 
 function positiveInteger(name: string, value: number): number {
-  if (!Number.isInteger(value) || value < 1) throw new HeedError("USAGE", `load: ${name} must be a whole number of at least 1; got ${value}`);
+  if (!Number.isInteger(value) || value < 1)
+    throw new HeedError("USAGE", `load: ${name} must be a whole number of at least 1; got ${value}`);
   return value;
 }

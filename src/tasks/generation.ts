@@ -54,7 +54,13 @@ export class GenerationTask {
   readonly #pieces: string[] = [];
   #wake: (() => void) | undefined;
 
-  constructor(sequence: CachedSequence, ids: readonly number[], maxTokens: number, options: ResolvedGeneration, detokenizer: Detokenizer | undefined) {
+  constructor(
+    sequence: CachedSequence,
+    ids: readonly number[],
+    maxTokens: number,
+    options: ResolvedGeneration,
+    detokenizer: Detokenizer | undefined,
+  ) {
     this.sequence = sequence;
     this.ids = [...ids];
     this.promptLength = ids.length;
@@ -81,7 +87,10 @@ export class GenerationTask {
     this.ids.push(id);
     this.lastTokenAt = performance.now();
     if (this.generatedTokens === 1) this.firstTokenAt = this.lastTokenAt;
-    if (this.options.eosIds.includes(id)) return this.end("stop");
+    if (this.options.eosIds.includes(id)) {
+      this.end("stop");
+      return;
+    }
     const { text, stop } = this.#stops.push(this.#detokenizer?.push(id) ?? "");
     this.#emit(text);
     if (stop !== undefined) this.end("stop");

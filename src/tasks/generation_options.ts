@@ -78,10 +78,16 @@ export interface GenerationDefaults {
 }
 
 /** Reads generation_config.json, and the end token of config.json where the former has none. */
-export function readGenerationDefaults(config: Readonly<Record<string, unknown>>, generationConfig: unknown): GenerationDefaults {
+export function readGenerationDefaults(
+  config: Readonly<Record<string, unknown>>,
+  generationConfig: unknown,
+): GenerationDefaults {
   const hub = v.safeParse(hubSchema, generationConfig ?? {});
   if (!hub.success) {
-    throw new HeedError("BAD_FILE", `load: generation_config.json is malformed: ${hub.issues.map((i) => `${v.getDotPath(i)}: ${i.message}`).join("; ")}`);
+    throw new HeedError(
+      "BAD_FILE",
+      `load: generation_config.json is malformed: ${hub.issues.map((i) => `${v.getDotPath(i)}: ${i.message}`).join("; ")}`,
+    );
   }
   const g = hub.output;
   const eos = g.eos_token_id ?? config.eos_token_id ?? [];
@@ -103,7 +109,9 @@ export function resolveGeneration(options: GenerateOptions, defaults: Generation
     const faults = parsed.issues.map((i) => `${v.getDotPath(i) ?? "options"}: ${i.message}`);
     throw new HeedError("USAGE", `generate: ${faults.join("; ")}. Options: ${Object.keys(schema.entries).join(", ")}.`);
   }
-  const sampling = (["temperature", "topK", "topP", "minP"] as const).filter((name) => options[name] !== undefined && options[name] !== 0);
+  const sampling = (["temperature", "topK", "topP", "minP"] as const).filter(
+    (name) => options[name] !== undefined && options[name] !== 0,
+  );
   if (options.greedy && sampling.length > 0) {
     throw new HeedError("USAGE", `generate: greedy takes no ${sampling.join(", ")}. Leave out one or the other.`);
   }
@@ -127,7 +135,10 @@ export function resolveGeneration(options: GenerateOptions, defaults: Generation
 export function tokenBudget(options: ResolvedGeneration, promptTokens: number, contextLength: number): number {
   const room = contextLength - promptTokens;
   if (room < 1) {
-    throw new HeedError("LIMIT", `generate: the prompt has ${promptTokens} tokens, the context ${contextLength}; at least one must be left. Shorten the prompt.`);
+    throw new HeedError(
+      "LIMIT",
+      `generate: the prompt has ${promptTokens} tokens, the context ${contextLength}; at least one must be left. Shorten the prompt.`,
+    );
   }
   return Math.min(options.maxTokens ?? DEFAULT_MAX_TOKENS, room);
 }

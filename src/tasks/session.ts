@@ -119,7 +119,11 @@ export class Session {
     this.#busy = true;
     try {
       // The last token stays out of the cache: the first decode step computes it together with its logits.
-      await this.#parts.runtime.prefill(this.#sequence, [...this.#ids, ...ids].slice(this.#sequence.length, -1), options.signal);
+      await this.#parts.runtime.prefill(
+        this.#sequence,
+        [...this.#ids, ...ids].slice(this.#sequence.length, -1),
+        options.signal,
+      );
       this.#ids.push(...ids);
     } finally {
       this.#busy = false;
@@ -130,7 +134,11 @@ export class Session {
    * Continues the session, after `prompt` if one is given. What is generated becomes part of the session. With `once`,
    * the session is disposed when the generation ends.
    */
-  generate(prompt: string | readonly number[] = [], options: GenerateOptions = {}, lifetime: { readonly once?: boolean } = {}): Generation {
+  generate(
+    prompt: string | readonly number[] = [],
+    options: GenerateOptions = {},
+    lifetime: { readonly once?: boolean } = {},
+  ): Generation {
     this.#checkIdle("generate");
     const resolved = resolveGeneration(options, this.#parts.defaults);
     const ids = [...this.#ids, ...this.#encode(prompt)];
@@ -140,7 +148,13 @@ export class Session {
       this.#checkIdle("generate");
       this.#busy = true;
       if (this.#sequence.length === ids.length) this.#sequence.rewind(ids.length - 1);
-      const task = new GenerationTask(this.#sequence, ids, maxTokens, resolved, this.#parts.tokenizer?.detokenizer({ after: ids }));
+      const task = new GenerationTask(
+        this.#sequence,
+        ids,
+        maxTokens,
+        resolved,
+        this.#parts.tokenizer?.detokenizer({ after: ids }),
+      );
       this.#parts.batcher.add(task);
       return task;
     };
@@ -192,14 +206,25 @@ export class Session {
       return [...prompt];
     }
     const { tokenizer } = this.#parts;
-    if (!tokenizer) throw new HeedError("BAD_FILE", "generate: a text prompt needs tokenizer.json, which the checkpoint lacks. Give token ids, or add the file.");
-    const ids = prompt === "" && this.#ids.length > 0 ? [] : tokenizer.encode(prompt, { addSpecialTokens: this.#ids.length === 0 });
+    if (!tokenizer)
+      throw new HeedError(
+        "BAD_FILE",
+        "generate: a text prompt needs tokenizer.json, which the checkpoint lacks. Give token ids, or add the file.",
+      );
+    const ids =
+      prompt === "" && this.#ids.length > 0
+        ? []
+        : tokenizer.encode(prompt, { addSpecialTokens: this.#ids.length === 0 });
     this.#parts.runtime.checkIds(ids);
     return ids;
   }
 
   #checkIdle(what: string): void {
     if (this.#disposed) throw new HeedError("DISPOSED", `session: ${what} after dispose. Open a new session.`);
-    if (this.#busy) throw new HeedError("USAGE", `session: ${what} while it is generating. Wait for the result, or fork the session first.`);
+    if (this.#busy)
+      throw new HeedError(
+        "USAGE",
+        `session: ${what} while it is generating. Wait for the result, or fork the session first.`,
+      );
   }
 }

@@ -37,7 +37,12 @@ export class TrainingStep {
   }
 
   /** Plans the step for parameters that the caller owns, such as those of `initialise`. */
-  static async create(device: Device, decoder: Decoder, parameters: WeightTree<Tensor>, options: TrainingStepOptions): Promise<TrainingStep> {
+  static async create(
+    device: Device,
+    decoder: Decoder,
+    parameters: WeightTree<Tensor>,
+    options: TrainingStepOptions,
+  ): Promise<TrainingStep> {
     const owned: Tensor[] = [];
     const own = (tensor: Tensor): Tensor => {
       owned.push(tensor);
@@ -49,7 +54,9 @@ export class TrainingStep {
       for (const [name, { shape, data }] of Object.entries(decoder.constants)) {
         constants[name] = rec.weight(own(Tensor.from(device, name, shape, "f32", data)));
       }
-      recordStep(rec, decoder, parameters, constants, options, (shape) => rec.state(own(Tensor.create(device, "velocity", shape, "f32"))));
+      recordStep(rec, decoder, parameters, constants, options, (shape) =>
+        rec.state(own(Tensor.create(device, "velocity", shape, "f32"))),
+      );
       const step = new TrainingStep(await plan(device, rec), options, owned);
       step.#writeRows();
       return step;
@@ -60,10 +67,17 @@ export class TrainingStep {
   }
 
   /** Trains on `batch × length` tokens and their targets (−100: not counted); resolves with the loss before the update. */
-  async run(tokens: Uint32Array<ArrayBuffer>, targets: Int32Array<ArrayBuffer>, options: { readonly learningRate: number; readonly signal?: AbortSignal }): Promise<number> {
+  async run(
+    tokens: Uint32Array<ArrayBuffer>,
+    targets: Int32Array<ArrayBuffer>,
+    options: { readonly learningRate: number; readonly signal?: AbortSignal },
+  ): Promise<number> {
     const { batch, length } = this.#options;
     if (tokens.length !== batch * length || targets.length !== batch * length) {
-      throw new HeedError("SHAPE", `training step: tokens and targets must have B·T = ${batch * length} entries; got ${tokens.length} and ${targets.length}.`);
+      throw new HeedError(
+        "SHAPE",
+        `training step: tokens and targets must have B·T = ${batch * length} entries; got ${tokens.length} and ${targets.length}.`,
+      );
     }
     this.plan.write("tokens", tokens);
     this.plan.write("targets", targets);
@@ -99,11 +113,15 @@ function recordStep(
   const rowTable = rec.input("row_table", [batch * length, 2], "u32");
   const learningRate = rec.input("learning_rate", [1], "f32");
   const trained: Value[] = [];
-  const tree = mapLeaves(parameters, (t): t is Tensor => t instanceof Tensor, (t) => {
-    const value = rec.state(t);
-    trained.push(value);
-    return value;
-  });
+  const tree = mapLeaves(
+    parameters,
+    (t): t is Tensor => t instanceof Tensor,
+    (t) => {
+      const value = rec.state(t);
+      trained.push(value);
+      return value;
+    },
+  );
   const hidden = decoder.hidden(rec, tree, denseStep({ tokens, rowTable, batch, length, constants, recompute }));
   const loss = rec.output("loss", crossEntropy(rec, decoder.logits(rec, tree, hidden), targets));
   const grads = gradients(rec, loss, trained);

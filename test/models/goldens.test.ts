@@ -16,7 +16,11 @@ await describeOnTiers("checkpoints of transformers", (engine) => {
         }
         const logits = await model.logits(golden.ids);
         const flat = Float32Array.from(logits.flatMap((row) => [...row]));
-        assertClose(flat, golden.logits, { ...tolerance("f32", "logits"), label: name, shape: [golden.ids.length, model.vocabSize] });
+        assertClose(flat, golden.logits, {
+          ...tolerance("f32", "logits"),
+          label: name,
+          shape: [golden.ids.length, model.vocabSize],
+        });
         const { ids } = await model.generate(golden.ids, { greedy: true, maxTokens: 16 }).result;
         expect(ids.generated).toEqual(golden.greedy.slice(0, ids.generated.length));
       }

@@ -59,7 +59,11 @@ if (root) {
       const { ids, values } = readGptNanoSortPartials(join(root, ASSET));
       const [batch, length] = [ids.length, ids[0]?.length ?? 0];
       const rec = new ProgramRecorder("nano");
-      const tree = mapLeaves(weights.tree, (t): t is Tensor => t instanceof Tensor, (t) => rec.weight(t));
+      const tree = mapLeaves(
+        weights.tree,
+        (t): t is Tensor => t instanceof Tensor,
+        (t) => rec.weight(t),
+      );
       const tokens = rec.input("tokens", [batch * length], "u32");
       const rowTable = rec.input("row_table", [batch * length, 2], "u32");
       const hidden = decoder.hidden(rec, tree, denseStep({ tokens, rowTable, batch, length, constants: {} }));
@@ -75,7 +79,11 @@ if (root) {
         for (const [name, tap] of [...Object.entries(TAPS), ["ln_f", "ln_f"], ["lm_head", "lm_head"]] as const) {
           const expected = values.get(name);
           if (!expected) throw new Error(`the file has no ${name}`);
-          assertClose(new Float32Array(await planned.readOutput(tap)), expected.data, { ...tolerance("f32", "attention"), label: name, shape: expected.shape });
+          assertClose(new Float32Array(await planned.readOutput(tap)), expected.data, {
+            ...tolerance("f32", "attention"),
+            label: name,
+            shape: expected.shape,
+          });
         }
       } finally {
         planned.dispose();
@@ -84,7 +92,11 @@ if (root) {
 
     it("sorts letters", async () => {
       const model = await engine().load(folder);
-      for (const letters of [[2, 1, 0, 0, 1, 2], [1, 1, 1, 0, 2, 0], [0, 2, 2, 1, 0, 1]]) {
+      for (const letters of [
+        [2, 1, 0, 0, 1, 2],
+        [1, 1, 1, 0, 2, 0],
+        [0, 2, 2, 1, 0, 1],
+      ]) {
         // minGPT was trained on the six letters followed by their sorted copy, shifted by one: 11 positions.
         const generated: number[] = [];
         for (let i = 0; i < 6; i++) {

@@ -35,9 +35,18 @@ type Tensors = Map<string, { shape: number[]; data: Float32Array }>;
 
 function editTensors(change: (tensors: Tensors) => void): void {
   const path = join(folder, "model.safetensors");
-  const tensors = new Map([...readTestSafetensors(path)].map(([name, t]) => [name, { shape: [...t.shape], data: t.data }]));
+  const tensors = new Map(
+    [...readTestSafetensors(path)].map(([name, t]) => [name, { shape: [...t.shape], data: t.data }]),
+  );
   change(tensors);
-  const encoded = encodeSafetensors(new Map([...tensors].map(([name, { shape, data }]) => [name, { format: "f32" as const, shape, data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }])));
+  const encoded = encodeSafetensors(
+    new Map(
+      [...tensors].map(([name, { shape, data }]) => [
+        name,
+        { format: "f32" as const, shape, data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) },
+      ]),
+    ),
+  );
   writeFileSync(path, Buffer.concat([...encoded]));
 }
 
@@ -92,8 +101,8 @@ it("refuses a header that lies about offsets", async () => {
   const path = join(folder, "model.safetensors");
   const bytes = readFileSync(path);
   const text = bytes.toString("latin1");
-  const at = text.indexOf("data_offsets\":[0,");
-  bytes[at + "data_offsets\":[0,".length] = "9".charCodeAt(0);
+  const at = text.indexOf('data_offsets":[0,');
+  bytes[at + 'data_offsets":[0,'.length] = "9".charCodeAt(0);
   writeFileSync(path, bytes);
   await expectRefusal("BAD_FILE", /safetensors/);
 });
@@ -136,7 +145,9 @@ it("refuses a wrong load option and frees everything when aborted", async () => 
 
 it("reports progress up to the whole", async () => {
   const seen: number[] = [];
-  const model = await engine.load(folder, { onProgress: ({ loadedBytes, totalBytes }) => seen.push(loadedBytes / totalBytes) });
+  const model = await engine.load(folder, {
+    onProgress: ({ loadedBytes, totalBytes }) => seen.push(loadedBytes / totalBytes),
+  });
   expect(seen).toEqual([...seen].sort((a, b) => a - b));
   expect(seen.at(-1)).toBe(1);
   await model.dispose();
@@ -145,7 +156,9 @@ it("reports progress up to the whole", async () => {
 it("computes nearly the same from matrices rounded to f16, on half the bytes", async () => {
   const [full, half] = [await engine.load(folder, { dtype: "f32" }), await engine.load(folder, { dtype: "f16" })];
   const [exact, rounded] = await Promise.all([full.logits([1, 2, 3]), half.logits([1, 2, 3])]);
-  exact.forEach((row, i) => assertClose(rounded[i] as Float32Array, row, { ...tolerance("f16", "logits"), label: `row ${i}` }));
+  for (const [i, row] of exact.entries()) {
+    assertClose(rounded[i] as Float32Array, row, { ...tolerance("f16", "logits"), label: `row ${i}` });
+  }
   await half.dispose();
   await full.dispose();
 });

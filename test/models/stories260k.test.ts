@@ -37,7 +37,11 @@ if (root) {
       for (const s of stories) {
         const logits = await model.logits(s.ids);
         const flat = Float32Array.from(logits.flatMap((row) => [...row]));
-        assertClose(flat, decodeArray(s.logits), { ...tolerance("f32", "logits"), label: s.prompt, shape: s.logits.shape });
+        assertClose(flat, decodeArray(s.logits), {
+          ...tolerance("f32", "logits"),
+          label: s.prompt,
+          shape: s.logits.shape,
+        });
       }
     });
 
@@ -50,7 +54,9 @@ if (root) {
     });
 
     it("writes the same tokens in a ragged batch of five", async () => {
-      const results = await Promise.all(stories.map((s) => model.generate(s.ids, { greedy: true, maxTokens: 200 }).result));
+      const results = await Promise.all(
+        stories.map((s) => model.generate(s.ids, { greedy: true, maxTokens: 200 }).result),
+      );
       results.forEach((r, i) => {
         expect(r.ids.generated).toEqual(stories[i]?.greedy_ids);
       });

@@ -18,7 +18,15 @@ import { gpt2Reference } from "../support/gpt2_reference.ts";
 import { createRandom, testSeed } from "../support/random.ts";
 import type { TestTensor } from "../support/safetensors.ts";
 
-const CONFIG = { model_type: "gpt2", n_layer: 2, n_head: 2, n_embd: 16, n_positions: 8, vocab_size: 11, layer_norm_epsilon: 1e-5 };
+const CONFIG = {
+  model_type: "gpt2",
+  n_layer: 2,
+  n_head: 2,
+  n_embd: 16,
+  n_positions: 8,
+  vocab_size: 11,
+  layer_norm_epsilon: 1e-5,
+};
 const TOKENS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7];
 const TARGETS = [1, 4, 1, 5, 9, 2, -100, 5, 3, 5, 8, -100, 7, 10];
 const [BATCH, LENGTH] = [2, 7];
@@ -30,7 +38,12 @@ interface Gradients {
 }
 
 /** Records loss and gradients of a GPT-2 with the three named attention kernels, and runs it. */
-async function gpuGradients(device: Device, decoder: Decoder, parameters: readonly Tensor[], recompute: boolean): Promise<Gradients> {
+async function gpuGradients(
+  device: Device,
+  decoder: Decoder,
+  parameters: readonly Tensor[],
+  recompute: boolean,
+): Promise<Gradients> {
   const rec = new ProgramRecorder("gradients");
   let next = 0;
   const values: Value[] = [];
@@ -42,7 +55,11 @@ async function gpuGradients(device: Device, decoder: Decoder, parameters: readon
   const tokens = rec.input("tokens", [BATCH * LENGTH], "u32");
   const targets = rec.input("targets", [BATCH * LENGTH], "i32");
   const rowTable = rec.input("row_table", [BATCH * LENGTH, 2], "u32");
-  const hidden = decoder.hidden(rec, tree, denseStep({ tokens, rowTable, batch: BATCH, length: LENGTH, constants: {}, recompute }));
+  const hidden = decoder.hidden(
+    rec,
+    tree,
+    denseStep({ tokens, rowTable, batch: BATCH, length: LENGTH, constants: {}, recompute }),
+  );
   const loss = rec.output("loss", crossEntropy(rec, decoder.logits(rec, tree, hidden), targets));
   gradients(rec, loss, values).forEach((g, i) => {
     rec.output(`grad${i}`, g);
@@ -51,7 +68,12 @@ async function gpuGradients(device: Device, decoder: Decoder, parameters: readon
   try {
     planned.write("tokens", Uint32Array.from(TOKENS));
     planned.write("targets", Int32Array.from(TARGETS));
-    planned.write("row_table", Uint32Array.from({ length: BATCH * LENGTH * 2 }, (_, i) => (i % 2 === 0 ? Math.floor(i / 2 / LENGTH) : (i >> 1) % LENGTH)));
+    planned.write(
+      "row_table",
+      Uint32Array.from({ length: BATCH * LENGTH * 2 }, (_, i) =>
+        i % 2 === 0 ? Math.floor(i / 2 / LENGTH) : (i >> 1) % LENGTH,
+      ),
+    );
     await planned.run();
     const grads: Float32Array[] = [];
     for (let i = 0; i < values.length; i++) grads.push(new Float32Array(await planned.readOutput(`grad${i}`)));
@@ -68,8 +90,12 @@ function referenceLoss(rules: readonly WeightRule[], data: readonly Float32Array
   rules.forEach(({ from, shape, turned }, i) => {
     const own = data[i] as Float32Array;
     const [rows = 1, cols = 1] = shape;
-    const turnedData = () => Float32Array.from(own, (_, at) => own[(at % rows) * cols + Math.floor(at / rows)] as number);
-    tensors.set(from[0] as string, turned ? { shape: [cols, rows], data: turnedData() } : { shape: [...shape], data: own });
+    const turnedData = () =>
+      Float32Array.from(own, (_, at) => own[(at % rows) * cols + Math.floor(at / rows)] as number);
+    tensors.set(
+      from[0] as string,
+      turned ? { shape: [cols, rows], data: turnedData() } : { shape: [...shape], data: own },
+    );
   });
   let sum = 0;
   let counted = 0;
@@ -96,7 +122,11 @@ await describeOnTiers("gradients of a GPT-2", (engine) => {
 
   beforeAll(async () => {
     const tree = initialise(engine().device, decoder, { seed: 5, std: 0.4 });
-    mapLeaves(tree, (t): t is Tensor => t instanceof Tensor, (t) => parameters.push(t));
+    mapLeaves(
+      tree,
+      (t): t is Tensor => t instanceof Tensor,
+      (t) => parameters.push(t),
+    );
     data = await Promise.all(parameters.map(async (t) => new Float32Array(await t.read())));
   });
   afterAll(() => {
@@ -113,7 +143,13 @@ await describeOnTiers("gradients of a GPT-2", (engine) => {
       const direction = Float64Array.from(own, () => random.normal());
       const shifted = (h: number) => {
         const moved = Float32Array.from(own, (x, j) => x + h * (direction[j] as number));
-        return { moved, loss: referenceLoss(rules, data.map((d, k) => (k === i ? moved : d))) };
+        return {
+          moved,
+          loss: referenceLoss(
+            rules,
+            data.map((d, k) => (k === i ? moved : d)),
+          ),
+        };
       };
       const [plus, minus] = [shifted(1e-3), shifted(-1e-3)];
       let predicted = 0;
@@ -124,7 +160,10 @@ await describeOnTiers("gradients of a GPT-2", (engine) => {
         size += Math.abs(g * step);
       });
       const actual = plus.loss - minus.loss;
-      expect(Math.abs(predicted - actual), `${rule.from[0]}: predicted ${predicted}, actual ${actual} (seed ${seed})`).toBeLessThan(1e-3 * size + 1e-8);
+      expect(
+        Math.abs(predicted - actual),
+        `${rule.from[0]}: predicted ${predicted}, actual ${actual} (seed ${seed})`,
+      ).toBeLessThan(1e-3 * size + 1e-8);
     });
   });
 
@@ -151,7 +190,8 @@ await describeOnTiers("gradients of a GPT-2", (engine) => {
           rng: { shape: [3], data: Uint32Array.from([1, 2, 3]) },
         },
         (rec, v) => {
-          const body = () => linear(rec, dropout(rec, dropout(rec, v.x, { rate: 0.3, rng: v.rng }), { rate: 0.2, rng: v.rng }), v.w);
+          const body = () =>
+            linear(rec, dropout(rec, dropout(rec, v.x, { rate: 0.3, rng: v.rng }), { rate: 0.2, rng: v.rng }), v.w);
           const loss = crossEntropy(rec, recompute ? rec.recomputed(body) : body(), v.targets);
           const [dx, dw] = gradients(rec, loss, [v.x, v.w]) as [Value, Value];
           return { loss, dx, dw };
@@ -165,7 +205,11 @@ describeOnDevice("memory of gradients", (device) => {
   it("is smaller with recomputed blocks", async () => {
     const decoder = openDecoder({ ...CONFIG, n_layer: 8 });
     const parameters: Tensor[] = [];
-    mapLeaves(initialise(device(), decoder, { seed: 1 }), (t): t is Tensor => t instanceof Tensor, (t) => parameters.push(t));
+    mapLeaves(
+      initialise(device(), decoder, { seed: 1 }),
+      (t): t is Tensor => t instanceof Tensor,
+      (t) => parameters.push(t),
+    );
     const kept = await gpuGradients(device(), decoder, parameters, false);
     const again = await gpuGradients(device(), decoder, parameters, true);
     expect(again.slabBytes).toBeLessThan(kept.slabBytes);

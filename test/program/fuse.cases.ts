@@ -20,14 +20,23 @@ import { tolerance } from "../support/tolerances.ts";
 
 type Make = (name: string, shape: number[]) => Value;
 /** Records a pattern and returns what it computes; `states` are compared too. */
-type Pattern = (rec: ProgramRecorder, make: Make, u32: (name: string, shape: number[], data: number[]) => Value) => Record<string, Value>;
+type Pattern = (
+  rec: ProgramRecorder,
+  make: Make,
+  u32: (name: string, shape: number[], data: number[]) => Value,
+) => Record<string, Value>;
 
 interface Result {
   readonly dispatches: number;
   readonly outputs: Record<string, Float32Array>;
 }
 
-async function runPattern(device: Device, pattern: Pattern, fuse: boolean, keep: readonly string[] = []): Promise<Result> {
+async function runPattern(
+  device: Device,
+  pattern: Pattern,
+  fuse: boolean,
+  keep: readonly string[] = [],
+): Promise<Result> {
   const random = createRandom(6);
   const tensors: Tensor[] = [];
   const rec = new ProgramRecorder("pattern");
@@ -36,19 +45,23 @@ async function runPattern(device: Device, pattern: Pattern, fuse: boolean, keep:
     tensors.push(tensor);
     return tensor;
   };
-  const draw = (shape: number[]) => Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal());
+  const draw = (shape: number[]) =>
+    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal());
   const make: Make = (name, shape) => {
     const tensor = tensorOf(name, shape, "f32", draw(shape));
     return name.startsWith("state") ? rec.state(tensor) : rec.weight(tensor);
   };
-  const outputs = pattern(rec, make, (name, shape, data) => rec.weight(tensorOf(name, shape, "u32", Uint32Array.from(data))));
+  const outputs = pattern(rec, make, (name, shape, data) =>
+    rec.weight(tensorOf(name, shape, "u32", Uint32Array.from(data))),
+  );
   for (const [name, value] of Object.entries(outputs)) rec.output(name, value);
   for (const name of keep) rec.output(name, rec.find(name));
   const planned = await plan(device, rec, { fuse });
   try {
     await planned.run();
     const read: Record<string, Float32Array> = {};
-    for (const name of [...Object.keys(outputs), ...keep]) read[name] = new Float32Array(await planned.readOutput(name));
+    for (const name of [...Object.keys(outputs), ...keep])
+      read[name] = new Float32Array(await planned.readOutput(name));
     return { dispatches: planned.dispatches.length, outputs: read };
   } finally {
     planned.dispose();
@@ -77,7 +90,13 @@ const ropePattern: Pattern = (rec, make, u32) => {
   const kv = make("state kv", [4, 2, 1, 32, 16]);
   const table = make("rope table", [64, 8, 2]);
   const turn = (start: number, heads: number) =>
-    rope(rec, sliceColumns(rec, qkv, start, heads * 16), rowTable, { table, heads, headDim: 16, rotaryDim: 16, interleaved: false });
+    rope(rec, sliceColumns(rec, qkv, start, heads * 16), rowTable, {
+      table,
+      heads,
+      headDim: 16,
+      rotaryDim: 16,
+      interleaved: false,
+    });
   const q = turn(0, 2);
   const k = turn(32, 1);
   kvAppend(rec, { k, v: sliceColumns(rec, qkv, 48, 16), kv, rowTable, pageTable }, { kvHeads: 1, headDim: 16 });
@@ -86,30 +105,61 @@ const ropePattern: Pattern = (rec, make, u32) => {
 
 export const cases = opCases("fuse", (test) => {
   test("linear + activation", (device) =>
-    expectFusion(device, (rec, make) => ({ out: activation(rec, linear(rec, make("x", [12, WIDTH]), make("w", [40, WIDTH]), { bias: make("b", [40]) }), "gelu") }), 1),
-  );
+    expectFusion(
+      device,
+      (rec, make) => ({
+        out: activation(
+          rec,
+          linear(rec, make("x", [12, WIDTH]), make("w", [40, WIDTH]), { bias: make("b", [40]) }),
+          "gelu",
+        ),
+      }),
+      1,
+    ));
   test("linear + residual, on either side", async (device) => {
-    const sided = (flip: boolean): Pattern => (rec, make) => {
-      const made = linear(rec, make("x", [12, WIDTH]), make("w", [40, WIDTH]));
-      const residual = make("r", [12, 40]);
-      return { out: flip ? add(rec, made, residual) : add(rec, residual, made) };
-    };
+    const sided =
+      (flip: boolean): Pattern =>
+      (rec, make) => {
+        const made = linear(rec, make("x", [12, WIDTH]), make("w", [40, WIDTH]));
+        const residual = make("r", [12, 40]);
+        return { out: flip ? add(rec, made, residual) : add(rec, residual, made) };
+      };
     await expectFusion(device, sided(false), 1);
     await expectFusion(device, sided(true), 1);
   });
   test("linear + gated activation of one row", (device) =>
-    expectFusion(device, (rec, make) => ({ out: gatedActivation(rec, linear(rec, make("x", [1, WIDTH]), make("w", [80, WIDTH])), "silu") }), 1),
-  );
+    expectFusion(
+      device,
+      (rec, make) => ({
+        out: gatedActivation(rec, linear(rec, make("x", [1, WIDTH]), make("w", [80, WIDTH])), "silu"),
+      }),
+      1,
+    ));
   test("norm + linear of one row, as GPUs get it", (device) =>
     withGpuVariants(device, async () => {
-      await expectFusion(device, (rec, make) => ({ out: linear(rec, rmsNorm(rec, make("x", [1, WIDTH]), make("g", [WIDTH]), { eps: 1e-5 }), make("w", [40, WIDTH])) }), 1);
       await expectFusion(
         device,
-        (rec, make) => ({ out: linear(rec, layerNorm(rec, make("x", [1, WIDTH]), make("g", [WIDTH]), make("b", [WIDTH]), { eps: 1e-5 }), make("w", [40, WIDTH])) }),
+        (rec, make) => ({
+          out: linear(
+            rec,
+            rmsNorm(rec, make("x", [1, WIDTH]), make("g", [WIDTH]), { eps: 1e-5 }),
+            make("w", [40, WIDTH]),
+          ),
+        }),
         1,
       );
-    }),
-  );
+      await expectFusion(
+        device,
+        (rec, make) => ({
+          out: linear(
+            rec,
+            layerNorm(rec, make("x", [1, WIDTH]), make("g", [WIDTH]), make("b", [WIDTH]), { eps: 1e-5 }),
+            make("w", [40, WIDTH]),
+          ),
+        }),
+        1,
+      );
+    }));
   test("rope + rope + kv append", (device) => expectFusion(device, ropePattern, 2));
   test("leaves alone what is captured, or used twice", async (device) => {
     const pattern: Pattern = (rec, make) => {

@@ -34,17 +34,25 @@ describe("memory", () => {
 
   it("never shares bytes between living values, nor a slab between read and written ones (drawn programs)", () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(fc.array(fc.nat(30), { maxLength: 3 }), fc.integer({ min: 1, max: 400 })), { minLength: 1, maxLength: 40 }), (spec) => {
-        const values: Value[] = [];
-        const dispatches: Touches[] = spec.map(([reads, size]) => {
-          const made = value(size);
-          const read = reads.map((i) => values[i % Math.max(values.length, 1)]).filter((v): v is Value => v !== undefined);
-          values.push(made);
-          return { reads: [...new Set(read)], writes: [made] };
-        });
-        const kept = new Set(values.slice(-2));
-        check(dispatches, kept, layOut(dispatches, kept, 1 << 20).slots);
-      }),
+      fc.property(
+        fc.array(fc.tuple(fc.array(fc.nat(30), { maxLength: 3 }), fc.integer({ min: 1, max: 400 })), {
+          minLength: 1,
+          maxLength: 40,
+        }),
+        (spec) => {
+          const values: Value[] = [];
+          const dispatches: Touches[] = spec.map(([reads, size]) => {
+            const made = value(size);
+            const read = reads
+              .map((i) => values[i % Math.max(values.length, 1)])
+              .filter((v): v is Value => v !== undefined);
+            values.push(made);
+            return { reads: [...new Set(read)], writes: [made] };
+          });
+          const kept = new Set(values.slice(-2));
+          check(dispatches, kept, layOut(dispatches, kept, 1 << 20).slots);
+        },
+      ),
       { numRuns: 200 },
     );
   });

@@ -119,16 +119,28 @@ it(`leaves buffers and memory flat over ${LONG ? 500 : 60} generations and ${LON
   const random = createRandom(testSeed("soak", 4));
   const generate = () => model.generate("Hello", { temperature: 1, maxTokens: 4 }).result;
   for (let i = 0; i < 10; i++) await generate();
-  const before = { buffers: engine.device.buffersInUse, bytes: engine.device.bytesInUse, created: engine.device.buffersCreated };
+  const before = {
+    buffers: engine.device.buffersInUse,
+    bytes: engine.device.bytesInUse,
+    created: engine.device.buffersCreated,
+  };
   const rssBefore = process.memoryUsage().rss;
   for (let i = 0; i < (LONG ? 500 : 60); i++) await generate();
   for (let i = 0; i < (LONG ? 1000 : 20); i++) {
     const controller = new AbortController();
     setTimeout(() => controller.abort(), random.uniform() * 30);
-    const { finish } = await model.generate("Hello, this is a prompt", { greedy: true, maxTokens: 64, signal: controller.signal }).result;
+    const { finish } = await model.generate("Hello, this is a prompt", {
+      greedy: true,
+      maxTokens: 64,
+      signal: controller.signal,
+    }).result;
     expect(["abort", "length"]).toContain(finish);
   }
-  expect({ buffers: engine.device.buffersInUse, bytes: engine.device.bytesInUse, created: engine.device.buffersCreated }).toEqual(before);
+  expect({
+    buffers: engine.device.buffersInUse,
+    bytes: engine.device.bytesInUse,
+    created: engine.device.buffersCreated,
+  }).toEqual(before);
   expect(process.memoryUsage().rss).toBeLessThan(rssBefore * 1.05 + (32 << 20));
 }, 600_000);
 

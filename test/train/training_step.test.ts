@@ -8,7 +8,15 @@ import { TrainingStep } from "../../src/train/training_step.ts";
 import { describeOnDevice } from "../support/devices.ts";
 
 /** The sizes of minGPT's sorting model: three letters, six of them, then their sorted copy shifted by one. */
-const CONFIG = { model_type: "gpt2", n_layer: 3, n_head: 3, n_embd: 48, n_positions: 11, vocab_size: 3, tie_word_embeddings: false };
+const CONFIG = {
+  model_type: "gpt2",
+  n_layer: 3,
+  n_head: 3,
+  n_embd: 48,
+  n_positions: 11,
+  vocab_size: 3,
+  tie_word_embeddings: false,
+};
 const LETTERS = 6;
 const LENGTH = 2 * LETTERS - 1;
 const BATCH = 16;
@@ -32,7 +40,12 @@ describeOnDevice("training step", (device) => {
   it("teaches a random model to sort", async () => {
     const decoder = openDecoder(CONFIG);
     const tree = initialise(device(), decoder, { seed: 3 });
-    const step = await TrainingStep.create(device(), decoder, tree, { batch: BATCH, length: LENGTH, momentum: 0.9, recompute: true });
+    const step = await TrainingStep.create(device(), decoder, tree, {
+      batch: BATCH,
+      length: LENGTH,
+      momentum: 0.9,
+      recompute: true,
+    });
     const uniform = uniformGenerator(11);
     const losses: number[] = [];
     for (let i = 0; i < STEPS; i++) {
@@ -47,7 +60,12 @@ describeOnDevice("training step", (device) => {
     step.dispose();
 
     // The trained tensors are the ones that generate.
-    const dispose = () => mapLeaves(tree, (t): t is Tensor => t instanceof Tensor, (t) => t.dispose());
+    const dispose = () =>
+      mapLeaves(
+        tree,
+        (t): t is Tensor => t instanceof Tensor,
+        (t) => t.dispose(),
+      );
     const runtime = new DecoderRuntime(device(), decoder, { tree, constants: {}, dtype: "f32", dispose });
     let right = 0;
     for (let trial = 0; trial < 20; trial++) {

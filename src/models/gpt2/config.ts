@@ -33,7 +33,10 @@ export function parseGpt2(fields: Readonly<Record<string, unknown>>): Gpt2Config
   const hub = parseConfig("gpt2", schema, fields);
   const headDim = hub.n_embd / hub.n_head;
   if (!Number.isInteger(headDim) || headDim > 256) {
-    throw new HeedError("BAD_FILE", `gpt2: n_embd must be a multiple of n_head, the head size at most 256; got ${hub.n_embd} / ${hub.n_head}.`);
+    throw new HeedError(
+      "BAD_FILE",
+      `gpt2: n_embd must be a multiple of n_head, the head size at most 256; got ${hub.n_embd} / ${hub.n_head}.`,
+    );
   }
   return {
     vocabSize: hub.vocab_size,

@@ -40,7 +40,16 @@ function forwardBlock(rec: Recorder, c: Gpt2Config, w: Block, step: DecoderStep,
     const h = rec.name(layerNorm(rec, x, w.norm1.weight, w.norm1.bias, eps), "norm");
     const qkv = rec.name(linear(rec, h, w.qkv.weight, { bias: w.qkv.bias }), "qkv"); // [N, 3C]
     const [q, k, v] = [0, 1, 2].map((i) => sliceColumns(rec, qkv, i * c.width, c.width)) as [Value, Value, Value];
-    const mixed = step.attend(rec, { layer, q, k, v, heads: c.heads, kvHeads: c.heads, headDim: c.headDim, scale: c.headDim ** -0.5 });
+    const mixed = step.attend(rec, {
+      layer,
+      q,
+      k,
+      v,
+      heads: c.heads,
+      kvHeads: c.heads,
+      headDim: c.headDim,
+      scale: c.headDim ** -0.5,
+    });
     return rec.name(linear(rec, mixed, w.out.weight, { bias: w.out.bias }), "projected"); // [N, C]
   });
   const middle = rec.name(add(rec, x, attended), "attention.residual");

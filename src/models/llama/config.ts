@@ -43,11 +43,17 @@ export function parseLlama(fields: Readonly<Record<string, unknown>>): LlamaConf
   const heads = hub.num_attention_heads;
   const kvHeads = hub.num_key_value_heads ?? heads;
   if (heads % kvHeads !== 0) {
-    throw new HeedError("BAD_FILE", `llama: H must be a multiple of Hkv; got H = ${heads}, Hkv = ${kvHeads}. Check num_key_value_heads in config.json.`);
+    throw new HeedError(
+      "BAD_FILE",
+      `llama: H must be a multiple of Hkv; got H = ${heads}, Hkv = ${kvHeads}. Check num_key_value_heads in config.json.`,
+    );
   }
   const headDim = hub.head_dim ?? hub.hidden_size / heads;
   if (!Number.isInteger(headDim) || headDim % 2 !== 0 || headDim > 256) {
-    throw new HeedError("BAD_FILE", `llama: the head size must be even and at most 256; got ${headDim}. Check head_dim, hidden_size and num_attention_heads.`);
+    throw new HeedError(
+      "BAD_FILE",
+      `llama: the head size must be even and at most 256; got ${headDim}. Check head_dim, hidden_size and num_attention_heads.`,
+    );
   }
   return {
     vocabSize: hub.vocab_size,
@@ -60,7 +66,11 @@ export function parseLlama(fields: Readonly<Record<string, unknown>>): LlamaConf
     heads,
     normEps: hub.rms_norm_eps,
     activation: activationFromHub("llama", hub.hidden_act),
-    rotary: rotaryFromHub("llama", { ...hub, rope_scaling: hub.rope_scaling ?? null, rope_parameters: hub.rope_parameters ?? null }, headDim),
+    rotary: rotaryFromHub(
+      "llama",
+      { ...hub, rope_scaling: hub.rope_scaling ?? null, rope_parameters: hub.rope_parameters ?? null },
+      headDim,
+    ),
     tied: hub.tie_word_embeddings,
     attentionBias: hub.attention_bias,
     feedForwardBias: hub.mlp_bias,

@@ -6,7 +6,11 @@ export function llamaRules(c: LlamaConfig) {
   const query = c.heads * c.headDim;
   const keyValue = c.kvHeads * c.headDim;
   const vector = (name: string, size: number): WeightRule => ({ from: [name], shape: [size], role: "vector" });
-  const matrix = (name: string, rows: number, cols: number): WeightRule => ({ from: [name], shape: [rows, cols], role: "matrix" });
+  const matrix = (name: string, rows: number, cols: number): WeightRule => ({
+    from: [name],
+    shape: [rows, cols],
+    role: "matrix",
+  });
   return {
     embedding: matrix("embed_tokens.weight", c.vocabSize, c.width),
     blocks: Array.from({ length: c.layers }, (_, i) => {
