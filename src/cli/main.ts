@@ -52,13 +52,18 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
   return program;
 }
 
-/** Ctrl-C asks the work to stop; a second one, a second or more later, ends the process. */
+/** How long interrupted work may take to stop by itself; a shader that is being compiled can't be stopped. */
+const GRACE_MS = 5000;
+
+/** Ctrl-C asks the work to stop. A second one, a second or more later, ends the process, and so does waiting. */
 function listenForInterrupt(interrupt: AbortController): () => void {
   let first = 0;
   const onSignal = () => {
     // One Ctrl-C can arrive twice: from the terminal, and from the process that started this one.
     if (first > 0 && performance.now() - first > 1000) process.exit(EXIT.INTERRUPTED);
-    if (first === 0) first = performance.now();
+    if (first > 0) return;
+    first = performance.now();
+    setTimeout(() => process.exit(EXIT.INTERRUPTED), GRACE_MS).unref();
     interrupt.abort();
   };
   process.on("SIGINT", onSignal);
