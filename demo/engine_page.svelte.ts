@@ -37,6 +37,9 @@ export interface WritingState {
   readonly error?: Failure;
 }
 
+/** Said without a worker, which an old browser may not start at all. */
+const NO_WEBGPU: Failure = { code: "NO_WEBGPU", message: "device: WebGPU is needed; got a page without navigator.gpu." };
+
 /** The page's view of the engine: what to show now, and what a person can do. The engine itself is in a worker. */
 export class EnginePage {
   device = $state.raw<DeviceState>({ phase: "starting" });
@@ -58,6 +61,10 @@ export class EnginePage {
     this.device = { phase: "starting" };
     this.model = { phase: "none" };
     this.gpuBytes = 0;
+    if (!navigator.gpu) {
+      this.device = { phase: "missing", error: NO_WEBGPU };
+      return;
+    }
     const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "heed" });
     this.#worker = worker;
     const engine = wrap<EngineWorker>(worker);

@@ -3,7 +3,14 @@ import { join } from "node:path";
 import { test as base, expect, type Page } from "@playwright/test";
 import { findSoftwareGpus } from "../../../src/gpu/drivers_node.ts";
 import { ROOT } from "../../support/built.ts";
+import type { OpsPage } from "../ops_page/main.ts";
+import { modelAsset } from "./model_asset.ts";
 import { serveFolders, type StaticServer } from "./static_server.ts";
+
+declare global {
+  /** Set by ops_page/main.ts, for functions that a test evaluates there. */
+  var opsPage: OpsPage;
+}
 
 /** The folder that the global setup has filled. */
 export function browserFolder(): string {
@@ -23,7 +30,9 @@ export const test = base.extend<{ home: string; watched: undefined }, { server: 
     // biome-ignore lint/correctness/noEmptyPattern: Playwright reads the names of the fixtures from a pattern
     async ({}, use) => {
       const folder = browserFolder();
-      const server = await serveFolders({ "some-path": join(folder, "demo"), models: folder, ops: join(folder, "ops") });
+      const { folder: stories260K = "" } = modelAsset("stories260K");
+      const mounts = { "some-path": join(folder, "demo"), ops: join(folder, "ops"), tiny_llama: tinyLlama(), stories260K };
+      const server = await serveFolders(mounts);
       await use(server);
       await server.close();
     },
@@ -77,23 +86,41 @@ export async function openPage(page: Page, home: string, tier?: string): Promise
   }
 }
 
+/** Opens the page that has the public API and the cases of the op tests. */
+export async function openOpsPage(page: Page, server: StaticServer): Promise<void> {
+  await page.goto(`${server.origin}/ops/`);
+  await page.waitForFunction(() => "opsPage" in globalThis);
+}
+
 /** Chooses a model's folder, as with the folder dialog, and waits until it is loaded. */
 export async function chooseFolder(page: Page, folder: string): Promise<void> {
   await page.getByLabel("Folder of a model").setInputFiles(folder);
   await expect(page.getByTestId("model-name")).toBeVisible({ timeout: 60_000 });
 }
 
-/** Fills in the form, starts, and waits for the end. Resolves with the text. */
-export async function write(page: Page, options: { prompt: string; maxTokens: number; seed?: number }): Promise<string> {
-  await page.getByLabel("Prompt").fill(options.prompt);
-  await page.getByLabel("Max tokens").fill(String(options.maxTokens));
+/** What to write: greedily, unless a seed is given. */
+export interface WriteOptions {
+  readonly prompt: string;
+  readonly maxTokens: number;
+  readonly seed?: number;
+}
+
+/** Fills in the form and starts. */
+export async function startWriting(page: Page, { prompt, maxTokens, seed }: WriteOptions): Promise<void> {
+  await page.getByLabel("Prompt").fill(prompt);
+  await page.getByLabel("Max tokens").fill(String(maxTokens));
   const greedy = page.getByLabel(/Greedy/);
-  if (options.seed === undefined) await greedy.check();
+  if (seed === undefined) await greedy.check();
   else {
     await greedy.uncheck();
-    await page.getByLabel("Seed").fill(String(options.seed));
+    await page.getByLabel("Seed").fill(String(seed));
   }
   await page.getByRole("button", { name: "Continue the text" }).click();
+}
+
+/** Writes to the end, and resolves with the text. */
+export async function write(page: Page, options: WriteOptions): Promise<string> {
+  await startWriting(page, options);
   await expect(page.getByTestId("status")).toHaveText(/Reached max tokens|ended the text|Stopped/, { timeout: 100_000 });
   return (await page.getByTestId("generated").textContent()) ?? "";
 }
