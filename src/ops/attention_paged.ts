@@ -46,7 +46,7 @@ export interface PagedPrefillOptions extends PagedAttentionOptions {
 
 /** What {@link attentionDecodePaged} takes. */
 export interface PagedDecodeOptions extends PagedAttentionOptions {
-  /** Most ways to split a row's keys over workgroups; default 16. */
+  /** Most ways to split a row's keys over workgroups; default 16, and 1 on CPU adapters, whose cores the heads fill. */
   readonly maxSplits?: number;
 }
 
@@ -67,7 +67,7 @@ const ROWS = shader("lib/attention_rows.wgsl", rowsCode);
 const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
 
 const OPTIONS = ["heads", "kvHeads", "headDim", "maxPages", "scale", "window"];
-const DEFAULT_MAX_SPLITS = 16;
+const DEFAULT_MAX_SPLITS = { gpu: 16, software: 1 };
 
 const ATTENTION_PAGED: OpDef<PagedPrefillOptions> = {
   name: "attentionPaged",
@@ -113,14 +113,15 @@ const ATTENTION_DECODE: OpDef<PagedDecodeOptions> = {
       const got = rowTable ? formatTensor("rowTable", rowTable) : "nothing";
       throw shapeError("attentionDecodePaged", "rowTable must be [N, 2] u32", `${got}, ${formatTensor("q", q)}`);
     }
-    const { maxSplits = DEFAULT_MAX_SPLITS } = attrs;
-    if (!(Number.isInteger(maxSplits) && maxSplits >= 1)) {
+    const { maxSplits } = attrs;
+    if (maxSplits !== undefined && !(Number.isInteger(maxSplits) && maxSplits >= 1)) {
       throw new HeedError("USAGE", `attentionDecodePaged: maxSplits must be a whole number from 1; got ${maxSplits}.`);
     }
     return [{ shape: q.shape, dtype: "f32" }];
   },
   lower(node, context) {
-    const { heads, kvHeads, headDim, maxSplits = DEFAULT_MAX_SPLITS } = node.attrs;
+    const { heads, kvHeads, headDim } = node.attrs;
+    const { maxSplits = context.facts.software ? DEFAULT_MAX_SPLITS.software : DEFAULT_MAX_SPLITS.gpu } = node.attrs;
     const { q, rowTable } = node.inputs as unknown as PagedInputs;
     const capacity = capacityOf(node.attrs);
     lowerDecode(context, pagedAddressing(node, context.facts, ROWS, { row_table: rowTable }), {

@@ -144,7 +144,7 @@ export async function checkPaged(
       const paged = { q, kv, rowTable, pageTable };
       if (op === "prefill")
         return { out: attentionPaged(rec, { ...paged, tileTable }, { ...options, kernel: p.kernel }) };
-      return { out: attentionDecodePaged(rec, paged, { ...options, maxSplits: p.maxSplits }) };
+      return { out: attentionDecodePaged(rec, paged, { ...options, maxSplits: p.maxSplits ?? 16 }) };
     },
     { dims },
   );
