@@ -85,7 +85,8 @@ export class EnginePage {
     const engine = this.#engine;
     if (!engine || this.busy) return;
     const { name, spec } = choice;
-    this.writing = undefined;
+    // What the lost device had written stays to be read.
+    if (choice !== this.#choice) this.writing = undefined;
     this.model = { phase: "loading", name };
     const onProgress = (progress: LoadReport) => {
       if (this.#engine === engine && this.model.phase === "loading") this.model = { phase: "loading", name, progress };

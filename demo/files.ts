@@ -24,8 +24,11 @@ export function chosenFiles(files: Iterable<File>): Choice {
 
 /** Files dropped on the page: single ones, or what one folder holds. Throws for two files of one name. */
 export async function droppedFiles(data: DataTransfer): Promise<Choice> {
-  // The entries have to be taken before the first await: the list is emptied after the event.
+  // Both have to be taken before the first await: the lists are emptied after the event.
   const roots = [...data.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+  const files = [...data.files];
+  // Files that come from another page's script have no entry.
+  if (roots.length === 0) return chosenFiles(files);
   const found: [string, File][] = [];
   for (const root of roots) await collect(root, root.isDirectory ? undefined : "", found);
   const [first] = roots;

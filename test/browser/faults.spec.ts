@@ -50,6 +50,16 @@ test("files can be dropped on the page", async ({ page, home }) => {
   await expect(page.getByTestId("model-name")).toHaveText("5 files");
 });
 
+test("a folder can be dropped on the page", async ({ page, home, context }) => {
+  await openPage(page, home, "core");
+  const browser = await context.newCDPSession(page);
+  const data = { items: [], files: [tinyLlama()], dragOperationsMask: 1 };
+  for (const type of ["dragEnter", "dragOver", "drop"] as const) {
+    await browser.send("Input.dispatchDragEvent", { type, x: 200, y: 300, data });
+  }
+  await expect(page.getByTestId("model-name")).toHaveText("tiny_llama");
+});
+
 test("a URL loads, and cancel in mid-load leaves nothing behind", async ({ page, home, context }) => {
   await openPage(page, home, "core");
   let release = () => {};
@@ -111,6 +121,7 @@ test("a lost device says DEVICE_LOST, and starting again loads the model again",
   });
   await startWriting(page, { prompt: "Once upon a time", maxTokens: 200 });
   await expect(page.getByTestId("error-code")).toHaveText("DEVICE_LOST");
+  await expect(page.getByLabel("Prompt")).toHaveValue("Once upon a time");
   await expect(page.getByRole("heading", { name: "The GPU went away" })).toBeVisible();
   await page.getByRole("button", { name: "Start again" }).click();
   await expect(page.getByTestId("model-name")).toBeVisible();
