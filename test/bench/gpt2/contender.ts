@@ -1,3 +1,4 @@
+import { GentleWait } from "../../../src/gpu/gentle_wait.ts";
 import type { TestTensor } from "../../support/safetensors.ts";
 
 /** Sizes and place of the model that every contender runs. */
@@ -30,27 +31,39 @@ export interface PeerSteps {
   dispose(): Promise<void>;
 }
 
-/** Greedy decoding on the host, as the peers' users write it. */
+/**
+ * Greedy decoding on the host, as the peers' users write it. Peers get the naps that Heed takes while it waits for a CPU
+ * adapter, so that engines are compared and not how they wait.
+ */
 export function greedy(steps: PeerSteps): Contender {
+  const naps = GentleWait.for(true);
   let last = 0;
+  const append = async (ids: readonly number[]) => {
+    naps?.enter();
+    try {
+      return await steps.append(ids);
+    } finally {
+      naps?.leave();
+    }
+  };
   return {
     name: steps.name,
     async prefill(prompt) {
       steps.reset();
-      last = argmax(await steps.append(prompt));
+      last = argmax(await append(prompt));
       return last;
     },
     async decode(count) {
       const ids: number[] = [];
       for (let i = 0; i < count; i++) {
-        last = argmax(await steps.append([last]));
+        last = argmax(await append([last]));
         ids.push(last);
       }
       return ids;
     },
     async logits(prompt) {
       steps.reset();
-      return steps.append(prompt);
+      return append(prompt);
     },
     dispose: () => steps.dispose(),
   };
