@@ -9,6 +9,8 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const checks = [
   ["biome", "@biomejs/biome/bin/biome", ["check", "--error-on-warnings", "."]],
   ["types", "typescript/bin/tsc", ["--noEmit", "-p", "."]],
+  // tsc does not look into .svelte files.
+  ["svelte", "svelte-check/bin/svelte-check", ["--workspace", "demo", "--fail-on-warnings", "--output", "human"]],
   ["knip", "knip/bin/knip.js", ["--no-progress"]],
   ["build", "tsdown/dist/run.mjs", []],
   ["publint", "publint/src/cli.js", ["--strict"], "build"],

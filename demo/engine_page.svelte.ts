@@ -38,7 +38,10 @@ export interface WritingState {
 }
 
 /** Said without a worker, which an old browser may not start at all. */
-const NO_WEBGPU: Failure = { code: "NO_WEBGPU", message: "device: WebGPU is needed; got a page without navigator.gpu." };
+const NO_WEBGPU: Failure = {
+  code: "NO_WEBGPU",
+  message: "device: WebGPU is needed; got a page without navigator.gpu.",
+};
 
 /** The page's view of the engine: what to show now, and what a person can do. The engine itself is in a worker. */
 export class EnginePage {

@@ -59,7 +59,8 @@ function fromFiles(entries: readonly (readonly [string, File])[], folder: string
   if (entries.length === 0) throw new Error("There are no files in it. Choose the folder with config.json.");
   if (entries.length > MAX_FILES) throw new Error(tooMany());
   const files = new Map(entries);
-  if (files.size < entries.length) throw new Error("Two of these files have the same name. Choose one model at a time.");
+  if (files.size < entries.length)
+    throw new Error("Two of these files have the same name. Choose one model at a time.");
   const [only = ""] = files.keys();
   return { name: folder ?? (files.size === 1 ? only : `${files.size} files`), spec: files };
 }

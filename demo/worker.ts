@@ -44,7 +44,12 @@ async function start(tier: Tier | undefined): Promise<DeviceReport> {
   engine = await createEngine({ tier });
   const { adapter, facts } = engine;
   const granted = await navigator.gpu.requestAdapter();
-  return { adapter, tier: facts.tier, tiers: granted ? availableTiers(granted) : [facts.tier], software: facts.software };
+  return {
+    adapter,
+    tier: facts.tier,
+    tiers: granted ? availableTiers(granted) : [facts.tier],
+    software: facts.software,
+  };
 }
 
 async function load(spec: ModelSpec, onProgress: (report: LoadReport) => void): Promise<ModelReport> {

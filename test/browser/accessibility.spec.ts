@@ -20,7 +20,9 @@ for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme });
     await openPage(page, home, "core");
     expect(await seriousFindings(page)).toEqual([]);
-    await page.getByLabel("Files of a model").setInputFiles({ name: "a.txt", mimeType: "text/plain", buffer: Buffer.from("a") });
+    await page
+      .getByLabel("Files of a model")
+      .setInputFiles({ name: "a.txt", mimeType: "text/plain", buffer: Buffer.from("a") });
     await expect(page.getByRole("alert")).toBeVisible();
     expect(await seriousFindings(page)).toEqual([]);
     await chooseFolder(page, tinyLlama());

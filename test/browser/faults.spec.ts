@@ -37,7 +37,13 @@ test("a truncated checkpoint is refused", async ({ page, home }) => {
 
 test("files can be dropped on the page", async ({ page, home }) => {
   await openPage(page, home, "core");
-  const names = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
+  const names = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors",
+  ];
   const data = await page.evaluateHandle(
     async ({ url, names }) => {
       const transfer = new DataTransfer();
@@ -98,7 +104,10 @@ test("stop ends a generation, and the next one runs", async ({ page, home }) => 
   await expect(page.getByTestId("tokens")).toHaveText("5 tokens");
 });
 
-test("an option out of range and a prompt beyond the context are refused by the engine's own words", async ({ page, home }) => {
+test("an option out of range and a prompt beyond the context are refused by the engine's own words", async ({
+  page,
+  home,
+}) => {
   await openPage(page, home, "core");
   await chooseFolder(page, tinyLlama());
   await startWriting(page, { prompt: "long ".repeat(200), maxTokens: 5 });

@@ -31,7 +31,12 @@ export const test = base.extend<{ home: string; watched: undefined }, { server: 
     async ({}, use) => {
       const folder = browserFolder();
       const { folder: stories260K = "" } = modelAsset("stories260K");
-      const mounts = { "some-path": join(folder, "demo"), ops: join(folder, "ops"), tiny_llama: tinyLlama(), stories260K };
+      const mounts = {
+        "some-path": join(folder, "demo"),
+        ops: join(folder, "ops"),
+        tiny_llama: tinyLlama(),
+        stories260K,
+      };
       const server = await serveFolders(mounts);
       await use(server);
       await server.close();
@@ -121,7 +126,9 @@ export async function startWriting(page: Page, { prompt, maxTokens, seed }: Writ
 /** Writes to the end, and resolves with the text. */
 export async function write(page: Page, options: WriteOptions): Promise<string> {
   await startWriting(page, options);
-  await expect(page.getByTestId("status")).toHaveText(/Reached max tokens|ended the text|Stopped/, { timeout: 100_000 });
+  await expect(page.getByTestId("status")).toHaveText(/Reached max tokens|ended the text|Stopped/, {
+    timeout: 100_000,
+  });
   return (await page.getByTestId("generated").textContent()) ?? "";
 }
 

@@ -24,7 +24,11 @@ export async function serveFolders(mounts: Readonly<Record<string, string>>): Pr
     const [, name = "", ...rest] = decodeURIComponent(new URL(request.url ?? "/", "http://x").pathname).split("/");
     const folder = mounts[name];
     const path = normalize(`/${rest.join("/")}`);
-    void answer(response, folder && join(folder, path.endsWith("/") ? `${path}index.html` : path), request.headers.range);
+    void answer(
+      response,
+      folder && join(folder, path.endsWith("/") ? `${path}index.html` : path),
+      request.headers.range,
+    );
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
