@@ -1,5 +1,5 @@
 import type { DType } from "../core/dtype.ts";
-import { HeedError, invariant, throwIfAborted } from "../core/errors.ts";
+import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { ceilDiv } from "../core/shape.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
@@ -13,6 +13,7 @@ import type { Value } from "../ops/op.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
+import { chunkRows } from "./prefill_chunks.ts";
 
 /** Sizes of the KV cache. */
 export interface CacheOptions {
@@ -36,9 +37,6 @@ export interface RecordedStep {
 const DEFAULT_CACHE_BYTES = 256 << 20;
 const MIN_CACHE_TOKENS = 512;
 const DEFAULT_SEQUENCES = 16;
-
-/** Rows of a prefill plan: few sizes, so that few plans exist. */
-const PREFILL_ROWS = [8, 32, 128, 512] as const;
 
 /** Rows of a plan that computes the logits of every position. */
 const LOGITS_ROWS = 32;
@@ -108,7 +106,7 @@ export class DecoderRuntime {
     try {
       for (let at = 0; at < ids.length; ) {
         throwIfAborted(signal, "generate");
-        const rows = chunkRows(ids.length - at);
+        const rows = chunkRows(ids.length - at, this.device.facts.software);
         const chunk = ids.slice(at, at + rows);
         const prefill = await this.plan(`prefill ${rows}`, (rec) => {
           const step = this.record(rec, rows, { tiles: this.#tiles(rows) });
@@ -221,14 +219,6 @@ export class DecoderRuntime {
     await planned.run({ tiles, keys: sequence.length + chunk.length }, { signal });
     sequence.advance(chunk.length);
   }
-}
-
-/** Rows of the next chunk: the largest that is filled, unless a bigger one is more than half filled by all that is left. */
-function chunkRows(left: number): number {
-  const smallestHolding = PREFILL_ROWS.find((n) => n >= left) ?? PREFILL_ROWS[PREFILL_ROWS.length - 1];
-  const largestFilled = [...PREFILL_ROWS].reverse().find((n) => n <= left);
-  invariant(smallestHolding !== undefined, "no prefill size");
-  return largestFilled === undefined || left > smallestHolding / 2 ? smallestHolding : largestFilled;
 }
 
 function positiveInteger(name: string, value: number): number {
