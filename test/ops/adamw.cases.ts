@@ -1,0 +1,74 @@
+import { adamwStep, countStep } from "../../src/ops/adamw.ts";
+import { globalNorm } from "../../src/ops/global_norm.ts";
+import { runOps } from "../../src/program/run_ops.ts";
+import { adamwStep as referenceStep } from "../../src/reference/adamw.ts";
+import { clipGradients } from "../../src/reference/clip_gradients.ts";
+import { assertClose } from "../support/close.ts";
+import { assertShapeError, f32, u32 } from "../support/host.ts";
+import { opCases } from "../support/op_cases.ts";
+import { createRandom } from "../support/random.ts";
+import { tolerance } from "../support/tolerances.ts";
+
+const ATTRS = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.01, maxNorm: 1 };
+
+export const cases = opCases("adamw", (test) => {
+  for (const [title, maxNorm, maxPartBytes] of [
+    ["clips and steps as the reference, from the second step on", 1, undefined],
+    ["clips nothing at 0", 0, undefined],
+    ["steps a parameter in row parts", 1, 4 * 5 * 8],
+  ] as const) {
+    test(title, async (device) => {
+      const random = createRandom(8);
+      const draw = (n: number) => Float64Array.from({ length: n }, () => Math.fround(random.normal()));
+      const [rows, columns] = [37, 5];
+      const n = rows * columns;
+      const [param, grad, m] = [draw(n), draw(n), draw(n)];
+      const v = draw(n).map((x) => Math.fround(x * x));
+      const other = draw(9001);
+      const got = await runOps(
+        device,
+        {
+          param: { ...f32([rows, columns], param, "state"), maxPartBytes },
+          grad: f32([rows, columns], grad),
+          other: f32([9001], other),
+          m: { ...f32([rows, columns], m, "state"), maxPartBytes },
+          v: { ...f32([rows, columns], v, "state"), maxPartBytes },
+          lr: f32([1], [0.01]),
+          step: u32([1], [4], "state"),
+        },
+        (rec, t) => {
+          const norm = globalNorm(rec, [t.grad, t.other]);
+          adamwStep(rec, { ...t, norm }, { ...ATTRS, maxNorm });
+          countStep(rec, t.step);
+          return { norm, param: t.param, m: t.m, v: t.v, step: t.step };
+        },
+      );
+      const norm = clipGradients([grad, other], maxNorm === 0 ? Number.POSITIVE_INFINITY : maxNorm);
+      referenceStep({ param, m, v }, grad, { ...ATTRS, lr: Math.fround(0.01), step: 5 });
+      assertClose(got.norm as Float32Array, [norm], { ...tolerance("f32"), label: "norm" });
+      for (const [name, expected] of Object.entries({ param, m, v })) {
+        assertClose(got[name] as Float32Array, expected, { ...tolerance("f32"), label: name });
+      }
+      if (got.step?.[0] !== 5) throw new Error(`step is ${got.step?.[0]}`);
+    });
+  }
+
+  test("refuses a gradient of another shape", (device) =>
+    assertShapeError(
+      () =>
+        runOps(
+          device,
+          {
+            p: f32([2, 2], [1, 2, 3, 4], "state"),
+            g: f32([4], [1, 2, 3, 4]),
+            one: f32([1], [1]),
+            step: u32([1], [0], "state"),
+          },
+          (rec, t) => {
+            adamwStep(rec, { param: t.p, grad: t.g, m: t.p, v: t.p, norm: t.one, lr: t.one, step: t.step }, ATTRS);
+            return { p: t.p };
+          },
+        ),
+      "adamw: param, grad, m and v must be f32 of one shape; got p [2, 2] f32, g [4] f32, p [2, 2] f32, p [2, 2] f32.",
+    ));
+});
