@@ -17,7 +17,7 @@ export default defineConfig({
   root: "demo",
   // Relative, so that the built page works under any path.
   base: "./",
-  plugins: [svelte(), wgsl({ strip: true }), relaxedPolicy],
+  plugins: [svelte({ configFile: false }), wgsl({ strip: true }), relaxedPolicy],
   worker: { format: "es", plugins: () => [wgsl({ strip: true })] },
   build: { outDir: "../dist/demo", emptyOutDir: true, target: "es2022" },
 });

@@ -156,6 +156,30 @@ test("hostile file names, prompts and models stay text", async ({ page, home }) 
   expect(await page.title()).not.toBe("run");
 });
 
+test("the page's policy refuses inline scripts, styles, and other servers without https", async ({ browser, home }) => {
+  // A page of its own: the others fail at the first violation.
+  const page = await browser.newPage();
+  try {
+    await openPage(page, home);
+    const refused = await page.evaluate(async () => {
+      const seen: string[] = [];
+      document.addEventListener("securitypolicyviolation", (event) => seen.push(event.effectiveDirective));
+      const script = document.createElement("script");
+      script.textContent = "document.title = 'run'";
+      const style = document.createElement("style");
+      style.textContent = "body { display: none }";
+      document.body.append(script, style);
+      await fetch("http://example.com/").catch(() => undefined);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return seen.sort();
+    });
+    expect(refused).toEqual(["connect-src", "script-src-elem", "style-src-elem"]);
+    expect(await page.title()).not.toBe("run");
+  } finally {
+    await page.close();
+  }
+});
+
 test.describe("without WebGPU", () => {
   test("a browser that lacks it gets a panel with the remedy", async ({ page, home }) => {
     await page.addInitScript(() => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }));
