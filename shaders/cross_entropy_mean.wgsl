@@ -1,6 +1,6 @@
-// loss = Σ_n losses[n] / count,  count = the rows whose target counts; 0 if there is none
+// loss = Σ_n losses[n] / count,  count = Σ_n counts[n], or 1 where `is_sum` is 1; 0 if nothing counts
 //
-// in:  losses [rows] f32, targets [rows] i32
+// in:  losses, counts [rows] f32
 // out: loss [1] f32, count [1] f32
 // One workgroup in all: each invocation adds every WORKGROUP_SIZE-th row, then they are reduced in a fixed order.
 // Workgroup memory: that of the linked reduction.
@@ -8,11 +8,11 @@
 
 struct Params {
   rows: u32,
-  vocabulary: u32,
+  is_sum: u32,
 }
 
 @group(0) @binding(0) var<storage, read> losses: array<f32>;
-@group(0) @binding(1) var<storage, read> targets: array<i32>;
+@group(0) @binding(1) var<storage, read> counts: array<f32>;
 @group(0) @binding(2) var<storage, read_write> loss: array<f32>;
 @group(0) @binding(3) var<storage, read_write> count: array<f32>;
 @group(0) @binding(4) var<uniform> params: Params;
@@ -23,13 +23,13 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   var counted = 0.0;
   for (var n = lane; n < params.rows; n += WORKGROUP_SIZE) {
     sum += losses[n];
-    let label = targets[n];
-    counted += select(0.0, 1.0, label >= 0 && u32(label) < params.vocabulary);
+    counted += counts[n];
   }
   let total = workgroup_sum(sum, lane);
   let rows = workgroup_sum(counted, lane);
   if (lane == 0u) {
-    loss[0] = total / max(rows, 1.0);
-    count[0] = rows;
+    let divisor = select(rows, 1.0, params.is_sum != 0u);
+    loss[0] = select(0.0, total / divisor, divisor > 0.0);
+    count[0] = divisor;
   }
 }

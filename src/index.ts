@@ -16,13 +16,19 @@ export function createEngine(options: RequestDeviceOptions = {}): Promise<Engine
 
 export { HeedError, type HeedErrorCode, isHeedError } from "./core/errors.ts";
 export type { Source, SourceFile } from "./core/source.ts";
+export type { ActivationName } from "./ops/activation_parts.ts";
 export { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } from "./gpu/device.ts";
+export { Tensor, type TensorOptions } from "./gpu/tensor.ts";
 export { availableTiers, type Tier, TIERS } from "./gpu/tiers.ts";
 export type { LoadProgress } from "./models/load.ts";
 export type { PlanDescription } from "./program/describe.ts";
+export type { ArrayTensor, DirectCall, DirectOptions, OpInput } from "./program/direct.ts";
+export type { HostArray } from "./program/host_array.ts";
 export type { DispatchTime } from "./program/profile.ts";
 export { openSource, type OpenSourceOptions, type SourceSpec } from "./sources/open_source.ts";
 export type { CacheOptions } from "./tasks/decoder_runtime.ts";
+export { type AttentionCallOptions, alibiSlopes, type ByteMask, type PerBatch } from "./tasks/direct_attention.ts";
+export type * from "./tasks/direct_ops.ts";
 export type { Engine, EngineLoadOptions } from "./tasks/engine.ts";
 export type { Finish, GenerationResult, GenerationStats } from "./tasks/generation.ts";
 export type { GenerateOptions } from "./tasks/generation_options.ts";

@@ -1,6 +1,6 @@
 import { bytesPerElement, type DType } from "../core/dtype.ts";
 import { HeedError, invariant } from "../core/errors.ts";
-import { dim, formatShape, numel, type Shape } from "../core/shape.ts";
+import { dim, formatShape, numel, type Shape, shapeError } from "../core/shape.ts";
 import type { Device } from "./device.ts";
 
 /** A range of a tensor's rows (its first dimension) in one buffer. */
@@ -27,6 +27,7 @@ export class Tensor {
   readonly shape: Shape;
   readonly dtype: DType;
   readonly parts: readonly TensorPart[];
+  #base: Tensor | undefined;
   #disposed = false;
 
   private constructor(device: Device, label: string, shape: Shape, dtype: DType, parts: readonly TensorPart[]) {
@@ -99,6 +100,30 @@ export class Tensor {
     return numel(this.shape) * bytesPerElement(this.dtype);
   }
 
+  /** True once {@link dispose} was called, here or on the tensor that this one is a reshape of. */
+  get disposed(): boolean {
+    return this.#disposed || (this.#base?.disposed ?? false);
+  }
+
+  /**
+   * The same memory under a shape of as many elements; it is freed with this tensor and not by itself. Throws `SHAPE`, and
+   * `LIMIT` if the tensor has several row parts.
+   */
+  reshape(shape: Shape): Tensor {
+    if (numel(shape) !== numel(this.shape)) {
+      const got = `${formatShape(this.shape)} as ${formatShape(shape)}`;
+      throw shapeError(`tensor ${this.label}`, "a reshape must keep the number of elements", got);
+    }
+    const [part] = this.parts;
+    if (!part || this.parts.length > 1) {
+      throw new HeedError("LIMIT", `tensor ${this.label}: has ${this.parts.length} row parts and cannot be reshaped.`);
+    }
+    const rows = shape.length === 0 ? 1 : dim(shape, 0);
+    const reshaped = new Tensor(this.device, this.label, shape, this.dtype, [{ ...part, rows }]);
+    reshaped.#base = this;
+    return reshaped;
+  }
+
   /** Writes bytes at a byte offset that is a multiple of 4, across parts where need be. A last odd half-word is padded. */
   write(offsetBytes: number, data: Uint8Array<ArrayBufferLike>): void {
     const rowBytes = this.#rowBytes();
@@ -136,6 +161,7 @@ export class Tensor {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    if (this.#base) return;
     for (const p of this.parts) this.device.destroyBuffer(p.buffer);
   }
 

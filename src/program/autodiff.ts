@@ -6,19 +6,24 @@ import type { OpNode, Value } from "../ops/op.ts";
 import { presentInputs } from "./liveness.ts";
 import type { ProgramRecorder, RecomputedRegion } from "./record.ts";
 
-/**
- * Records the gradients of a scalar loss and returns them in the order of `wrt`. Walks the record backwards and
- * lets each op record its own gradient; contributions to one value are added in that fixed order. Nodes that no
- * `wrt` value reaches cost nothing. Intermediates of recomputed regions are recorded a second time here, so that
- * the first ones die at the end of the forward pass.
- */
+/** Records the gradients of a scalar loss and returns them in the order of `wrt`; see {@link gradientsFrom}. */
 export function gradients(rec: ProgramRecorder, loss: Value, wrt: readonly Value[]): Value[] {
   if (loss.shape.some((d) => d !== 1)) {
     throw new HeedError("SHAPE", `gradients: the loss must be a scalar [1]; got ${formatTensor("loss", loss)}`);
   }
+  return gradientsFrom(rec, new Map([[loss, fill(rec, loss.shape, 1)]]), wrt);
+}
+
+/**
+ * Records the gradients of `Σ out · seed` over all seeds and returns them in the order of `wrt`. Walks the record backwards and
+ * lets each op record its own gradient; contributions to one value are added in that fixed order. Nodes that no
+ * `wrt` value reaches cost nothing. Intermediates of recomputed regions are recorded a second time here, so that
+ * the first ones die at the end of the forward pass.
+ */
+export function gradientsFrom(rec: ProgramRecorder, seeds: ReadonlyMap<Value, Value>, wrt: readonly Value[]): Value[] {
   const forward = [...rec.nodes];
   const reached = reachedFrom(forward, wrt);
-  const grads = new Map<Value, Value>([[loss, fill(rec, loss.shape, 1)]]);
+  const grads = new Map<Value, Value>(seeds);
   const again = new Map<Value, Value>();
   for (let i = forward.length - 1; i >= 0; i--) {
     const node = forward[i] as OpNode;

@@ -60,7 +60,13 @@ export class Plan {
       data.byteLength <= bytes,
       `program ${this.label}: ${data.byteLength} bytes written to "${name}" of ${bytes}`,
     );
-    this.device.raw.queue.writeBuffer(buffer, 0, data.buffer, data.byteOffset, data.byteLength);
+    // Buffers are written in whole words, and an odd number of halves ends within one.
+    const tail = data.byteLength % 4;
+    this.device.raw.queue.writeBuffer(buffer, 0, data.buffer, data.byteOffset, data.byteLength - tail);
+    if (tail === 0) return;
+    const word = new Uint8Array(4);
+    word.set(new Uint8Array(data.buffer, data.byteOffset + data.byteLength - tail, tail));
+    this.device.raw.queue.writeBuffer(buffer, data.byteLength - tail, word);
   }
 
   /** The buffer and range of a kept output, for copies on the GPU. */

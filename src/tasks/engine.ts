@@ -2,6 +2,7 @@ import { HeedError } from "../core/errors.ts";
 import { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } from "../gpu/device.ts";
 import type { OpenSourceOptions, SourceSpec } from "../sources/open_source.ts";
 import type { Source } from "../core/source.ts";
+import { DirectOps } from "./direct_ops.ts";
 import { type LoadOptions, TextModel } from "./text_model.ts";
 
 /** Turns what a user names (a Hub id, URL, folder or files) into a source. */
@@ -21,14 +22,13 @@ export interface EngineLoadOptions extends LoadOptions {
  * const model = await engine.load("hf:owner/name");
  * for await (const piece of model.generate("Once upon a time")) process.stdout.write(piece);
  */
-export class Engine {
-  readonly device: Device;
+export class Engine extends DirectOps {
   readonly #openSource: OpenSource;
   readonly #models = new Set<TextModel>();
   #disposed = false;
 
   constructor(device: Device, openSource: OpenSource) {
-    this.device = device;
+    super(device);
     this.#openSource = openSource;
   }
 
@@ -58,6 +58,7 @@ export class Engine {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.programs.dispose();
     await Promise.allSettled([...this.#models].map((m) => m.dispose()));
     this.device.dispose();
   }

@@ -10,23 +10,24 @@ import { gradientTolerance, tolerance } from "../support/tolerances.ts";
 interface Sizes {
   N: number;
   V: number;
+  smoothing?: number;
   scale?: number;
   ignored?: "some" | "all";
 }
 
 function spec(sizes: Sizes): OpSpec {
-  const { N, V, scale = 1, ignored } = sizes;
+  const { N, V, smoothing, scale = 1, ignored } = sizes;
   const random = createRandom(N + V);
   const logits = random.normals(N * V, scale);
   const isIgnored = (n: number) => ignored === "all" || (ignored === "some" && n % 3 === 0);
   const targets = random.ints(N, 0, V - 1).map((t, n) => (isIgnored(n) ? -100 : t));
-  const expected = reference(logits, targets, { N, V });
+  const expected = reference(logits, targets, { N, V, labelSmoothing: smoothing });
   const dlogits = expected.dlogits.map((g) => 2 * g);
   return {
     label: JSON.stringify(sizes),
     inputs: { logits: f32([N, V], logits), targets: i32([N], targets), dloss: f32([1], [2]) },
     record(rec, { logits, targets, dloss }) {
-      const loss = crossEntropy(rec, logits!, targets!);
+      const loss = crossEntropy(rec, logits!, targets!, { labelSmoothing: smoothing });
       return { loss, dlogits: backwardOf(rec, [dloss!], ["logits"])["logits"]! };
     },
     expected: {
@@ -53,6 +54,13 @@ export const cases = opCases("cross_entropy", (add) => {
   });
   add("leave ignored rows out, and give 0 where all are", (device) =>
     checkSpecs(device, [spec({ N: 10, V: 20, ignored: "some" }), spec({ N: 4, V: 20, ignored: "all" })]),
+  );
+  add("match with label smoothing", (device) =>
+    checkSpecs(device, [
+      spec({ N: 5, V: 64, smoothing: 0.1 }),
+      spec({ N: 9, V: 13, smoothing: 0.3, ignored: "some" }),
+      spec({ N: 3, V: 5, smoothing: 1 }),
+    ]),
   );
   add("match at logits of ±1e4", (device) => checkSpecs(device, [spec({ N: 6, V: 33, scale: 1e4 })]));
   add("match in 50 drawn shapes", (device) =>

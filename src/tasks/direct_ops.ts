@@ -1,0 +1,470 @@
+import { HeedError } from "../core/errors.ts";
+import { formatShape, numel, sameShape, type Shape, shapeError } from "../core/shape.ts";
+import type { Device } from "../gpu/device.ts";
+import { Tensor } from "../gpu/tensor.ts";
+import { activation } from "../ops/activation.ts";
+import type { ActivationName } from "../ops/activation_parts.ts";
+import { add } from "../ops/add.ts";
+import { type CrossEntropyAttrs, crossEntropyOf } from "../ops/cross_entropy.ts";
+import { embedding } from "../ops/embedding.ts";
+import { gatedActivation } from "../ops/gated_activation.ts";
+import { groupNorm } from "../ops/group_norm.ts";
+import { layerNorm } from "../ops/layer_norm.ts";
+import { linear } from "../ops/linear.ts";
+import { matmul, type MatmulLayout } from "../ops/matmul.ts";
+import { rmsNorm } from "../ops/rms_norm.ts";
+import { rope, ropeTable } from "../ops/rope.ts";
+import { rowMoments } from "../ops/row_moments.ts";
+import { softmax } from "../ops/softmax.ts";
+import {
+  type ArrayTensor,
+  type DirectOptions,
+  DirectPrograms,
+  type OpInput,
+  type ValuesOf,
+} from "../program/direct.ts";
+import type { Recorder, Value } from "../ops/op.ts";
+import { type AttentionCallOptions, attentionBackwardCall, attentionCall } from "./direct_attention.ts";
+
+/** What every direct call takes. */
+export interface CallOptions extends DirectOptions {}
+
+/** An array, or a tensor where `as: "tensor"` asked for one; the caller disposes tensors. */
+export type OpResult<O> = O extends { readonly as: "tensor" } ? Tensor : ArrayTensor;
+
+/** Several results by name; see {@link OpResult}. */
+export type OpResults<O, K extends string, Optional extends string = never> = {
+  readonly [Name in K]: OpResult<O>;
+} & { readonly [Name in Optional]?: OpResult<O> };
+
+/** Options of {@link DirectOps.rmsNorm}. */
+export interface RmsNormCallOptions extends CallOptions {
+  /** Added to the mean square. Default 1e-6. */
+  readonly eps?: number;
+  /** The gain is `1 + weight`. Default false. */
+  readonly plusOne?: boolean;
+}
+
+/** Options of {@link DirectOps.layerNorm}. */
+export interface LayerNormCallOptions extends CallOptions {
+  /** `[C]`. */
+  readonly bias?: OpInput;
+  /** Added to the variance. Default 1e-5. */
+  readonly eps?: number;
+}
+
+/** Options of {@link DirectOps.groupNorm}. */
+export interface GroupNormCallOptions extends LayerNormCallOptions {
+  readonly groups: number;
+}
+
+/** Options of {@link DirectOps.rope}. */
+export interface RopeCallOptions extends CallOptions {
+  /** `[…]`, x's shape less its last two axes: u32 positions. Default: 0, 1, 2 … along the last of them. */
+  readonly positions?: OpInput;
+  /** `[maxPositions, rotaryDim / 2, 2]`: cosines and sines. Default: those of `theta`. */
+  readonly table?: OpInput;
+  /** Base of the angles. Default 10,000. */
+  readonly theta?: number;
+  /** Rows of the default table. Default: the length of the sequence, and more if positions are given. */
+  readonly maxPositions?: number;
+  /** Channels of a head that turn. Default D. */
+  readonly rotaryDim?: number;
+  /** Pairs are (2i, 2i + 1) rather than (i, i + rotaryDim/2). Default false. */
+  readonly interleaved?: boolean;
+}
+
+/** Options of {@link DirectOps.softmax}. */
+export interface SoftmaxCallOptions extends CallOptions {
+  /** Default −1. */
+  readonly axis?: number;
+}
+
+/** Options of {@link DirectOps.gelu}. */
+export interface GeluCallOptions extends CallOptions {
+  /** `tanh` is GPT-2's approximation. Default `none`, the exact form. */
+  readonly approximate?: "none" | "tanh";
+}
+
+/** Options of {@link DirectOps.linear}. */
+export interface LinearCallOptions extends CallOptions {
+  /** `[M]`. */
+  readonly bias?: OpInput;
+}
+
+/** Options of {@link DirectOps.matmul}. */
+export interface MatmulCallOptions extends CallOptions {
+  /** Which operand is stored transposed. Default `NN`. */
+  readonly layout?: MatmulLayout;
+  /** Factor of the product. Default 1. */
+  readonly alpha?: number;
+}
+
+/** Options of {@link DirectOps.crossEntropy}. */
+export interface CrossEntropyCallOptions extends CallOptions, CrossEntropyAttrs {
+  /** `[V]`: multiplies the loss of each class. */
+  readonly weights?: OpInput;
+}
+
+/**
+ * The ops as direct calls. Each is a Program of one op, planned once for its shapes and options and kept in a small cache; the
+ * results are arrays on the host, or tensors with `as: "tensor"`. Calls may run at once. All throw `SHAPE`, `USAGE` or
+ * `UNSUPPORTED` before anything runs, and `ABORTED` for their signal.
+ *
+ * @example
+ * const x = { shape: [2, 64], data: new Float32Array(128) };
+ * const { shape, data } = await engine.softmax(x);
+ */
+export class DirectOps {
+  readonly device: Device;
+  /** Where direct calls are planned and kept; runs any recorded op in the same way. */
+  readonly programs: DirectPrograms;
+
+  constructor(device: Device) {
+    this.device = device;
+    this.programs = new DirectPrograms(device);
+  }
+
+  /**
+   * `out = softmax(mask(scale · q kᵀ)) v`. q `[B, H, T, D]`, k `[B, Hkv, S, D]`, v `[B, Hkv, S, Dv]`, all f32 or all f16 →
+   * out `[B, H, T, Dv]` f32, and with `keep: "lse"` lse `[B, H, T]`. See {@link AttentionCallOptions}.
+   *
+   * @example
+   * const { out } = await engine.attention(q, k, v, { causal: true, window: 128 });
+   */
+  async attention<O extends AttentionCallOptions = AttentionCallOptions>(
+    q: OpInput,
+    k: OpInput,
+    v: OpInput,
+    options?: O,
+  ): Promise<OpResults<O, "out", "lse">> {
+    const { call, run } = attentionCall({ q, k, v }, options ?? {});
+    return (await this.programs.run(call, run)) as OpResults<O, "out", "lse">;
+  }
+
+  /**
+   * The gradients of `Σ out · dout`: dq, dk and dv, and those of a bias and of sinks where they are given. dout `[B, H, T, Dv]`;
+   * the options of {@link DirectOps.attention}.
+   */
+  async attentionBackward<O extends AttentionCallOptions = AttentionCallOptions>(
+    q: OpInput,
+    k: OpInput,
+    v: OpInput,
+    dout: OpInput,
+    options?: O,
+  ): Promise<OpResults<O, "dq" | "dk" | "dv", "dbias" | "dsinks">> {
+    const { call, run } = attentionBackwardCall({ q, k, v, dout }, options ?? {});
+    return (await this.programs.run(call, run)) as OpResults<O, "dq" | "dk" | "dv", "dbias" | "dsinks">;
+  }
+
+  /** `x / √(mean(x²) + eps) · weight` over the last axis. x `[…, C]` f32, weight `[C]` → as x. */
+  async rmsNorm<O extends RmsNormCallOptions = RmsNormCallOptions>(
+    x: OpInput,
+    weight: OpInput,
+    options?: O,
+  ): Promise<OpResult<O>> {
+    const { run, eps = 1e-6, plusOne, ...rest } = split(options);
+    refuseOthers("rms_norm", rest);
+    const attrs = { eps, plusOne };
+    return (await this.#rows("rms_norm", x, { weight }, attrs, run, (rec, v) =>
+      rmsNorm(rec, v.x, v.weight, attrs),
+    )) as OpResult<O>;
+  }
+
+  /** `(x − mean) / √(var + eps) · weight + bias` over the last axis. x `[…, C]` f32, weight `[C]` → as x. */
+  async layerNorm<O extends LayerNormCallOptions = LayerNormCallOptions>(
+    x: OpInput,
+    weight: OpInput,
+    options?: O,
+  ): Promise<OpResult<O>> {
+    const { run, eps = 1e-5, bias, ...rest } = split(options);
+    refuseOthers("layer_norm", rest);
+    return (await this.#rows("layer_norm", x, { weight, bias }, { eps }, run, (rec, v) =>
+      layerNorm(rec, v.x, v.weight, v.bias, { eps }),
+    )) as OpResult<O>;
+  }
+
+  /** Mean and `1 / √(var + eps)` over the last axis, as layer norm uses them. x `[…, C]` f32 → both `[…]`. */
+  async rowMoments<O extends CallOptions & { readonly eps?: number } = CallOptions>(
+    x: OpInput,
+    options?: O,
+  ): Promise<OpResults<O, "mean" | "rstd">> {
+    const { run, eps = 1e-5, ...rest } = split(options as (CallOptions & { eps?: number }) | undefined);
+    refuseOthers("row_moments", rest);
+    const shape = shapeOf(x).slice(0, -1);
+    const results = await this.programs.run(
+      {
+        op: "row_moments",
+        inputs: { x: asRows(x) },
+        attrs: { eps },
+        record: (rec, v) => ({ ...rowMoments(rec, v.x, { eps }) }),
+      },
+      run,
+    );
+    const [mean, rstd] = [results["mean"], results["rstd"]].map((r) => reshaped(r as OpInput, shape));
+    return { mean, rstd } as OpResults<O, "mean" | "rstd">;
+  }
+
+  /** Layer norm over groups of channels. x `[N, C, …]` f32, weight `[C]` → as x; eps is 1e-5 by default. */
+  async groupNorm<O extends GroupNormCallOptions>(x: OpInput, weight: OpInput, options: O): Promise<OpResult<O>> {
+    const { run, eps = 1e-5, bias, groups, ...rest } = split(options);
+    refuseOthers("group_norm", rest);
+    return (await this.#one("group_norm", { x, weight, bias }, { eps, groups }, run, (rec, v) =>
+      groupNorm(rec, v.x, v.weight, v.bias, { groups, eps }),
+    )) as OpResult<O>;
+  }
+
+  /** Rotary embedding: turns pairs of channels by the angle of the row's position. x `[…, T, H, D]` or `[T, D]` f32 → as x. */
+  async rope<O extends RopeCallOptions = RopeCallOptions>(x: OpInput, options?: O): Promise<OpResult<O>> {
+    const {
+      run,
+      positions,
+      table,
+      theta = 10_000,
+      maxPositions,
+      rotaryDim,
+      interleaved = false,
+      ...rest
+    } = split(options);
+    refuseOthers("rope", rest);
+    const shape = shapeOf(x);
+    const headDim = shape.at(-1) ?? 0;
+    const heads = shape.length > 2 ? (shape.at(-2) ?? 1) : 1;
+    const length = shape.at(shape.length > 2 ? -3 : -2) ?? 1;
+    const rotary = rotaryDim ?? headDim;
+    const attrs = { heads, headDim, rotaryDim: rotary, interleaved };
+    const rows = numel(shape) / Math.max(1, heads * headDim);
+    const given = positions ?? { shape: [rows], data: Uint32Array.from({ length: rows }, (_, n) => n % length) };
+    const angles = table ?? defaultTable(theta, rotary, maxPositions ?? longest(given, length));
+    const inputs = { x: reshaped(x, [rows, heads * headDim]), positions: reshaped(given, [rows]), table: angles };
+    return (await this.#one(
+      "rope",
+      inputs,
+      attrs,
+      run,
+      (rec, v) => rope(rec, v.x, v.positions, { ...attrs, table: v.table }),
+      shape,
+    )) as OpResult<O>;
+  }
+
+  /** `softmax(x)` over one axis. x f32 of any shape → as x. */
+  async softmax<O extends SoftmaxCallOptions = SoftmaxCallOptions>(x: OpInput, options?: O): Promise<OpResult<O>> {
+    return this.#softmax<O>(x, false, options);
+  }
+
+  /** `log(softmax(x))` over one axis. x f32 of any shape → as x. */
+  async logSoftmax<O extends SoftmaxCallOptions = SoftmaxCallOptions>(x: OpInput, options?: O): Promise<OpResult<O>> {
+    return this.#softmax<O>(x, true, options);
+  }
+
+  /** `act(x)` elementwise. x f32 of any shape → as x. */
+  async activation<O extends CallOptions = CallOptions>(
+    x: OpInput,
+    kind: ActivationName,
+    options?: O,
+  ): Promise<OpResult<O>> {
+    const { run, ...rest } = split(options);
+    refuseOthers("activation", rest);
+    return (await this.#rows("activation", x, {}, { kind }, run, (rec, v) =>
+      activation(rec, v.x, kind),
+    )) as OpResult<O>;
+  }
+
+  /** `x · Φ(x)`, or its approximation by tanh. x f32 of any shape → as x. */
+  async gelu<O extends GeluCallOptions = GeluCallOptions>(x: OpInput, options?: O): Promise<OpResult<O>> {
+    const { approximate = "none", ...rest } = (options ?? {}) as GeluCallOptions;
+    if (approximate !== "none" && approximate !== "tanh") {
+      const got = String(approximate);
+      throw new HeedError("UNSUPPORTED", `gelu: approximate must be "none" or "tanh"; got "${got}".`);
+    }
+    return this.activation(x, approximate === "tanh" ? "gelu_tanh" : "gelu", rest) as Promise<OpResult<O>>;
+  }
+
+  /** `x · sigmoid(x)`. x f32 of any shape → as x. */
+  async silu<O extends CallOptions = CallOptions>(x: OpInput, options?: O): Promise<OpResult<O>> {
+    return this.activation(x, "silu", options);
+  }
+
+  /** `act(gate) · up` of x `[…, 2F]` f32, gate then up → `[…, F]`: SwiGLU with `silu`, GEGLU with `gelu`. */
+  async gatedActivation<O extends CallOptions = CallOptions>(
+    x: OpInput,
+    kind: ActivationName,
+    options?: O,
+  ): Promise<OpResult<O>> {
+    const { run, ...rest } = split(options);
+    refuseOthers("gated_activation", rest);
+    return (await this.#rows("gated_activation", x, {}, { kind }, run, (rec, v) =>
+      gatedActivation(rec, v.x, kind),
+    )) as OpResult<O>;
+  }
+
+  /** `x · weightᵀ + bias`. x `[…, K]` f32, weight `[M, K]` f32 or f16 → `[…, M]` f32. */
+  async linear<O extends LinearCallOptions = LinearCallOptions>(
+    x: OpInput,
+    weight: OpInput,
+    options?: O,
+  ): Promise<OpResult<O>> {
+    const { run, bias, ...rest } = split(options);
+    refuseOthers("linear", rest);
+    return (await this.#rows("linear", x, { weight, bias }, {}, run, (rec, v) =>
+      linear(rec, v.x, v.weight, { bias: v.bias }),
+    )) as OpResult<O>;
+  }
+
+  /** `alpha · a · b`, batched. a `[…, M, K]` f32, b `[…, K, N]` f32 or f16, transposed as `layout` says → `[…, M, N]`. */
+  async matmul<O extends MatmulCallOptions = MatmulCallOptions>(
+    a: OpInput,
+    b: OpInput,
+    options?: O,
+  ): Promise<OpResult<O>> {
+    const { run, layout = "NN", alpha, ...rest } = split(options);
+    refuseOthers("matmul", rest);
+    if (!["NN", "NT", "TN"].includes(layout)) {
+      throw new HeedError("UNSUPPORTED", `matmul: layout must be "NN", "NT" or "TN"; got "${String(layout)}".`);
+    }
+    const attrs = { layout, alpha };
+    return (await this.#one("matmul", { a, b }, attrs, run, (rec, v) => matmul(rec, v.a, v.b, attrs))) as OpResult<O>;
+  }
+
+  /** Rows of a table by ids: ids `[…]` u32, table `[V, C]` f32 or f16 → `[…, C]` f32; ids past the table give 0. */
+  async embedding<O extends CallOptions = CallOptions>(
+    ids: OpInput,
+    table: OpInput,
+    options?: O,
+  ): Promise<OpResult<O>> {
+    const { run, ...rest } = split(options);
+    refuseOthers("embedding", rest);
+    const shape = shapeOf(ids);
+    const inputs = { ids: reshaped(ids, [numel(shape)]), table };
+    const out = [...shape, shapeOf(table).at(-1) ?? 0];
+    return (await this.#one(
+      "embedding",
+      inputs,
+      {},
+      run,
+      (rec, v) => embedding(rec, v.ids, v.table),
+      out,
+    )) as OpResult<O>;
+  }
+
+  /** `a + b`, both f32 of one shape → that shape. */
+  async add<O extends CallOptions = CallOptions>(a: OpInput, b: OpInput, options?: O): Promise<OpResult<O>> {
+    const { run, ...rest } = split(options);
+    refuseOthers("add", rest);
+    return (await this.#one("add", { a, b }, {}, run, (rec, v) => add(rec, v.a, v.b))) as OpResult<O>;
+  }
+
+  /** Cross-entropy of logits `[N, V]` or `[N, V, …]` f32 with targets `[N, …]` i32 → loss `[1]`, and losses of each row. */
+  async crossEntropy<O extends CrossEntropyCallOptions = CrossEntropyCallOptions>(
+    logits: OpInput,
+    targets: OpInput,
+    options?: O,
+  ): Promise<OpResults<O, "loss" | "losses">> {
+    const { run, weights, reduction, ignoreIndex, labelSmoothing, ...rest } = split(options);
+    refuseOthers("cross_entropy", rest);
+    const attrs = { reduction, ignoreIndex, labelSmoothing };
+    const results = await this.programs.run(
+      {
+        op: "cross_entropy",
+        inputs: { logits, targets, weights },
+        attrs,
+        record: (rec, v) => {
+          const { loss, losses } = crossEntropyOf(rec, v, attrs);
+          return { loss, losses };
+        },
+      },
+      run,
+    );
+    return results as OpResults<O, "loss" | "losses">;
+  }
+
+  async #softmax<O extends SoftmaxCallOptions>(x: OpInput, logarithm: boolean, options?: O): Promise<OpResult<O>> {
+    const { run, axis = -1, ...rest } = split(options);
+    refuseOthers("softmax", rest);
+    const attrs = { axis, logarithm };
+    return (await this.#one("softmax", { x }, attrs, run, (rec, v) => softmax(rec, v.x, attrs))) as OpResult<O>;
+  }
+
+  /** An op over the rows of x, whose leading axes come back. */
+  async #rows<I extends Record<string, OpInput | undefined>>(
+    op: string,
+    x: OpInput,
+    others: I,
+    attrs: unknown,
+    run: DirectOptions,
+    record: (rec: Recorder, values: RowValues<I>) => Value,
+  ): Promise<OpInput> {
+    const out = await this.programs.run(
+      {
+        op,
+        inputs: { ...others, x: asRows(x) },
+        attrs,
+        record: (rec, v) => ({ out: record(rec, v as unknown as RowValues<I>) }),
+      },
+      run,
+    );
+    const result = out["out"] as OpInput;
+    return reshaped(result, [...shapeOf(x).slice(0, -1), shapeOf(result).at(-1) ?? 1]);
+  }
+
+  /** An op with one output, given `shape` if that is not its own. */
+  async #one<I extends Record<string, OpInput | undefined>>(
+    op: string,
+    inputs: I,
+    attrs: unknown,
+    run: DirectOptions,
+    record: (rec: Recorder, values: ValuesOf<I>) => Value,
+    shape?: Shape,
+  ): Promise<OpInput> {
+    const out = await this.programs.run({ op, inputs, attrs, record: (rec, v) => ({ out: record(rec, v) }) }, run);
+    const result = out["out"] as OpInput;
+    return shape ? reshaped(result, shape) : result;
+  }
+}
+
+type RowValues<I> = ValuesOf<I> & { readonly x: Value };
+
+/** The options of every call, and the op's own. */
+function split<O extends CallOptions>(options: O | undefined): { run: DirectOptions } & Omit<O, keyof CallOptions> {
+  const { as, signal, onKernels, ...own } = options ?? ({} as O);
+  return { ...own, run: { as, signal, onKernels } };
+}
+
+function refuseOthers(op: string, rest: object): void {
+  const [name] = Object.keys(rest);
+  if (name !== undefined) throw new HeedError("UNSUPPORTED", `${op}: there is no option "${name}".`);
+}
+
+function shapeOf(input: OpInput): Shape {
+  return input?.shape ?? [];
+}
+
+/** `[…, C]` as `[N, C]`. */
+function asRows(x: OpInput): OpInput {
+  const columns = shapeOf(x).at(-1) ?? 1;
+  return reshaped(x, [columns === 0 ? 0 : numel(shapeOf(x)) / columns, columns]);
+}
+
+/** The same numbers in another shape; what is no tensor and no array is refused where the call is checked. */
+function reshaped(input: OpInput, shape: Shape): OpInput {
+  if (input instanceof Tensor) return sameShape(input.shape, shape) ? input : input.reshape(shape);
+  if (!input?.data || numel(shapeOf(input)) !== input.data.length) return input;
+  return { shape, data: input.data };
+}
+
+/** Rows of the default table: those that the positions need, where they are on the host. */
+function longest(positions: OpInput, length: number): number {
+  if (positions instanceof Tensor) {
+    const mend = "Give maxPositions or a table.";
+    throw shapeError("rope", "positions on the GPU need a table of known length", formatShape(positions.shape), mend);
+  }
+  let most = length - 1;
+  for (const p of positions?.data ?? []) most = Math.max(most, p);
+  return most + 1;
+}
+
+function defaultTable(theta: number, rotary: number, maxPositions: number): ArrayTensor {
+  const inverseFrequencies = Array.from({ length: Math.floor(rotary / 2) }, (_, i) => theta ** ((-2 * i) / rotary));
+  const data = ropeTable({ maxPositions, inverseFrequencies });
+  return { shape: [maxPositions, inverseFrequencies.length, 2], data };
+}
