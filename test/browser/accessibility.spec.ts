@@ -32,14 +32,18 @@ for (const colorScheme of ["light", "dark"] as const) {
 }
 
 test("nothing is wider than the screen, from 320 pixels on", async ({ page, home }) => {
+  const expectToFit = async (state: string) => {
+    for (const width of [320, 390, 768, 1280, 1920]) {
+      await page.setViewportSize({ width, height: 800 });
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+      expect(wide, `${state}, at ${width} pixels`).toBeLessThanOrEqual(width);
+    }
+  };
   await openPage(page, home, "core");
+  await expectToFit("at the start");
   await chooseFolder(page, tinyLlama());
   await write(page, { prompt: "Once", maxTokens: 4 });
-  for (const width of [320, 390, 768, 1280, 1920]) {
-    await page.setViewportSize({ width, height: 800 });
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-    expect(wide, `at ${width} pixels`).toBeLessThanOrEqual(width);
-  }
+  await expectToFit("with text");
 });
 
 test("the keyboard alone loads a model, writes and stops", async ({ page, home }) => {
