@@ -1,4 +1,5 @@
 import { HeedError, isHeedError } from "../core/errors.ts";
+import type { DispatchTime } from "../program/profile.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
 import { type Burst, DecodeGroup, MAX_BURST, SlotStates } from "./decode_group.ts";
 import type { GenerationTask } from "./generation.ts";
@@ -39,7 +40,11 @@ export class Batcher {
     if (!this.#looping) this.#running = this.#run();
   }
 
+  /** Ends what is running with `DISPOSED`, then frees the GPU memory. */
   async dispose(): Promise<void> {
+    for (const task of [...this.#active, ...this.#waiting]) {
+      task.fail(new HeedError("DISPOSED", "generate: the model was disposed. Load it again."));
+    }
     await this.#running;
     for (const group of await Promise.allSettled(this.#groups.values())) {
       if (group.status === "fulfilled") group.value.dispose();
@@ -47,10 +52,17 @@ export class Batcher {
     this.#slots.dispose();
   }
 
-  /** GPU time per dispatch of one decode step at the given key length. */
-  async profileStep(keys: number) {
+  /** Time of each dispatch of one decode step with `keys` tokens in the cache. Throws `USAGE` while something runs. */
+  async profileStep(keys: number): Promise<DispatchTime[]> {
     const group = await this.#group(1, "greedy");
-    return group.plan.profile({ keys });
+    if (this.#looping) throw new HeedError("USAGE", "profile: a generation is running. Wait for its result first.");
+    const sequence = this.#runtime.cache.open();
+    try {
+      sequence.reserve(keys);
+      return await group.profile(sequence.slot, keys);
+    } finally {
+      sequence.dispose();
+    }
   }
 
   /** The plan of a decode step for so many sequences. */
@@ -77,6 +89,7 @@ export class Batcher {
     while (this.#waiting.length > 0 && this.#active.length < most) {
       const task = this.#waiting.shift() as GenerationTask;
       try {
+        if (task.error !== undefined) throw task.error;
         const { sequence, ids, options } = task;
         await this.#runtime.prefill(sequence, ids.slice(sequence.length, -1), options.signal);
         sequence.reserve(1);

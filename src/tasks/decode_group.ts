@@ -11,6 +11,7 @@ import {
   sampleToken,
   seenWords,
 } from "../ops/sample.ts";
+import type { DispatchTime } from "../program/profile.ts";
 import type { Plan } from "../program/replay.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
 import type { GenerationTask } from "./generation.ts";
@@ -110,6 +111,17 @@ export class DecodeGroup {
       this.#step++;
     }
     return { steps, rows: this.rows, startedAt, tokens: this.#readStaging(staging, steps) };
+  }
+
+  /** Times a step of one row whose token is the last of `keys`; its result is thrown away. */
+  async profile(slot: number, keys: number): Promise<DispatchTime[]> {
+    this.#states.tokens.write(0, new Uint8Array(4 * this.rows));
+    const rowTable = new Uint32Array(this.rows * 2).fill(NO_SLOT);
+    rowTable.set([slot, keys - 1]);
+    this.#states.rowTable.write(0, new Uint8Array(rowTable.buffer));
+    // The sampler counts its steps on the GPU, this one too.
+    this.#step++;
+    return this.plan.profile({ keys, rows: this.rows });
   }
 
   dispose(): void {

@@ -33,7 +33,7 @@ export class Generation implements AsyncIterable<string> {
 
   /** Settles when the generation has ended. An abort is a result too (`finish: "abort"`); failures reject. */
   get result(): Promise<GenerationResult> {
-    this.#result ??= this.#awaitResult(this.#begin());
+    this.#result ??= this.#awaitResult();
     return this.#result;
   }
 
@@ -60,7 +60,8 @@ export class Generation implements AsyncIterable<string> {
     return this.#task;
   }
 
-  async #awaitResult(task: GenerationTask): Promise<GenerationResult> {
+  async #awaitResult(): Promise<GenerationResult> {
+    const task = this.#begin();
     await task.done;
     if (task.error !== undefined) throw task.error;
     const { promptLength, ids } = task;
@@ -146,10 +147,11 @@ export class Session {
     const maxTokens = tokenBudget(resolved, ids.length, this.#parts.runtime.contextLength);
     const start = () => {
       this.#checkIdle("generate");
+      const sequence = this.#sequence;
+      if (sequence.length === ids.length) sequence.rewind(ids.length - 1);
       this.#busy = true;
-      if (this.#sequence.length === ids.length) this.#sequence.rewind(ids.length - 1);
       const task = new GenerationTask(
-        this.#sequence,
+        sequence,
         ids,
         maxTokens,
         resolved,

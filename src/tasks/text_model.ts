@@ -29,6 +29,8 @@ export class TextModel {
   /** Absent where the checkpoint has no tokenizer.json: prompts are token ids then. */
   readonly tokenizer: Tokenizer | undefined;
   readonly #parts: SessionParts;
+  #disposed: Promise<void> | undefined;
+  #onDispose: ((model: TextModel) => void) | undefined;
 
   private constructor(source: string, parts: SessionParts) {
     this.source = source;
@@ -95,10 +97,22 @@ export class TextModel {
     return this.#parts.batcher.profileStep(options.keys ?? 1);
   }
 
-  /** Waits for running generations, then frees the GPU memory. */
-  async dispose(): Promise<void> {
+  /** Ends running generations with `DISPOSED`, then frees the GPU memory. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#free();
+    return this.#disposed;
+  }
+
+  async #free(): Promise<void> {
     await this.#parts.batcher.dispose();
     await this.#parts.runtime.dispose();
+    this.#onDispose?.(this);
+  }
+
+  /** Has `listener` called once the model is disposed; for its engine. */
+  whenDisposed(listener: (model: TextModel) => void): this {
+    this.#onDispose = listener;
+    return this;
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -183,3 +183,31 @@ it("says LIMIT when every page of the cache is in use, and works again when some
   for (const s of sessions) s.dispose();
   await small.dispose();
 });
+
+it("ends a running generation with DISPOSED when its model is disposed", async () => {
+  const other = await engine.load(folder);
+  const running = other.generate("Hello", { greedy: true, maxTokens: 200 });
+  const failed = expect(running.result).rejects.toMatchObject({ code: "DISPOSED" });
+  await new Promise((r) => setTimeout(r, 20));
+  await other.dispose();
+  await failed;
+});
+
+it("profiles a step without disturbing what is generated after it", async () => {
+  const before = await model.generate("Hello", greedy).result;
+  const times = await model.profile({ keys: 40 });
+  expect(times.length).toBeGreaterThan(5);
+  expect(times.every((t) => t.elapsedMs >= 0)).toBe(true);
+  const after = await model.generate("Hello", greedy).result;
+  expect(after.ids.generated).toEqual(before.ids.generated);
+});
+
+it("keeps a session usable after a slot could not be had", async () => {
+  const small = await engine.load(folder, { maxSequences: 1 });
+  const [first, second] = [small.session(), small.session()];
+  await first.append([1, 2, 3]);
+  await expect(second.generate([1, 2], greedy).result).rejects.toMatchObject({ code: "LIMIT" });
+  first.dispose();
+  expect((await second.generate([1, 2], { greedy: true, maxTokens: 3 }).result).ids.generated).toHaveLength(3);
+  await small.dispose();
+});
