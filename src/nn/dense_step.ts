@@ -24,7 +24,7 @@ export function denseStep(parts: DenseStepParts): DecoderStep {
       const scoped = () => rec.scope(`block.${layer}`, body);
       return parts.recompute ? rec.recomputed(scoped) : scoped();
     },
-    attend(rec, { q, k, v, heads, kvHeads, headDim, scale }) {
+    attend(rec, { q, k, v, heads, kvHeads, headDim, scale, window }) {
       const layout = {
         batch,
         heads,
@@ -35,7 +35,7 @@ export function denseStep(parts: DenseStepParts): DecoderStep {
         layout: "rows",
       } as const;
       const scores = rec.name(qkScores(rec, { q, k }, { ...layout, scale }), "scores"); // [B, H, T, S]
-      const probs = rec.name(maskedSoftmax(rec, scores, { causal: true }), "probs"); // [B, H, T, S]
+      const probs = rec.name(maskedSoftmax(rec, scores, { causal: true, window }), "probs"); // [B, H, T, S]
       return rec.name(weightedSum(rec, { probs, v }, layout), "mixed"); // [N, H·D]
     },
   };

@@ -14,6 +14,8 @@ export interface AttendInputs {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly scale: number;
+  /** A row sees itself and the `window − 1` positions before it; default: all before it. */
+  readonly window?: number | undefined;
 }
 
 /**
@@ -57,11 +59,11 @@ export function cachedStep(parts: CachedStepParts): DecoderStep {
     rowTable,
     constant: (name) => namedConstant(constants, name),
     block: (rec, layer, body) => rec.scope(`block.${layer}`, body),
-    attend(rec, { layer, q, k, v, heads, kvHeads, headDim, scale }) {
+    attend(rec, { layer, q, k, v, heads, kvHeads, headDim, scale, window }) {
       const kv = pools[layer];
       invariant(kv, `no cache for layer ${layer}`);
       kvAppend(rec, { k, v, kv, rowTable, pageTable }, { kvHeads, headDim });
-      const options = { heads, kvHeads, headDim, maxPages, scale };
+      const options = { heads, kvHeads, headDim, maxPages, scale, window };
       return tileTable
         ? attentionPaged(rec, { q, kv, rowTable, pageTable, tileTable }, options)
         : attentionDecodePaged(rec, { q, kv, rowTable, pageTable }, options);

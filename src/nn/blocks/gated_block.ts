@@ -1,0 +1,95 @@
+import type { ActivationName } from "../../ops/activation_parts.ts";
+import { add } from "../../ops/add.ts";
+import { gatedActivation } from "../../ops/gated_activation.ts";
+import { linear } from "../../ops/linear.ts";
+import type { Recorder, Value } from "../../ops/op.ts";
+import { rmsNorm } from "../../ops/rms_norm.ts";
+import { rope } from "../../ops/rope.ts";
+import { sliceColumns } from "../../ops/slice_columns.ts";
+import type { DecoderStep } from "../step.ts";
+
+/** What a gated block has to know of its model. */
+export interface GatedBlockConfig {
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly normEps: number;
+  readonly activation: ActivationName;
+  readonly rotary: { readonly rotaryDim: number };
+  /** Of each layer: a position sees itself and the `window − 1` before it; undefined sees all. */
+  readonly windows: readonly (number | undefined)[];
+}
+
+/** A projection: weight `[M, K]`, bias `[M]`. */
+export interface Projection {
+  readonly weight: Value;
+  readonly bias?: Value | undefined;
+}
+
+/** The weights of a gated block. Projections of one input are joined: one kernel reads them in one go. */
+export interface GatedBlockWeights {
+  /** `[C]` */
+  readonly attentionNorm: Value;
+  /** `[(H + 2 Hkv)·D, C]`: q, k, v. */
+  readonly qkv: Projection;
+  /** `[C, H·D]` */
+  readonly out: Projection;
+  /** `[C]` */
+  readonly feedForwardNorm: Value;
+  /** `[2F, C]`: gate, up. */
+  readonly gateUp: Projection;
+  /** `[C, F]` */
+  readonly down: Projection;
+}
+
+/**
+ * Pre-norm block with RMS norm, rotary positions, grouped key heads and a gated feed-forward: x `[N, C]` → `[N, C]`.
+ * Source: Llama, arXiv 2302.13971 §2.2; grouped heads: arXiv 2305.13245 §2.2; windows: Mistral 7B, arXiv 2310.06825 §2.
+ */
+export function gatedBlock(
+  rec: Recorder,
+  c: GatedBlockConfig,
+  w: GatedBlockWeights,
+  { step, layer, x }: { readonly step: DecoderStep; readonly layer: number; readonly x: Value },
+): Value {
+  const attended = rec.scope("attention", () => {
+    const h = rec.name(rmsNorm(rec, x, w.attentionNorm, { eps: c.normEps }), "norm");
+    return attention(rec, c, w, { step, layer, h });
+  });
+  const middle = rec.name(add(rec, x, attended), "attention.residual");
+  const fed = rec.scope("feed_forward", () => {
+    const h = rec.name(rmsNorm(rec, middle, w.feedForwardNorm, { eps: c.normEps }), "norm");
+    const gateUp = rec.name(linear(rec, h, w.gateUp.weight, { bias: w.gateUp.bias }), "gate_up"); // [N, 2F]
+    const active = rec.name(gatedActivation(rec, gateUp, c.activation), "activation"); // [N, F]
+    return rec.name(linear(rec, active, w.down.weight, { bias: w.down.bias }), "down"); // [N, C]
+  });
+  return rec.name(add(rec, middle, fed), "output");
+}
+
+function attention(
+  rec: Recorder,
+  c: GatedBlockConfig,
+  w: GatedBlockWeights,
+  { step, layer, h }: { readonly step: DecoderStep; readonly layer: number; readonly h: Value },
+): Value {
+  const { heads, kvHeads, headDim } = c;
+  const query = heads * headDim;
+  const keyValue = kvHeads * headDim;
+  const qkv = rec.name(linear(rec, h, w.qkv.weight, { bias: w.qkv.bias }), "qkv"); // [N, (H + 2 Hkv)·D]
+  const rotate = (name: string, start: number, n: number) => {
+    const turned = rope(rec, sliceColumns(rec, qkv, start, n * headDim), step.rowTable, {
+      table: step.constant("rotary"),
+      heads: n,
+      headDim,
+      rotaryDim: c.rotary.rotaryDim,
+      interleaved: false,
+    });
+    return rec.name(turned, name);
+  };
+  const q = rotate("q", 0, heads); // [N, H·D]
+  const k = rotate("k", query, kvHeads); // [N, Hkv·D]
+  const v = rec.name(sliceColumns(rec, qkv, query + keyValue, keyValue), "v"); // [N, Hkv·D]
+  const geometry = { heads, kvHeads, headDim, scale: headDim ** -0.5, window: c.windows[layer] };
+  const mixed = step.attend(rec, { layer, q, k, v, ...geometry }); // [N, H·D]
+  return rec.name(linear(rec, mixed, w.out.weight, { bias: w.out.bias }), "projected"); // [N, C]
+}
