@@ -8,25 +8,6 @@
 // Workgroup memory: what the linked reduction takes.
 // Preconditions: depth, x offset and stride are multiples of 4. For few rows of x: each weight is read ⌈N / X_ROWS⌉ times.
 
-struct Params {
-  x_rows: u32,
-  columns: u32,
-  // Depth, offset and stride of x in vec4.
-  depth4: u32,
-  x_offset4: u32,
-  x_row_stride4: u32,
-  out_offset: u32,
-  out_row_stride: u32,
-  residual_offset: u32,
-  residual_row_stride: u32,
-  bias_offset: u32,
-  has_bias: u32,
-  has_residual: u32,
-  has_norm_bias: u32,
-  norm_eps: f32,
-  gain_offset: f32,
-}
-
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weight: array<WeightVec4>;
@@ -34,36 +15,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
-const OUTPUTS: u32 = select(4u, 2u, GATED);
-
-/// The weight row that the i-th sum of a workgroup belongs to; past the end it is the last, and is not stored.
-fn weight_row(first: u32, i: u32) -> u32 {
-  if (GATED) {
-    return min(first + i % 2u, params.columns - 1u) + (i / 2u) * params.columns;
-  }
-  return min(first + i, params.columns - 1u);
-}
-
-fn with_bias(sum: f32, row: u32) -> f32 {
-  if (params.has_bias == 1u) {
-    return sum + bias[params.bias_offset + row];
-  }
-  return sum;
-}
-
-fn store(sums: vec4<f32>, n: u32, first: u32, i: u32) {
-  var value: f32;
-  if (GATED) {
-    let gate = with_bias(sums[i], weight_row(first, i));
-    value = activate(gate) * with_bias(sums[i + 2u], weight_row(first, i + 2u));
-  } else {
-    value = activate(with_bias(sums[i], first + i));
-  }
-  if (params.has_residual == 1u) {
-    value += residual[params.residual_offset + n * params.residual_row_stride + first + i];
-  }
-  out[params.out_offset + n * params.out_row_stride + first + i] = value;
-}
+// The four weight rows of a workgroup are neighbours.
+const ROW_STEP: u32 = 1u;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(

@@ -6,13 +6,17 @@ import { activationSlot } from "./matmul_kernels.ts";
 import { type Bound, type Dispatch, rowLayout, shader, spreadWorkgroups, type Value } from "./op.ts";
 import { reducePart } from "./reduce.ts";
 import { weightPart } from "./weights.ts";
+import epilogue from "../../shaders/lib/matvec_epilogue.wgsl";
 import normLayer from "../../shaders/lib/matvec_norm_layer.wgsl";
 import normNone from "../../shaders/lib/matvec_norm_none.wgsl";
 import normRms from "../../shaders/lib/matvec_norm_rms.wgsl";
 import reduceOneSubgroup from "../../shaders/lib/reduce_one_subgroup.wgsl";
 import matvec from "../../shaders/matvec.wgsl";
+import matvecLanes from "../../shaders/matvec_lanes.wgsl";
 
 const KERNEL = shader("matvec.wgsl", matvec);
+const LANES_KERNEL = shader("matvec_lanes.wgsl", matvecLanes);
+const EPILOGUE = shader("lib/matvec_epilogue.wgsl", epilogue);
 const REDUCE_ONE_SUBGROUP = shader("lib/reduce_one_subgroup.wgsl", reduceOneSubgroup);
 const NORMS = {
   none: shader("lib/matvec_norm_none.wgsl", normNone),
@@ -22,6 +26,8 @@ const NORMS = {
 
 /** Rows of x that a workgroup multiplies with the weights that it has loaded, when there are several. */
 const X_ROWS = 4;
+/** Invocations of a workgroup on CPU adapters, the width of their vectors. */
+const LANES = 8;
 
 /** A norm of x's rows that the matvec does itself. */
 export interface FusedNorm {
@@ -61,7 +67,8 @@ export function matvecDispatch(facts: GpuFacts, call: MatvecCall): Dispatch {
   const { x, norm } = call;
   const rows = x.shape[0] ?? 0;
   const xRows = rows === 1 ? 1 : X_ROWS;
-  const [acrossX, acrossZ = 1] = spreadWorkgroups(ceilDiv(call.columns, call.gated ? 2 : 4));
+  const outputs = (call.gated ? 2 : 4) * (ownsRows(facts, call) ? LANES : 1);
+  const [acrossX, acrossZ = 1] = spreadWorkgroups(ceilDiv(call.columns, outputs));
   return {
     kernel: matvecVariant(facts, call, xRows),
     bindings: {
@@ -79,14 +86,24 @@ export function matvecDispatch(facts: GpuFacts, call: MatvecCall): Dispatch {
   };
 }
 
+/** True where each lane takes weight rows of its own: on CPU adapters, which need no norm here. */
+function ownsRows(facts: GpuFacts, call: MatvecCall): boolean {
+  return facts.software && !call.norm;
+}
+
 function matvecVariant(facts: GpuFacts, call: MatvecCall, xRows: number): KernelVariant {
   const weight = weightPart(call.weightDType, facts);
+  const parts = [EPILOGUE, activationSlot(call.activation), ...weight.parts];
+  const constants = { X_ROWS: xRows, GATED: call.gated ?? false };
+  if (ownsRows(facts, call)) {
+    return { kernel: LANES_KERNEL, parts, enable: weight.enable, constants: { ...constants, WORKGROUP_SIZE: LANES } };
+  }
   const lanes = laneChoice(facts);
   return {
     kernel: KERNEL,
-    parts: [NORMS[call.norm?.kind ?? "none"], activationSlot(call.activation), ...weight.parts, ...(lanes.parts ?? [])],
+    parts: [NORMS[call.norm?.kind ?? "none"], ...parts, ...(lanes.parts ?? [])],
     enable: [...weight.enable, ...(lanes.enable ?? [])],
-    constants: { X_ROWS: xRows, GATED: call.gated ?? false, ...lanes.constants },
+    constants: { ...constants, ...lanes.constants },
   };
 }
 
