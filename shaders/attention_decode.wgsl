@@ -52,7 +52,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let first_head = key_head * params.group + group.x % head_groups * HEADS;
   let heads = min(HEADS, (key_head + 1u) * params.group - first_head);
   let begin = max(mask_begin(tile.position), split * params.split_keys);
-  let end = min(mask_end(tile.position, tile.keys), (split + 1u) * params.split_keys);
+  let end = min(mask_end(tile.position, tile.keys, tile.prefix), (split + 1u) * params.split_keys);
   let columns = params.value_columns;
   let parts = WORKGROUP_SIZE / columns;
   let column = local % columns;

@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let tile = row_tile(group.z);
   let row = row_index(tile, head, 0u);
   let first = mask_begin(tile.position) / params.split_keys;
-  let end = (mask_end(tile.position, tile.keys) + params.split_keys - 1u) / params.split_keys;
+  let end = (mask_end(tile.position, tile.keys, tile.prefix) + params.split_keys - 1u) / params.split_keys;
   var largest = MASKED;
   for (var split = first; split < end; split++) {
     largest = max(largest, share_stats[row * params.splits + split].x);

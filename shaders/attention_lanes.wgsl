@@ -43,9 +43,10 @@ fn mix4(p: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, su
 }
 
 // Four scores, MASKED where the mask rules a key out.
-fn masked4(s: vec4<f32>, position: u32, key: u32, keys: u32) -> vec4<f32> {
-  let keeps = vec4<bool>(mask_keeps(position, key, keys), mask_keeps(position, key + 1u, keys),
-    mask_keeps(position, key + 2u, keys), mask_keeps(position, key + 3u, keys));
+fn masked4(s: vec4<f32>, tile: Tile, position: u32, key: u32) -> vec4<f32> {
+  let keeps = vec4<bool>(
+    mask_keeps(position, key, tile.keys, tile.prefix), mask_keeps(position, key + 1u, tile.keys, tile.prefix),
+    mask_keeps(position, key + 2u, tile.keys, tile.prefix), mask_keeps(position, key + 3u, tile.keys, tile.prefix));
   return select(vec4<f32>(MASKED), s, keeps);
 }
 
@@ -92,7 +93,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let key_head = head / params.group;
   let lane = block_lane();
   let last = tile.position + tile.rows - 1u;
-  let end = mask_end(last, tile.keys);
+  let end = mask_end(last, tile.keys, tile.prefix);
   var a = row_of(tile, head, local);
   var b = row_of(tile, head, local + WORKGROUP_SIZE);
   // Blocks begin at multiples of 8, so that each is inside one page.
@@ -118,11 +119,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     a.high *= params.factor;
     b.low *= params.factor;
     b.high *= params.factor;
-    if (!mask_keeps_all(tile.position, last, key, key + BLOCK, tile.keys)) {
-      a.low = masked4(a.low, a.position, key, tile.keys);
-      a.high = masked4(a.high, a.position, key + 4u, tile.keys);
-      b.low = masked4(b.low, b.position, key, tile.keys);
-      b.high = masked4(b.high, b.position, key + 4u, tile.keys);
+    if (!mask_keeps_all(tile.position, last, key, key + BLOCK, tile.keys, tile.prefix)) {
+      a.low = masked4(a.low, tile, a.position, key);
+      a.high = masked4(a.high, tile, a.position, key + 4u);
+      b.low = masked4(b.low, tile, b.position, key);
+      b.high = masked4(b.high, tile, b.position, key + 4u);
     }
     a = softmax_step(a);
     b = softmax_step(b);

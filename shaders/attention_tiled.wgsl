@@ -38,9 +38,10 @@ fn stage_values(tile: Tile, key_head: u32, first: u32, spare: u32, local: u32) {
 }
 
 // Bit r is set if the query r rows further keeps the key.
-fn keeps4(position: u32, key: u32, keys: u32) -> vec4<bool> {
-  return vec4<bool>(mask_keeps(position, key, keys), mask_keeps(position + 1u, key, keys),
-    mask_keeps(position + 2u, key, keys), mask_keeps(position + 3u, key, keys));
+fn keeps4(tile: Tile, position: u32, key: u32) -> vec4<bool> {
+  return vec4<bool>(
+    mask_keeps(position, key, tile.keys, tile.prefix), mask_keeps(position + 1u, key, tile.keys, tile.prefix),
+    mask_keeps(position + 2u, key, tile.keys, tile.prefix), mask_keeps(position + 3u, key, tile.keys, tile.prefix));
 }
 
 @compute @workgroup_size(INVOCATIONS)
@@ -53,7 +54,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let row = row_group * 4u;
   let position = tile.position + row;
   let last = tile.position + tile.rows - 1u;
-  let end = mask_end(last, tile.keys);
+  let end = mask_end(last, tile.keys, tile.prefix);
   // Rows past the tile's end repeat its last one and are not stored.
   let q0 = q_at(tile, head, min(row, tile.rows - 1u));
   let q1 = q_at(tile, head, min(row + 1u, tile.rows - 1u));
@@ -79,12 +80,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         scores[i] += vec4<f32>(dot(a, k), dot(b, k), dot(d, k), dot(e, k));
       }
     }
-    let is_whole = mask_keeps_all(tile.position, last, first, first + TILE_KEYS, tile.keys);
+    let is_whole = mask_keeps_all(tile.position, last, first, first + TILE_KEYS, tile.keys, tile.prefix);
     var top = largest;
     for (var i = 0u; i < KEYS; i++) {
       scores[i] *= params.factor;
       if (!is_whole) {
-        scores[i] = select(vec4<f32>(MASKED), scores[i], keeps4(position, first + key_group * KEYS + i, tile.keys));
+        scores[i] = select(vec4<f32>(MASKED), scores[i], keeps4(tile, position, first + key_group * KEYS + i));
       }
       top = max(top, scores[i]);
     }

@@ -1,4 +1,5 @@
-// scores[b, h, i, j] = scale · Σ_d x[b, h, i, d] · y[b, g, j, d], g = ⌊h / group⌋: the scores of attention before its mask.
+// scores[b, h, i, j] = cap(scale · Σ_d x[b, h, i, d] · y[b, g, j, d]), g = ⌊h / group⌋: the scores of attention before its mask;
+//   cap(s) = softcap · tanh(s / softcap), or s where softcap is 0.
 //
 // in:  x [B, H, T, D], y [B, Hkv, S, D] by strides: q and k; for the gradient of the weights, dout and v
 // out: scores [B, H, T, S] f32
@@ -16,6 +17,7 @@ struct Params {
   keys: u32,
   width: u32,
   scale: f32,
+  softcap: f32,
   x_offset: u32,
   x_batch: u32,
   x_head: u32,
@@ -38,6 +40,12 @@ fn load_x(i: u32) -> f32 {
 // Four rows of x, `stride` elements apart.
 fn load_x4(rows: vec4<u32>, d: u32) -> vec4<f32> {
   return vec4<f32>(load_x(rows.x + d), load_x(rows.y + d), load_x(rows.z + d), load_x(rows.w + d));
+}
+
+fn capped(values: vec4<f32>) -> vec4<f32> {
+  // Past ±15 tanh is ±1 in f32, and its exponentials would overflow.
+  let ratio = clamp(values / max(params.softcap, 1e-20), vec4<f32>(-15.0), vec4<f32>(15.0));
+  return select(values, params.softcap * tanh(ratio), params.softcap > 0.0);
 }
 
 fn store4(at: u32, query: u32, values: vec4<f32>) {
@@ -79,8 +87,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     return;
   }
   let at = (group.z * params.queries + query) * params.keys + key;
-  store4(at, query, s0 * params.scale);
-  store4(at + 4u * params.keys, query + 4u, s1 * params.scale);
-  store4(at + 8u * params.keys, query + 8u, s2 * params.scale);
-  store4(at + 12u * params.keys, query + 12u, s3 * params.scale);
+  store4(at, query, capped(s0 * params.scale));
+  store4(at + 4u * params.keys, query + 4u, capped(s1 * params.scale));
+  store4(at + 8u * params.keys, query + 8u, capped(s2 * params.scale));
+  store4(at + 12u * params.keys, query + 12u, capped(s3 * params.scale));
 }

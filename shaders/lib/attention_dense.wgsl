@@ -5,6 +5,7 @@
 // that share a key head. `WeightVec4` and `unpack_weight` come from the weight_*.wgsl part of the tensors' dtype.
 
 struct Params {
+  batches: u32,
   heads: u32,
   group: u32,
   columns: u32,
@@ -12,8 +13,23 @@ struct Params {
   queries: u32,
   keys: u32,
   position: u32,
+  prefix: u32,
+  length: u32,
   left: u32,
   right: u32,
+  ahead: u32,
+  bias_mode: u32,
+  bias_offset: u32,
+  bias_batch: u32,
+  bias_head: u32,
+  bias_query: u32,
+  bias_key: u32,
+  mask_mode: u32,
+  mask_offset: u32,
+  mask_batch: u32,
+  mask_head: u32,
+  mask_query: u32,
+  mask_key: u32,
   splits: u32,
   split_keys: u32,
   factor: f32,
@@ -47,11 +63,13 @@ struct Tile {
   rows: u32,
   position: u32,
   keys: u32,
+  prefix: u32,
 }
 
 fn tile_of(index: u32, batch: u32, size: u32) -> Tile {
   let first = index * size;
-  return Tile(batch, first, min(size, params.queries - first), params.position + first, sequence_keys(batch));
+  let rows = min(size, params.queries - first);
+  return Tile(batch, first, rows, sequence_start(batch) + first, sequence_keys(batch), sequence_prefix(batch));
 }
 
 // Query `index` of [B·T] alone.

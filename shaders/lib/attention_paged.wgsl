@@ -13,6 +13,7 @@ struct Params {
   value_columns: u32,
   left: u32,
   right: u32,
+  ahead: u32,
   splits: u32,
   split_keys: u32,
   factor: f32,
@@ -39,11 +40,12 @@ struct Tile {
   rows: u32,
   position: u32,
   keys: u32,
+  prefix: u32,
 }
 
 // The keys of a chunk are in the pool before its attention runs, so the last row's own key is the sequence's last.
 fn paged_tile(first: u32, rows: u32, slot: u32, position: u32) -> Tile {
-  return Tile(select(slot, 0u, slot == NO_SLOT), first, rows, position, select(position + rows, 0u, slot == NO_SLOT));
+  return Tile(select(slot, 0u, slot == NO_SLOT), first, rows, position, select(position + rows, 0u, slot == NO_SLOT), 0u);
 }
 
 fn q_at(tile: Tile, head: u32, row: u32) -> u32 {

@@ -1,28 +1,29 @@
 // Which keys a query may attend to: the one place that knows the mask, for every attention kernel.
 //
-// A query at position p keeps key j if  p − left ≤ j ≤ p + right  and  j < keys  (keys: length of its sequence).
-// causal: right = 0. window w: left = w − 1. No bound: UNBOUNDED, small enough that no sum below wraps.
-// The linking kernel has params.left and params.right (u32); positions are below 2^30.
+// A query at position p keeps key j if  p − left ≤ j ≤ p + ahead,  j ≤ p + right or j < prefix,  and  j < keys  (keys:
+// length of its sequence). causal: right = 0. window w: left = w − 1; window {left, right}: left and ahead, which hide prefix
+// keys too. No bound: UNBOUNDED, small enough that no sum below wraps. For one query these keys are an interval.
+// The linking kernel has params.left, params.right and params.ahead (u32); positions are below 2^30.
 
 // The finite stand-in for −∞, in scores, row maxima and lse: WGSL may assume that there are no infinities.
 const MASKED: f32 = -1e30;
 
-fn mask_keeps(position: u32, key: u32, keys: u32) -> bool {
-  // & and not &&: each && is a branch, and with 16 calls in one kernel SwiftShader's compiler takes minutes and gigabytes
-  // over the branches (1.5 s without them).
-  return (key + params.left >= position) & (key <= position + params.right) & (key < keys);
+fn mask_keeps(position: u32, key: u32, keys: u32, prefix: u32) -> bool {
+  // min and max and & instead of &&: each && is a branch, and with 16 calls in one kernel SwiftShader's compiler takes
+  // minutes and gigabytes over the branches (1.5 s without them).
+  return (key + params.left >= position) & (key < mask_end(position, keys, prefix));
 }
 
-// Keys that some query at positions first..last may keep are in [mask_begin(first), mask_end(last, keys)).
+// Keys that some query at positions first..last may keep are in [mask_begin(first), mask_end(last, keys, prefix)).
 fn mask_begin(first: u32) -> u32 {
   return select(0u, first - params.left, first > params.left);
 }
 
-fn mask_end(last: u32, keys: u32) -> u32 {
-  return min(keys, last + params.right + 1u);
+fn mask_end(last: u32, keys: u32, prefix: u32) -> u32 {
+  return min(min(keys, last + params.ahead + 1u), max(prefix, last + params.right + 1u));
 }
 
 // True if every query at positions first..last keeps every key in [key_begin, key_end): no test is needed inside.
-fn mask_keeps_all(first: u32, last: u32, key_begin: u32, key_end: u32, keys: u32) -> bool {
-  return key_begin + params.left >= last && key_end <= min(keys, first + params.right + 1u);
+fn mask_keeps_all(first: u32, last: u32, key_begin: u32, key_end: u32, keys: u32, prefix: u32) -> bool {
+  return key_begin + params.left >= last && key_end <= mask_end(first, keys, prefix);
 }

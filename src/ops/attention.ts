@@ -1,11 +1,8 @@
 import denseCode from "../../shaders/lib/attention_dense.wgsl";
-import lengthsCode from "../../shaders/lib/attention_lengths.wgsl";
-import noLengthsCode from "../../shaders/lib/attention_lengths_none.wgsl";
 import lseCode from "../../shaders/lib/attention_lse.wgsl";
 import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
 import { HeedError, invariant } from "../core/errors.ts";
 import { ceilDiv, formatTensor, numel, shapeError } from "../core/shape.ts";
-import type { GpuFacts } from "../gpu/device.ts";
 import {
   type Addressing,
   type AttentionKernel,
@@ -20,17 +17,20 @@ import {
 import { type Heads, isAligned, padDispatch, paddedShape } from "./attention_pad.ts";
 import { LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
 import {
+  type AttentionLayout,
+  type AttentionSizes,
   type AttentionSpec,
   checkHeads,
   checkOptions,
   checkSizes,
   headStrides,
   headsShape,
-  maskBounds,
   SPEC_OPTIONS,
   scaleOf,
   valueDimOf,
 } from "./attention_spec.ts";
+import { checkModifiers, linkModifiers, type MaskNumbers, type ScoreSizes, splitMask } from "./attention_table.ts";
+import { attentionUnfused } from "./attention_unfused.ts";
 import { type Inputs, type LowerContext, type OpDef, type OpNode, type Recorder, shader, type Value } from "./op.ts";
 
 export { attentionQueryTile } from "./attention_kernels.ts";
@@ -44,11 +44,14 @@ export interface AttentionOptions extends AttentionSpec {
   readonly kernel?: AttentionKernel;
 }
 
-interface AttentionAttrs extends Omit<AttentionOptions, "keyLengths"> {}
+interface AttentionAttrs extends AttentionSizes, MaskNumbers, ScoreSizes {
+  readonly layout: AttentionLayout;
+  readonly scale?: number;
+  readonly kernel?: AttentionKernel;
+  readonly keep?: "lse";
+}
 
 const DENSE = shader("lib/attention_dense.wgsl", denseCode);
-const LENGTHS = shader("lib/attention_lengths.wgsl", lengthsCode);
-const NO_LENGTHS = shader("lib/attention_lengths_none.wgsl", noLengthsCode);
 const LSE = shader("lib/attention_lse.wgsl", lseCode);
 const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
 
@@ -81,17 +84,44 @@ const ATTENTION: OpDef<AttentionAttrs> = {
 export function attention(
   rec: Recorder,
   { q, k, v }: { q: Value; k: Value; v: Value },
-  { keyLengths, ...attrs }: AttentionOptions,
+  options: AttentionOptions,
 ): { out: Value; lse?: Value } {
-  const [out, lse] = rec.record(ATTENTION, { q, k, v, keyLengths }, attrs);
+  checkOptions("attention", options, [...SPEC_OPTIONS, "keep", "kernel"]);
+  const { keep, kernel, ...spec } = options;
+  if (keep !== undefined && keep !== "lse") {
+    throw new HeedError("UNSUPPORTED", `attention: keep must be "lse" or left out; got "${String(keep)}".`);
+  }
+  if (isUnfused(spec)) {
+    const { out, lse } = attentionUnfused(rec, { q, k, v }, spec);
+    return { out, lse: keep && lse };
+  }
+  const { batch, heads, kvHeads, headDim, valueDim, queryLength, keyLength, layout, scale } = spec;
+  const { numbers, values } = splitMask(spec);
+  const sizes = { batch, heads, kvHeads, headDim, valueDim, queryLength, keyLength, layout };
+  const attrs = { ...sizes, scale, kernel, keep, ...numbers };
+  const [out, lse] = rec.record(ATTENTION, { q, k, v, ...values }, attrs);
   invariant(out, "attention returned no output");
   return { out, lse };
 }
 
-function checkInputs({ q, k, v, keyLengths }: Inputs, attrs: AttentionAttrs): void {
-  checkOptions("attention", attrs, [...SPEC_OPTIONS, "keep", "kernel"]);
-  const tensors = [formatOptional("q", q), formatOptional("k", k)].join(", ");
-  checkSizes("attention", attrs, tensors);
+/** True if only the three kernels know this specification. */
+function isUnfused({
+  softcap,
+  alibiSlopes,
+  bias,
+  relativeBias,
+  mask,
+  sinks,
+  selection,
+  dropout,
+}: AttentionSpec): boolean {
+  const isModified = softcap !== undefined || Boolean(alibiSlopes || bias || relativeBias || mask || sinks);
+  return isModified || (selection !== undefined && selection !== "soft") || dropout !== undefined;
+}
+
+function checkInputs(inputs: Inputs, attrs: AttentionAttrs): void {
+  const { q, k, v } = inputs;
+  checkSizes("attention", attrs, [formatOptional("q", q), formatOptional("k", k)].join(", "));
   checkKernel("attention", attrs.kernel, Math.max(attrs.headDim, valueDimOf(attrs)));
   const { layout, batch, heads, kvHeads, headDim, queryLength, keyLength } = attrs;
   checkHeads("attention", "q", q, { layout, batch, heads, length: queryLength, dim: headDim });
@@ -104,13 +134,7 @@ function checkInputs({ q, k, v, keyLengths }: Inputs, attrs: AttentionAttrs): vo
       [formatTensor("q", q), formatTensor("k", k), formatTensor("v", v)].join(", "),
     );
   }
-  if (keyLengths && (numel(keyLengths.shape) !== batch || keyLengths.dtype !== "u32")) {
-    throw shapeError("attention", `keyLengths must be [B] = [${batch}] u32`, formatTensor("keyLengths", keyLengths));
-  }
-  if (attrs.keep !== undefined && attrs.keep !== "lse") {
-    throw new HeedError("UNSUPPORTED", `attention: keep must be "lse" or left out; got "${String(attrs.keep)}".`);
-  }
-  maskBounds("attention", attrs);
+  checkModifiers("attention", inputs, attrs, attrs);
   scaleOf("attention", attrs);
 }
 
@@ -159,7 +183,7 @@ function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): vo
   const { batch, heads, kvHeads, queryLength, keyLength, headDim } = node.attrs;
   const given = operandsOf(node);
   const operands = isAligned(given.q, given.k, given.v, given.out) ? given : padOperands(given, batch, context);
-  const addressing = denseAddressing(node, operands, facts);
+  const addressing = denseAddressing(node, operands, context);
   const valueDim = operands.out.dim;
   const width = Math.max(headDim, valueDim);
   const kernel = node.attrs.kernel ?? (isDecode(queryLength) ? "decode" : prefillKernel(facts, width));
@@ -185,19 +209,18 @@ function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): vo
 function denseAddressing(
   { inputs, outputs, attrs }: OpNode<AttentionAttrs>,
   { q, k, v, out }: Operands,
-  facts: GpuFacts,
+  context: LowerContext,
 ): Addressing {
-  const { keyLengths } = inputs;
+  const modifiers = linkModifiers(context, "attention", inputs, attrs, attrs);
   const lse = outputs[1];
   const params: Record<string, number> = {
-    ...maskBounds("attention", attrs),
+    ...modifiers.params,
     heads: attrs.heads,
     group: attrs.heads / attrs.kvHeads,
     columns: ceilDiv(q.dim, 4),
     value_columns: ceilDiv(v.dim, 4),
     queries: attrs.queryLength,
     keys: attrs.keyLength,
-    position: attrs.queryStart ?? 0,
     factor: scaleOf("attention", attrs) * LOG2_E,
     splits: 1,
     split_keys: attrs.keyLength,
@@ -211,12 +234,13 @@ function denseAddressing(
   return {
     parts: [
       maskPart(),
-      { parts: [DENSE, keyLengths ? LENGTHS : NO_LENGTHS, lse ? LSE : NO_LSE] },
-      vec4Part(q.value.dtype as "f32" | "f16", facts),
+      modifiers.parts,
+      { parts: [DENSE, lse ? LSE : NO_LSE] },
+      vec4Part(q.value.dtype as "f32" | "f16", context.facts),
     ],
     bindings: {
       ...{ q: q.value, k: k.value, v: v.value, out: out.value },
-      ...(keyLengths ? { key_lengths: keyLengths } : {}),
+      ...modifiers.bindings,
       ...(lse ? { lse } : {}),
     },
     params,

@@ -17,20 +17,67 @@ export interface AttentionSizes {
   readonly valueDim?: number;
 }
 
-/** Which keys a query may attend to. Query i stands at key position `p = i + queryStart`. */
+/** A number for the whole batch, or `[B]` u32 with one for each sequence. */
+export type PerSequence = number | Value;
+
+/** Which keys a query may attend to; all of these combine. Query i stands at key position `p = i + queryStart`. */
 export interface AttentionMask {
   /** Keep keys j ≤ p. Default false. */
   readonly causal?: boolean;
-  /** Keep keys j > p − window. Default: no window. */
-  readonly window?: number;
+  /**
+   * n: keep keys j > p − n. `{left, right}`: keep p − left ≤ j ≤ p + right, each unbounded where left out. Hides keys of the
+   * prefix too. Default: no window.
+   */
+  readonly window?: number | { readonly left?: number; readonly right?: number };
   /** Key position of the first query. Default 0. */
-  readonly queryStart?: number;
-  /** `[B]` u32: keep keys j < keyLengths[b]. Default: all S keys. */
-  readonly keyLengths?: Value;
+  readonly queryStart?: PerSequence;
+  /** With `causal`: keys j < prefix are kept for every query. Default 0. */
+  readonly prefix?: PerSequence;
+  /** Keep keys j < keyLengths. Default: all S keys. */
+  readonly keyLengths?: PerSequence;
+}
+
+/** T5's relative position bias. */
+export interface RelativeBias {
+  /** `[buckets, H]` f32. */
+  readonly weight: Value;
+  /** Half of the buckets are for keys after the query; otherwise those share bucket 0. Default false. */
+  readonly bidirectional?: boolean;
+  /** Distances from this one on share a bucket. Default 128. */
+  readonly maxDistance?: number;
+}
+
+/** What happens to a score between `scale · q·k` and the softmax, in this order: softcap, ALiBi, biases, masks. */
+export interface AttentionScores {
+  /** Of q·k; default `1 / √D`. */
+  readonly scale?: number;
+  /** `c · tanh(score / c)`, c > 0. Default: none. */
+  readonly softcap?: number;
+  /** `[H]` f32: adds `slope · (j − p)`. Has no gradient. Press et al., "Train Short, Test Long" (2022), §3. */
+  readonly alibiSlopes?: Value;
+  /** `[B|1, H|1, T|1, S|1]` f32, added to the scores; an entry ≤ −1e30, −Infinity too, masks. */
+  readonly bias?: Value;
+  /** Added as `bias` is. Raffel et al., "T5" (2020), §2.1. */
+  readonly relativeBias?: RelativeBias;
+  /** `[B|1, H|1, T|1, S|1]`: u32, not 0 where a key may be attended to; or f32, added as `bias` is. Has no gradient. */
+  readonly mask?: Value;
+}
+
+/** What turns scores into weights. */
+export interface AttentionWeights {
+  /** `[H]` f32: one more logit a head, in the denominator only. */
+  readonly sinks?: Value;
+  /**
+   * `hard`: the one-hot of the largest score, the first of equals (sinks take no part); its gradient is that of the soft
+   * weights. Default `soft`.
+   */
+  readonly selection?: "soft" | "hard";
+  /** Drops weights, the others times `1 / (1 − rate)`; rng `[3]` u32 as {@link dropout} takes it. */
+  readonly dropout?: { readonly rate: number; readonly rng: Value };
 }
 
 /** The one specification that the fused op, the three kernels and their gradients share. */
-export interface AttentionSpec extends AttentionSizes, AttentionMask {
+export interface AttentionSpec extends AttentionSizes, AttentionMask, AttentionScores, AttentionWeights {
   /** B. */
   readonly batch: number;
   /** T. */
@@ -38,14 +85,21 @@ export interface AttentionSpec extends AttentionSizes, AttentionMask {
   /** S. */
   readonly keyLength: number;
   readonly layout: AttentionLayout;
-  /** Of q·k; default `1 / √D`. */
-  readonly scale?: number;
 }
+
+/** Names of the fields that say how large q, k and v are. */
+export const SIZE_OPTIONS: readonly string[] = [
+  ...["heads", "kvHeads", "headDim", "valueDim", "batch", "queryLength", "keyLength", "layout"],
+];
+
+/** Names of {@link AttentionMask}'s fields. */
+export const MASK_OPTIONS: readonly string[] = ["causal", "window", "queryStart", "prefix", "keyLengths"];
 
 /** Names of {@link AttentionSpec}'s fields. */
 export const SPEC_OPTIONS: readonly string[] = [
-  ...["heads", "kvHeads", "headDim", "valueDim", "batch", "queryLength", "keyLength", "layout", "scale"],
-  ...["causal", "window", "queryStart", "keyLengths"],
+  ...SIZE_OPTIONS,
+  ...MASK_OPTIONS,
+  ...["scale", "softcap", "alibiSlopes", "bias", "relativeBias", "mask", "sinks", "selection", "dropout"],
 ];
 
 /** No bound on one side of the mask: large enough for every position, small enough that no u32 sum of the shaders wraps. */
@@ -66,21 +120,42 @@ export function checkOptions(op: string, options: object, known: readonly string
   }
 }
 
-/** The bounds that `shaders/lib/mask.wgsl` reads: keys from p − left to p + right are kept. Throws `USAGE`. */
+/** The bounds that `shaders/lib/mask.wgsl` reads from `Params`. Throws `USAGE`. */
 export function maskBounds(
   op: string,
-  { causal = false, window, queryStart = 0 }: AttentionMask,
-): { left: number; right: number } {
-  if (window !== undefined && !(Number.isInteger(window) && window >= 1 && window <= MAX_POSITION)) {
+  { causal = false, window }: Pick<AttentionMask, "causal" | "window">,
+): { left: number; right: number; ahead: number } {
+  if (typeof window === "number" && !isCount(window, 1)) {
     throw new HeedError(
       "USAGE",
       `${op}: window must be a whole number of keys from 1; got ${window}. Leave it out for none.`,
     );
   }
-  if (!(Number.isInteger(queryStart) && queryStart >= 0 && queryStart < MAX_POSITION)) {
-    throw new HeedError("USAGE", `${op}: queryStart must be a key position from 0; got ${queryStart}.`);
+  const { left, right } = typeof window === "object" ? window : { left: window && window - 1, right: undefined };
+  for (const bound of [left, right]) {
+    if (bound === undefined || isCount(bound, 0)) continue;
+    throw new HeedError("USAGE", `${op}: window.left and window.right must be whole numbers from 0; got ${bound}.`);
   }
-  return { left: window === undefined ? UNBOUNDED : window - 1, right: causal ? 0 : UNBOUNDED };
+  return { left: left ?? UNBOUNDED, right: causal ? 0 : UNBOUNDED, ahead: right ?? UNBOUNDED };
+}
+
+function isCount(n: number, least: number): boolean {
+  return Number.isInteger(n) && n >= least && n <= MAX_POSITION;
+}
+
+/** Throws `USAGE` unless `queryStart`, `prefix` and `keyLengths`, where numbers, are key positions from 0. */
+export function checkPositions(op: string, { queryStart, prefix, keyLengths }: AttentionMask): void {
+  for (const [name, value] of Object.entries({ queryStart, prefix, keyLengths })) {
+    if (typeof value !== "number" || isCount(value, 0)) continue;
+    throw new HeedError("USAGE", `${op}: ${name} must be a key position from 0; got ${value}.`);
+  }
+}
+
+/** The soft cap that kernels take, 0 for none. Throws `USAGE` if it is not positive and finite. */
+export function softcapOf(op: string, softcap: number | undefined): number {
+  if (softcap === undefined) return 0;
+  if (Number.isFinite(softcap) && softcap > 0) return softcap;
+  throw new HeedError("USAGE", `${op}: softcap must be positive; got ${softcap}. Leave it out for none.`);
 }
 
 /** The scale of q·k. Throws `USAGE` if it is not finite. */

@@ -1,40 +1,43 @@
-import lengthsCode from "../../shaders/lib/attention_lengths.wgsl";
-import noLengthsCode from "../../shaders/lib/attention_lengths_none.wgsl";
-import lseCode from "../../shaders/lib/attention_lse.wgsl";
-import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
-import softmaxBackwardCode from "../../shaders/masked_softmax_backward.wgsl";
-import softmaxCode from "../../shaders/masked_softmax.wgsl";
 import scoresCode from "../../shaders/qk_scores.wgsl";
+import softcapBackwardCode from "../../shaders/softcap_backward.wgsl";
 import sumBackwardCode from "../../shaders/weighted_sum_backward.wgsl";
 import sumCode from "../../shaders/weighted_sum.wgsl";
-import { HeedError, invariant } from "../core/errors.ts";
-import { ceilDiv, dim, formatTensor, numel, sameShape, shapeError } from "../core/shape.ts";
+import { ceilDiv, formatTensor, numel, sameShape, shapeError } from "../core/shape.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { elementPart, link, maskPart } from "./attention_parts.ts";
+import { type Heads, padDispatch } from "./attention_pad.ts";
+import { elementPart, link } from "./attention_parts.ts";
 import {
   type AttentionLayout,
-  type AttentionMask,
   type AttentionSizes,
+  type AttentionSpec,
   checkHeads,
   checkOptions,
   checkSizes,
+  type HeadStrides,
   headStrides,
   headsShape,
-  maskBounds,
   scaleOf,
+  SIZE_OPTIONS,
+  softcapOf,
+  SPEC_OPTIONS,
   valueDimOf,
 } from "./attention_spec.ts";
+import { dropout } from "./dropout.ts";
+import { maskedSoftmaxWithLse } from "./masked_softmax.ts";
 import {
   type Inputs,
   type LowerContext,
   only,
   type OpDef,
-  type OpNode,
   type Recorder,
   shader,
+  spreadWorkgroups,
   type Value,
 } from "./op.ts";
-import { need, rowReduction } from "./rows.ts";
+import { addRelativeBias, relativeBias } from "./relative_bias.ts";
+import { need } from "./rows.ts";
+
+export { maskedSoftmax, type MaskedSoftmaxOptions, maskedSoftmaxWithLse } from "./masked_softmax.ts";
 
 /** Sizes and layout of q, k, v and out; scores and probs are always `[B, H, T, S]` f32. */
 export interface UnfusedOptions extends AttentionSizes {
@@ -43,9 +46,6 @@ export interface UnfusedOptions extends AttentionSizes {
   readonly keyLength: number;
   readonly layout: AttentionLayout;
 }
-
-/** What {@link maskedSoftmax} takes: the mask. */
-export interface MaskedSoftmaxOptions extends AttentionMask {}
 
 /** One product over heads: `dim` is D or Dv, whichever the operand has. */
 interface HeadsAttrs {
@@ -57,21 +57,15 @@ interface HeadsAttrs {
   readonly dim: number;
   readonly layout: AttentionLayout;
   readonly scale: number;
+  /** 0: none. */
+  readonly softcap: number;
 }
-
-type MaskAttrs = Omit<MaskedSoftmaxOptions, "keyLengths"> & { readonly lse: boolean };
 
 const SCORES = shader("qk_scores.wgsl", scoresCode);
 const SUM = shader("weighted_sum.wgsl", sumCode);
+const SOFTCAP_BACKWARD = shader("softcap_backward.wgsl", softcapBackwardCode);
 const SUM_BACKWARD = shader("weighted_sum_backward.wgsl", sumBackwardCode);
-const SOFTMAX = shader("masked_softmax.wgsl", softmaxCode);
-const SOFTMAX_BACKWARD = shader("masked_softmax_backward.wgsl", softmaxBackwardCode);
-const LENGTHS = shader("lib/attention_lengths.wgsl", lengthsCode);
-const NO_LENGTHS = shader("lib/attention_lengths_none.wgsl", noLengthsCode);
-const LSE = shader("lib/attention_lse.wgsl", lseCode);
-const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
 
-const SIZE_OPTIONS = ["heads", "kvHeads", "headDim", "valueDim", "batch", "queryLength", "keyLength", "layout"];
 /** Invocations of a workgroup, and rows that each computes together. */
 const SIZE = 64;
 const ROWS = 16;
@@ -81,28 +75,52 @@ const QK_SCORES: OpDef<HeadsAttrs> = {
   infer({ q, k }, attrs) {
     checkOperand("qkScores", "q", q, attrs, "query");
     checkOperand("qkScores", "k", k, attrs, "key");
-    if (q?.dtype !== k?.dtype) {
-      throw shapeError("qkScores", "q and k must have one dtype", `q ${q?.dtype}, k ${k?.dtype}`);
-    }
     return [{ shape: scoresShape(attrs), dtype: "f32" }];
   },
-  lower(node, { facts, dispatch }) {
-    const { attrs, inputs } = node;
+  lower({ attrs, inputs, outputs }, context) {
+    const { facts, dispatch } = context;
     const [q, k] = [need(inputs, "q"), need(inputs, "k")];
+    // One alias serves both operands: where dout is f32 and v f16, v is widened first.
+    const mixed = q.dtype !== k.dtype;
+    const x = headsOf(q, attrs, "query");
+    const y = headsOf(k, attrs, "key");
+    const [left, right] = mixed ? [widened(x, "q", attrs, context), widened(y, "k", attrs, context)] : [x, y];
     dispatch({
-      kernel: kernelOf(SCORES, q, facts),
-      bindings: { x: q, y: k, scores: only(node.outputs) },
-      params: { ...sizeParams(attrs), ...strideParams("x", q, attrs, "query"), ...strideParams("y", k, attrs, "key") },
+      kernel: kernelOf(SCORES, left.value, facts),
+      bindings: { x: left.value, y: right.value, scores: only(outputs) },
+      params: {
+        ...sizeParams(attrs),
+        softcap: attrs.softcap,
+        ...strideParams("x", left.strides),
+        ...strideParams("y", right.strides),
+      },
       workgroups: [ceilDiv(attrs.keyLength, SIZE), ceilDiv(attrs.queryLength, ROWS), attrs.batch * attrs.heads],
     });
   },
-  backward(rec, { inputs, attrs }, [dscores], needs): Record<string, Value> {
+  backward(rec, { inputs, outputs, attrs: { softcap, ...rest } }, [dcapped], needs): Record<string, Value> {
     const grads: Record<string, Value> = {};
-    if (!dscores) return grads;
+    if (!dcapped) return grads;
+    const attrs = { ...rest, softcap: 0 };
+    const dscores =
+      softcap > 0 ? only(rec.record(SCORES_SOFTCAP_BACKWARD, { y: outputs[0], dy: dcapped }, softcap)) : dcapped;
     if (needs.has("q")) grads["q"] = only(rec.record(WEIGHTED_SUM, { probs: dscores, v: inputs["k"] }, attrs));
     if (needs.has("k"))
       grads["k"] = only(rec.record(WEIGHTED_SUM_BACKWARD, { weights: dscores, x: inputs["q"] }, attrs));
     return grads;
+  },
+};
+
+const SCORES_SOFTCAP_BACKWARD: OpDef<number> = {
+  name: "softcapBackward",
+  infer: ({ y }) => [{ shape: need({ y }, "y").shape, dtype: "f32" }],
+  lower({ inputs, outputs, attrs }, { dispatch }) {
+    const dx = only(outputs);
+    dispatch({
+      kernel: { kernel: SOFTCAP_BACKWARD },
+      bindings: { y: need(inputs, "y"), dy: need(inputs, "dy"), dx },
+      params: { count: numel(dx.shape), cap: attrs },
+      workgroups: spreadWorkgroups(ceilDiv(numel(dx.shape), 64)),
+    });
   },
 };
 
@@ -119,7 +137,11 @@ const WEIGHTED_SUM: OpDef<HeadsAttrs> = {
     dispatch({
       kernel: kernelOf(SUM, v, facts),
       bindings: { weights: probs, y: v, out },
-      params: { ...sizeParams(attrs), ...strideParams("y", v, attrs, "key"), ...outParams(out, attrs, "query") },
+      params: {
+        ...sizeParams(attrs),
+        ...strideParams("y", headsOf(v, attrs, "key").strides),
+        ...outParams(out, attrs, "query"),
+      },
       workgroups: [ceilDiv(attrs.dim, SIZE), ceilDiv(attrs.queryLength, ROWS), attrs.batch * attrs.heads],
     });
   },
@@ -146,68 +168,19 @@ const WEIGHTED_SUM_BACKWARD: OpDef<HeadsAttrs> = {
     dispatch({
       kernel: kernelOf(SUM_BACKWARD, x, facts),
       bindings: { weights, x, out },
-      params: { ...sizeParams(attrs), ...strideParams("x", x, attrs, "query"), ...outParams(out, attrs, "key") },
+      params: {
+        ...sizeParams(attrs),
+        ...strideParams("x", headsOf(x, attrs, "query").strides),
+        ...outParams(out, attrs, "key"),
+      },
       workgroups: [ceilDiv(attrs.dim, SIZE), ceilDiv(attrs.keyLength, ROWS), attrs.batch * attrs.kvHeads],
-    });
-  },
-};
-
-const MASKED_SOFTMAX: OpDef<MaskAttrs> = {
-  name: "maskedSoftmax",
-  infer({ scores, keyLengths }, attrs) {
-    checkOptions("maskedSoftmax", attrs, ["causal", "window", "queryStart", "lse"]);
-    maskBounds("maskedSoftmax", attrs);
-    if (scores?.shape.length !== 4 || scores.dtype !== "f32") {
-      throw shapeError(
-        "maskedSoftmax",
-        "scores must be [B, H, T, S] f32",
-        scores ? formatTensor("scores", scores) : "nothing",
-      );
-    }
-    if (keyLengths && (numel(keyLengths.shape) !== dim(scores.shape, 0) || keyLengths.dtype !== "u32")) {
-      const got = `${formatTensor("keyLengths", keyLengths)}, ${formatTensor("scores", scores)}`;
-      throw shapeError("maskedSoftmax", "keyLengths must be [B] u32", got);
-    }
-    const probs = { shape: scores.shape, dtype: "f32" } as const;
-    return attrs.lse ? [probs, { shape: scores.shape.slice(0, 3), dtype: "f32" }] : [probs];
-  },
-  lower: lowerMaskedSoftmax,
-  backward(rec, { outputs }, [dprobs, dlse]): Record<string, Value> {
-    if (dlse)
-      throw new HeedError(
-        "UNSUPPORTED",
-        "maskedSoftmax: lse has no gradient. Compute the loss from the weights or from out.",
-      );
-    const [probs] = outputs;
-    return dprobs ? { scores: only(rec.record(MASKED_SOFTMAX_BACKWARD, { probs, dprobs }, null)) } : {};
-  },
-};
-
-const MASKED_SOFTMAX_BACKWARD: OpDef<null> = {
-  name: "maskedSoftmaxBackward",
-  infer({ probs, dprobs }) {
-    invariant(
-      probs && dprobs && sameShape(probs.shape, dprobs.shape),
-      "maskedSoftmaxBackward: probs and dprobs differ in shape",
-    );
-    return [{ shape: probs.shape, dtype: "f32" }];
-  },
-  lower({ inputs, outputs }, { facts, dispatch }) {
-    const [probs, dprobs] = [need(inputs, "probs"), need(inputs, "dprobs")];
-    const keys = dim(probs.shape, -1);
-    const rows = numel(probs.shape.slice(0, -1));
-    const choice = rowReduction(facts, rows, keys);
-    dispatch({
-      kernel: { kernel: SOFTMAX_BACKWARD, ...choice.variant },
-      bindings: { probs, dprobs, dscores: only(outputs) },
-      params: { rows, keys },
-      workgroups: choice.workgroups,
     });
   },
 };
 
 /**
  * `scores[b, h, i, j] = scale · q[b, h, i] · k[b, g, j]`, g = ⌊h / (H / Hkv)⌋, before any mask; scale is `1 / √D` by default.
+ * With a softcap c: `c · tanh(scores / c)`.
  *
  * q `[B, H, T, D]`, k `[B, Hkv, S, D]`, or rows of them (see {@link AttentionLayout}), f32 or f16 → `[B, H, T, S]` f32.
  * Throws `SHAPE`, `USAGE` or `UNSUPPORTED`. Source: Vaswani et al., "Attention Is All You Need" (2017), eq. 1.
@@ -215,35 +188,16 @@ const MASKED_SOFTMAX_BACKWARD: OpDef<null> = {
 export function qkScores(
   rec: Recorder,
   { q, k }: { q: Value; k: Value },
-  options: UnfusedOptions & { readonly scale?: number },
+  options: UnfusedOptions & { readonly scale?: number; readonly softcap?: number },
 ): Value {
-  checkOptions("qkScores", options, [...SIZE_OPTIONS, "scale"]);
+  checkOptions("qkScores", options, [...SIZE_OPTIONS, "scale", "softcap"]);
   checkSizes("qkScores", options, [formatTensor("q", q), formatTensor("k", k)].join(", "));
-  const attrs = headsAttrs(options, options.headDim, scaleOf("qkScores", options));
+  if (q.dtype !== k.dtype) {
+    throw shapeError("qkScores", "q and k must have one dtype", `${formatTensor("q", q)}, ${formatTensor("k", k)}`);
+  }
+  const softcap = softcapOf("qkScores", options.softcap);
+  const attrs = { ...headsAttrs(options, options.headDim, scaleOf("qkScores", options)), softcap };
   return only(rec.record(QK_SCORES, { q, k }, attrs));
-}
-
-/**
- * `probs = softmax(mask(scores))` over the last axis: exactly 0 where masked, and in every place of a fully masked row.
- *
- * scores `[B, H, T, S]` f32 → probs of that shape. Throws `SHAPE`, `USAGE` or `UNSUPPORTED`.
- * Source: Vaswani et al., "Attention Is All You Need" (2017), §3.2.3.
- */
-export function maskedSoftmax(rec: Recorder, scores: Value, options: MaskedSoftmaxOptions = {}): Value {
-  const { keyLengths, ...mask } = options;
-  return only(rec.record(MASKED_SOFTMAX, { scores, keyLengths }, { ...mask, lse: false }));
-}
-
-/** {@link maskedSoftmax} that also gives `lse [B, H, T]`, natural log; −1e30 for a fully masked row. */
-export function maskedSoftmaxWithLse(
-  rec: Recorder,
-  scores: Value,
-  options: MaskedSoftmaxOptions = {},
-): { probs: Value; lse: Value } {
-  const { keyLengths, ...mask } = options;
-  const [probs, lse] = rec.record(MASKED_SOFTMAX, { scores, keyLengths }, { ...mask, lse: true });
-  invariant(probs && lse, "maskedSoftmax returned too few outputs");
-  return { probs, lse };
 }
 
 /**
@@ -258,34 +212,67 @@ export function weightedSum(rec: Recorder, { probs, v }: { probs: Value; v: Valu
   return only(rec.record(WEIGHTED_SUM, { probs, v }, headsAttrs(options, valueDimOf(options), 1)));
 }
 
+/** What {@link attentionUnfused} returns. */
+export interface UnfusedResult {
+  /** `[B, H, T, Dv]`, or rows `[B·T, H·Dv]`. */
+  readonly out: Value;
+  /** `[B, H, T, S]`: scaled and capped products, before biases and masks. */
+  readonly scores: Value;
+  /** `[B, H, T, S]`: the weights (one-hot for hard selection), before dropout. */
+  readonly probs: Value;
+  /** `[B, H, T]`: natural log of the sum of exponentials, the sink's included; −1e30 for a row with no kept key. */
+  readonly lse: Value;
+}
+
+/**
+ * Attention by the three named kernels: {@link qkScores}, `maskedSoftmax`, {@link weightedSum}. The whole of
+ * {@link AttentionSpec}, memory O(T·S). Gradients: q, k, v, bias, relativeBias.weight, sinks.
+ *
+ * q, k, v as `attention` takes them. Throws `SHAPE`, `USAGE` or `UNSUPPORTED` before anything is recorded, for an option
+ * that does not exist too.
+ *
+ * @example
+ * const sizes = { batch: 1, heads: 8, kvHeads: 2, headDim: 64, queryLength: 16, keyLength: 16, layout: "bhtd" } as const;
+ * const { out, probs } = attentionUnfused(rec, { q, k, v }, { ...sizes, causal: true, window: 8, sinks });
+ */
+export function attentionUnfused(
+  rec: Recorder,
+  { q, k, v }: { q: Value; k: Value; v: Value },
+  options: AttentionSpec,
+): UnfusedResult {
+  checkOptions("attention", options, SPEC_OPTIONS);
+  const { heads, kvHeads, headDim, valueDim, batch, queryLength, keyLength, layout } = options;
+  const sizes = { heads, kvHeads, headDim, valueDim, batch, queryLength, keyLength, layout };
+  const {
+    scale,
+    softcap,
+    relativeBias: relative,
+    dropout: drop,
+    causal,
+    window,
+    queryStart,
+    prefix,
+    keyLengths,
+  } = options;
+  const { alibiSlopes, bias, mask, sinks, selection } = options;
+  const capped = qkScores(rec, { q, k }, { ...sizes, scale, softcap });
+  const scores = relative
+    ? addRelativeBias(rec, capped, relativeBias(rec, relative, { batch, heads, queryLength, keyLength, queryStart }))
+    : capped;
+  const { probs, lse } = maskedSoftmaxWithLse(rec, scores, {
+    ...{ causal, window, queryStart, prefix, keyLengths },
+    ...{ alibiSlopes, bias, mask, sinks, selection },
+  });
+  const weights = drop ? dropout(rec, probs, drop) : probs;
+  return { out: weightedSum(rec, { probs: weights, v }, sizes), scores: capped, probs, lse };
+}
+
 function headsAttrs(
   { batch, heads, kvHeads, queryLength, keyLength, layout }: UnfusedOptions,
   width: number,
   scale: number,
 ): HeadsAttrs {
-  return { batch, heads, kvHeads, queryLength, keyLength, layout, dim: width, scale };
-}
-
-function lowerMaskedSoftmax(node: OpNode<MaskAttrs>, { facts, dispatch }: LowerContext): void {
-  const { scores, keyLengths } = node.inputs as { scores: Value; keyLengths?: Value };
-  const [probs, lse] = node.outputs as [Value, Value?];
-  const [, heads = 1, queries = 1, keys = 1] = scores.shape;
-  const rows = numel(scores.shape.slice(0, 3));
-  const { variant, workgroups } = rowReduction(facts, rows, keys);
-  const shared = [keyLengths ? LENGTHS : NO_LENGTHS, lse ? LSE : NO_LSE];
-  dispatch({
-    kernel: { kernel: SOFTMAX, ...variant, parts: [...(variant.parts ?? []), ...maskPart().parts, ...shared] },
-    bindings: { scores, probs, ...(keyLengths ? { key_lengths: keyLengths } : {}), ...(lse ? { lse } : {}) },
-    params: {
-      ...maskBounds("maskedSoftmax", node.attrs),
-      rows,
-      heads,
-      queries,
-      keys,
-      position: node.attrs.queryStart ?? 0,
-    },
-    workgroups,
-  });
+  return { batch, heads, kvHeads, queryLength, keyLength, layout, dim: width, scale, softcap: 0 };
 }
 
 function kernelOf(kernel: typeof SUM, operand: Value, facts: GpuFacts) {
@@ -321,8 +308,22 @@ function sizeParams({ heads, kvHeads, queryLength, keyLength, dim: width, scale 
   return { heads, group: heads / kvHeads, queries: queryLength, keys: keyLength, width, scale };
 }
 
-function strideParams(name: string, value: Value, attrs: HeadsAttrs, side: "query" | "key"): Record<string, number> {
-  const s = headStrides(value, attrs.layout, sideOf(attrs, side));
+function headsOf(value: Value, attrs: HeadsAttrs, side: "query" | "key"): Heads {
+  const sizes = sideOf(attrs, side);
+  return { value, strides: headStrides(value, attrs.layout, sizes), ...sizes };
+}
+
+/** An f16 operand copied to f32; an f32 one as it is. */
+function widened(heads: Heads, name: string, { batch }: HeadsAttrs, { facts, temp, dispatch }: LowerContext): Heads {
+  if (heads.value.dtype === "f32") return heads;
+  const { heads: count, length, dim } = heads;
+  const strides = { offset: 0, batch: count * length * dim, head: length * dim, row: dim };
+  const copy = { ...heads, value: temp(name, [batch, count, length, dim], "f32"), strides };
+  dispatch(padDispatch(heads, copy, facts));
+  return copy;
+}
+
+function strideParams(name: string, s: HeadStrides): Record<string, number> {
   return { [`${name}_offset`]: s.offset, [`${name}_batch`]: s.batch, [`${name}_head`]: s.head, [`${name}_row`]: s.row };
 }
 

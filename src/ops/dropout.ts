@@ -1,4 +1,4 @@
-import { ceilDiv, formatTensor, shapeError } from "../core/shape.ts";
+import { ceilDiv, formatTensor, numel, shapeError } from "../core/shape.ts";
 import { only, type OpDef, type Recorder, shader, spreadWorkgroups, type Value } from "./op.ts";
 import { layoutIn, need, rowsAndColumns } from "./rows.ts";
 import code from "../../shaders/dropout.wgsl";
@@ -18,7 +18,7 @@ export interface DropoutAttrs {
 export const DROPOUT: OpDef<DropoutAttrs> = {
   name: "dropout",
   infer({ x, rng }, { rate }) {
-    const { rows, columns } = rowsAndColumns("dropout", "x", x);
+    rowsAndColumns("dropout", "x", matrixOf(x));
     if (rng?.dtype !== "u32" || rng.shape.length !== 1 || rng.shape[0] !== 3) {
       throw shapeError(
         "dropout",
@@ -27,11 +27,11 @@ export const DROPOUT: OpDef<DropoutAttrs> = {
       );
     }
     if (!(rate >= 0 && rate < 1)) throw shapeError("dropout", "rate must be in [0, 1)", `${rate}`);
-    return [{ shape: [rows, columns], dtype: "f32" }];
+    return [{ shape: need({ x }, "x").shape, dtype: "f32" }];
   },
   lower({ inputs, outputs, attrs, index }, { dispatch }) {
     const x = need(inputs, "x");
-    const { rows, columns } = rowsAndColumns("dropout", "x", x);
+    const { rows, columns } = rowsAndColumns("dropout", "x", matrixOf(x));
     const { offset, rowStride } = layoutIn(x, 1);
     dispatch({
       kernel: { kernel: KERNEL, parts: [PHILOX_PART] },
@@ -55,11 +55,17 @@ export const DROPOUT: OpDef<DropoutAttrs> = {
   },
 };
 
+/** A tensor of more than two axes as rows of its last one. */
+function matrixOf(x: Value | undefined): Value | undefined {
+  const columns = x?.shape.at(-1) ?? 0;
+  return x && x.shape.length > 2 ? { ...x, shape: [columns > 0 ? numel(x.shape) / columns : 0, columns] } : x;
+}
+
 /**
  * `out = kept ? x / (1 − rate) : 0`. The mask follows from seed, step, the op's place in the record and the element alone: the
  * gradient, and a forward pass that is computed again, draw the same one.
  *
- * x `[N, C]` f32, or a view; rng `[3]` u32 (seed low, seed high, step) → `[N, C]` f32. Throws `SHAPE`.
+ * x `[N, C]` f32, or a view, or of more axes; rng `[3]` u32 (seed low, seed high, step) → f32 of the shape of x. Throws `SHAPE`.
  * Source: Srivastava et al., "Dropout" (2014), §10.
  */
 export function dropout(rec: Recorder, x: Value, options: { readonly rate: number; readonly rng: Value }): Value {

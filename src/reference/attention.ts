@@ -1,11 +1,15 @@
 import { maskedSoftmax, maskedSoftmaxBackward } from "./masked_softmax.ts";
-import { type AttentionDims, type QkScoresOptions, qkScores, qkScoresBackward } from "./qk_scores.ts";
+import { type AttentionDims, MASKED, type QkScoresOptions, qkScores, qkScoresBackward } from "./qk_scores.ts";
 import { weightedSum, weightedSumBackward } from "./weighted_sum.ts";
 
 /** What {@link attention} takes beyond q, k and v: scores, masks (see {@link qkScores}), and sinks. */
 export interface AttentionOptions extends QkScoresOptions {
   /** `[H]`: one extra logit a head, in the denominator only. */
   sinks?: Float64Array;
+  /** `hard`: the one-hot of the largest score, the first of equals; backward as if soft. Default `soft`. */
+  selection?: "soft" | "hard";
+  /** `[B, H, T, S]`: factors of the weights, 0 or `1 / (1 − rate)`. */
+  dropout?: Float64Array;
 }
 
 /** What {@link attention} returns. */
@@ -14,7 +18,7 @@ export interface AttentionResult {
   out: Float64Array;
   /** `[B, H, T]`: natural log of the sum of `exp(score)` (sink included); −1e30 for a row with no kept key and no sink. */
   lse: Float64Array;
-  /** `[B, H, T, S]`; exactly 0 where masked. */
+  /** `[B, H, T, S]`; exactly 0 where masked; the soft weights for hard selection too. */
   probs: Float64Array;
   /** `[B, H, T, S]`: after scale, soft cap, ALiBi and bias; −1e30 where masked. */
   scores: Float64Array;
@@ -35,7 +39,25 @@ export function attention(
 ): AttentionResult {
   const scores = qkScores(q, k, dims, options);
   const { probs, lse } = maskedSoftmax(scores, dims, options.sinks);
-  return { out: weightedSum(probs, v, dims), lse, probs, scores };
+  return { out: weightedSum(summed(probs, scores, dims, options), v, dims), lse, probs, scores };
+}
+
+/** The weights by which values are summed. */
+function summed(
+  probs: Float64Array,
+  scores: Float64Array,
+  { S }: AttentionDims,
+  { selection, dropout }: AttentionOptions,
+): Float64Array {
+  const weights = selection === "hard" ? scores.map((_, at) => (isLargest(scores, at, S) ? 1 : 0)) : probs;
+  return dropout ? weights.map((p, at) => p * dropout[at]!) : weights;
+}
+
+function isLargest(scores: Float64Array, at: number, S: number): boolean {
+  const score = scores[at]!;
+  const first = at - (at % S);
+  for (let i = first; i < first + S; i++) if (scores[i]! > score || (i < at && scores[i] === score)) return false;
+  return score > MASKED;
 }
 
 /** Gradients of {@link attention}. */
@@ -66,8 +88,10 @@ export function attentionBackward(
   dims: AttentionDims,
   options: AttentionOptions = {},
 ): AttentionGradients {
-  const { probs, lse } = attention(q, k, v, dims, options);
-  const { dprobs, dv } = weightedSumBackward(probs, v, dout, dims);
+  const { probs, lse, scores } = attention(q, k, v, dims, options);
+  const { dprobs: dweights, dv } = weightedSumBackward(summed(probs, scores, dims, options), v, dout, dims);
+  const { dropout } = options;
+  const dprobs = dropout ? dweights.map((d, at) => d * dropout[at]!) : dweights;
   const dscores = maskedSoftmaxBackward(probs, dprobs, dims.S);
   const dsinks = sinksBackward(probs, dprobs, lse, dims, options.sinks);
   return { ...qkScoresBackward(q, k, dscores, dims, options), dv, dscores, dsinks };

@@ -1,3 +1,5 @@
+import { type RelativeOptions, relativeBucket } from "./relative_bias.ts";
+
 /** The finite stand-in for −∞: a masked score, and the lse of a row with no kept key. */
 export const MASKED = -1e30;
 
@@ -17,14 +19,14 @@ export interface AttentionDims {
 export interface MaskOptions {
   /** Keep j ≤ p (or j < prefix). Default false. */
   causal?: boolean;
-  /** Key position of the first query. Default 0. */
-  queryStart?: number;
-  /** With `causal`: the first `prefix` keys are kept for every query. Default 0. */
-  prefix?: number;
-  /** Keep j > p − window; hides prefix keys too. Default: no window. */
-  window?: number;
-  /** `[B]`: keep j < keyLengths[b]. Default: all S keys. */
-  keyLengths?: ArrayLike<number>;
+  /** Key position of the first query, for all or by sequence `[B]`. Default 0. */
+  queryStart?: number | ArrayLike<number>;
+  /** With `causal`: the first `prefix` keys are kept for every query. A number or `[B]`. Default 0. */
+  prefix?: number | ArrayLike<number>;
+  /** n: keep j > p − n; `{left, right}`: keep p − left ≤ j ≤ p + right. Hides prefix keys too. Default: no window. */
+  window?: number | { left?: number; right?: number };
+  /** Keep j < keyLengths, a number or `[B]`. Default: all S keys. */
+  keyLengths?: number | ArrayLike<number>;
 }
 
 /** A `[B or 1, H or 1, T or 1, S or 1]` array that broadcasts to `[B, H, T, S]`. */
@@ -43,17 +45,25 @@ export interface QkScoresOptions extends MaskOptions {
   alibiSlopes?: ArrayLike<number>;
   /** Added to the scores; an entry ≤ −1e30 (or −∞) masks. */
   bias?: Broadcast;
+  /** T5's relative position bias, weight `[buckets, H]`. */
+  relative?: RelativeOptions & { weight: ArrayLike<number> };
   /** Non-zero where a key may be attended to. */
   keep?: Broadcast;
 }
 
 /** True if query i of batch b may attend to key j under the structural masks (not `bias`, not `keep`). */
 export function isKept(b: number, i: number, j: number, options: MaskOptions): boolean {
-  const { causal = false, queryStart = 0, prefix = 0, window, keyLengths } = options;
-  const p = i + queryStart;
-  if (causal && j > p && j >= prefix) return false;
-  if (window !== undefined && j <= p - window) return false;
-  return keyLengths === undefined || j < keyLengths[b]!;
+  const { causal = false, queryStart = 0, prefix = 0, window, keyLengths = Number.POSITIVE_INFINITY } = options;
+  const p = i + ofSequence(queryStart, b);
+  if (causal && j > p && j >= ofSequence(prefix, b)) return false;
+  if (typeof window === "number" && j <= p - window) return false;
+  if (typeof window === "object" && (j < p - (window.left ?? p) || j > p + (window.right ?? j))) return false;
+  return j < ofSequence(keyLengths, b);
+}
+
+/** The number of a sequence. */
+export function ofSequence(x: number | ArrayLike<number>, b: number): number {
+  return typeof x === "number" ? x : x[b]!;
 }
 
 /**
@@ -69,11 +79,13 @@ export function qkScores(
 ): Float64Array {
   const scores = new Float64Array(dims.B * dims.H * dims.T * dims.S);
   forEachScore(dims, (b, h, i, j, at) => {
-    const p = i + (options.queryStart ?? 0);
+    const p = i + ofSequence(options.queryStart ?? 0, b);
     const alibi = options.alibiSlopes ? options.alibiSlopes[h]! * (j - p) : 0;
+    const { relative } = options;
+    const relation = relative ? relative.weight[relativeBucket(j - p, relative) * dims.H + h]! : 0;
     const bias = options.bias ? broadcastAt(options.bias, b, h, i, j) : 0;
     const kept = isKept(b, i, j, options) && (!options.keep || broadcastAt(options.keep, b, h, i, j) !== 0);
-    const score = cappedProduct(q, k, dims, options, b, h, i, j) + alibi + bias;
+    const score = cappedProduct(q, k, dims, options, b, h, i, j) + alibi + relation + bias;
     scores[at] = kept && bias > MASKED ? score : MASKED;
   });
   return scores;

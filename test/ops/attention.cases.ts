@@ -142,9 +142,21 @@ export const cases = opCases("attention", (add) => {
     checkRejected({ queryStart: -1 }, "USAGE", "attention: queryStart must be a key position from 0; got -1");
     checkRejected({ scale: Number.NaN }, "USAGE", "attention: scale must be finite; got NaN");
     checkRejected(
-      { softcap: 5 } as Partial<AttentionOptions>,
+      { softcaps: 5 } as Partial<AttentionOptions>,
       "UNSUPPORTED",
-      'attention: there is no option "softcap"',
+      'attention: there is no option "softcaps"',
+    );
+    checkRejected({ softcap: -5 }, "USAGE", "softcap must be positive; got -5");
+    checkRejected(
+      { window: { left: -1 } },
+      "USAGE",
+      "window.left and window.right must be whole numbers from 0; got -1",
+    );
+    checkRejected({ prefix: 1.5 }, "USAGE", "attention: prefix must be a key position from 0; got 1.5");
+    checkRejected(
+      { selection: "sparse" } as unknown as Partial<AttentionOptions>,
+      "UNSUPPORTED",
+      'selection must be "soft" or "hard"; got "sparse"',
     );
     checkRejected(
       { kernel: "tiled", headDim: 8, valueDim: 200 },
