@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Tier } from "../../src/gpu/tiers.ts";
 import { createRandom } from "../support/random.ts";
-import { type BenchModel, type Contender, greedy } from "./gpt2/contender.ts";
+import { type BenchModel, type Contender, greedy, type PeerSteps } from "./gpt2/contender.ts";
 import { heedContender } from "./gpt2/heed.ts";
 
 const PROMPT_TOKENS = 128;
@@ -27,8 +27,8 @@ interface Measured {
 
 /**
  * GPT-2 124M with random weights: time to the first token after a prompt of 128, and per token behind it, greedy.
- * Arguments: `rounds=5 tokens=8 tier=full model=FOLDER --peers peers=jax-js,onnxruntime --profile`. Contenders take
- * turns. The model is written to the temporary folder at the first run (500 MB) and kept.
+ * Arguments: `rounds=5 tokens=8 tier=full model=FOLDER --peers --profile`; `peers=jax-js` or
+ * `peers=onnxruntime:webgpu:disabled` for some of them, `naps=off` to let them wait as they do. Contenders take turns. The model is written to the temporary folder at the first run (500 MB) and kept.
  */
 export default async function bench(args: readonly string[]): Promise<void> {
   const options = Object.fromEntries(args.map((a) => a.replace(/^--/, "").split("="))) as Record<
@@ -41,7 +41,8 @@ export default async function bench(args: readonly string[]): Promise<void> {
   const prompt = randomIds(PROMPT_TOKENS, model.vocab);
   const wanted = "peers" in options ? (options["peers"] || "jax-js,onnxruntime").split(",") : [];
   const heed = await heedContender(model, options["tier"] as Tier | undefined);
-  const contenders = [heed as Contender, ...(await openPeers(wanted, model))];
+  const steps = await openPeers(wanted, model);
+  const contenders = [heed as Contender, ...steps.map((s) => greedy(s, { naps: options["naps"] !== "off" }))];
   const { description, device } = heed.engine.adapter;
   console.log(`${description || device}; ${new Date().toISOString()}; ${load()}`);
   if (contenders.length > 1) await checkLogits(contenders, prompt);
@@ -62,8 +63,8 @@ export default async function bench(args: readonly string[]): Promise<void> {
 }
 
 /** Peers are development dependencies that only this loads. */
-async function openPeers(names: readonly string[], model: BenchModel): Promise<Contender[]> {
-  const peers: Contender[] = [];
+async function openPeers(names: readonly string[], model: BenchModel): Promise<PeerSteps[]> {
+  const peers: PeerSteps[] = [];
   for (const name of names) {
     if (name.startsWith("onnxruntime")) {
       const [, provider = "webgpu", optimise = "all"] = name.split(":") as [
@@ -71,9 +72,9 @@ async function openPeers(names: readonly string[], model: BenchModel): Promise<C
         "webgpu" | "cpu" | undefined,
         "all" | "basic" | "disabled" | undefined,
       ];
-      peers.push(greedy(await (await import("./gpt2/onnxruntime.ts")).onnxSteps(model, { provider, optimise })));
+      peers.push(await (await import("./gpt2/onnxruntime.ts")).onnxSteps(model, { provider, optimise }));
     }
-    if (name === "jax-js") peers.push(greedy(await (await import("./gpt2/jax_js.ts")).jaxSteps(model)));
+    if (name === "jax-js") peers.push(await (await import("./gpt2/jax_js.ts")).jaxSteps(model));
   }
   return peers;
 }

@@ -32,11 +32,11 @@ export interface PeerSteps {
 }
 
 /**
- * Greedy decoding on the host, as the peers' users write it. Peers get the naps that Heed takes while it waits for a CPU
- * adapter, so that engines are compared and not how they wait.
+ * Greedy decoding on the host, as the peers' users write it. With `naps`, peers get those that Heed takes while it waits
+ * for a CPU adapter, so that engines are compared and not how they wait.
  */
-export function greedy(steps: PeerSteps): Contender {
-  const naps = GentleWait.for(true);
+export function greedy(steps: PeerSteps, options: { readonly naps: boolean }): Contender {
+  const naps = GentleWait.for(options.naps);
   let last = 0;
   const append = async (ids: readonly number[]) => {
     naps?.enter();
