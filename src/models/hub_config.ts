@@ -43,3 +43,39 @@ export function activationFromHub(family: string, name: string): ActivationName 
     );
   return kind;
 }
+
+/** The fields of a config that say which layers see a window. */
+export interface HubWindows {
+  /** `sliding_window`: positions that a row sees, its own among them. */
+  readonly window: number | null | undefined;
+  /** `layer_types`; without it the layers from `first` on see the window. */
+  readonly layerTypes?: readonly string[] | null | undefined;
+  /** Default 0. */
+  readonly first?: number;
+}
+
+/** The window of each of `layers` layers; undefined sees all. Throws `BAD_FILE`, or `UNSUPPORTED` for another type of layer. */
+export function windowsFromHub(family: string, layers: number, hub: HubWindows): readonly (number | undefined)[] {
+  const { window, first = 0 } = hub;
+  const types =
+    hub.layerTypes ??
+    Array.from({ length: layers }, (_, i) => (window && i >= first ? "sliding_attention" : "full_attention"));
+  if (types.length !== layers)
+    throw new HeedError(
+      "BAD_FILE",
+      `${family}: layer_types must have ${layers} entries, one a layer; got ${types.length}. Check config.json.`,
+    );
+  return types.map((type) => {
+    if (type === "full_attention") return undefined;
+    if (type !== "sliding_attention")
+      throw new HeedError(
+        "UNSUPPORTED",
+        `${family}: layer type "${type}" in config.json is not supported; Heed has full_attention and sliding_attention.`,
+      );
+    if (window) return window;
+    throw new HeedError(
+      "BAD_FILE",
+      `${family}: layer_types has sliding_attention, but there is no sliding_window. Check config.json.`,
+    );
+  });
+}
