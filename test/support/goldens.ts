@@ -11,6 +11,7 @@ export const GOLDEN_NAMES = [
   "llama_dynamic",
   "llama_yarn",
   "gpt2",
+  "qwen2",
 ] as const;
 
 export type GoldenName = (typeof GOLDEN_NAMES)[number];
@@ -27,7 +28,7 @@ export interface GoldenCase {
   greedyRecomputed: number[];
 }
 
-/** The folder of a golden checkpoint: config.json, config_rope_parameters.json (Llama), model.safetensors. */
+/** The folder of a golden checkpoint: config.json, config_rope_parameters.json (rotary families), model.safetensors. */
 export function goldenPath(name: GoldenName): string {
   return fileURLToPath(new URL(`../fixtures/goldens/${name}`, import.meta.url));
 }
