@@ -12,6 +12,7 @@ export const GOLDEN_NAMES = [
   "llama_yarn",
   "gpt2",
   "qwen2",
+  "mistral",
 ] as const;
 
 export type GoldenName = (typeof GOLDEN_NAMES)[number];
