@@ -2,7 +2,7 @@ import { HeedError, isHeedError } from "../core/errors.ts";
 import type { KernelVariant } from "./compose.ts";
 import { GentleWait } from "./gentle_wait.ts";
 import { PipelineCache, type Pipeline } from "./pipelines.ts";
-import { chooseTier, RAISED_LIMITS, type Tier, tierFeatures } from "./tiers.ts";
+import { chooseTier, MEMORY_LIMITS, RAISED_LIMITS, type Tier, tierFeatures } from "./tiers.ts";
 
 /** How {@link Device.request} finds a device. */
 export interface RequestDeviceOptions {
@@ -114,7 +114,13 @@ export class Device {
       );
     }
     const tier = chooseTier(adapter, options.tier);
-    const raw = await adapter.requestDevice(deviceDescriptor(adapter, tier));
+    const raw = await adapter.requestDevice(deviceDescriptor(adapter, tier)).catch((cause: unknown) => {
+      throw new HeedError(
+        "NO_ADAPTER",
+        `device: the adapter gave no device of tier ${tier}: ${String(cause)}. Try a lower tier, or start again.`,
+        { cause },
+      );
+    });
     return new Device(raw, true, tier, adapterFacts(adapter.info));
   }
 
@@ -283,7 +289,7 @@ function deviceDescriptor(adapter: GPUAdapter, tier: Tier): GPUDeviceDescriptor 
   // Timestamps change no kernel, so every tier takes them where they are.
   if (adapter.features.has("timestamp-query")) requiredFeatures.push("timestamp-query");
   const requiredLimits: Record<string, number> = {};
-  if (tier === "full") for (const name of RAISED_LIMITS) requiredLimits[name] = adapter.limits[name];
+  for (const name of tier === "full" ? RAISED_LIMITS : MEMORY_LIMITS) requiredLimits[name] = adapter.limits[name];
   return { label: `heed ${tier}`, requiredFeatures, requiredLimits };
 }
 

@@ -37,6 +37,8 @@ export class PipelineCache {
     if (!pipeline) {
       pipeline = this.#compile(variant, key);
       this.#pipelines.set(key, pipeline);
+      // What failed for want of memory may succeed later.
+      pipeline.catch(() => this.#pipelines.delete(key));
     }
     return pipeline;
   }
@@ -64,11 +66,12 @@ export class PipelineCache {
     };
     try {
       const compute = await this.#device.guard(raw.createComputePipelineAsync(descriptor));
-      await reported;
+      await this.#device.guard(reported);
       return { label, compute, layout, bindings: composed.bindings, params: composed.params };
     } catch (error) {
       if (error instanceof HeedError && error.code === "DEVICE_LOST") throw error;
-      throw await compileError(module, composed, label, error);
+      await this.#device.guard(reported);
+      throw await this.#device.guard(compileError(module, composed, label, error));
     }
   }
 }

@@ -45,10 +45,12 @@ export function chooseTier(adapter: HasFeatures, wanted: Tier | undefined): Tier
   return wanted;
 }
 
-/** Limits that tier `full` raises to what the adapter has; the others keep WebGPU's defaults. */
+/** Limits of memory, which every tier raises to what the adapter has: they change no kernel. */
+export const MEMORY_LIMITS = ["maxStorageBufferBindingSize", "maxBufferSize"] as const;
+
+/** Limits that tier `full` raises to what the adapter has; in the others kernels keep to WebGPU's defaults. */
 export const RAISED_LIMITS = [
-  "maxStorageBufferBindingSize",
-  "maxBufferSize",
+  ...MEMORY_LIMITS,
   "maxComputeWorkgroupStorageSize",
   "maxComputeInvocationsPerWorkgroup",
   "maxComputeWorkgroupSizeX",

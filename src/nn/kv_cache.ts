@@ -35,6 +35,7 @@ export class KvCache {
   readonly #transit: GPUBuffer;
   readonly #pages: PagePool;
   readonly #freeSlots: number[];
+  #disposed = false;
 
   constructor(device: Device, shape: KvCacheShape) {
     this.device = device;
@@ -53,24 +54,24 @@ export class KvCache {
       );
     }
     const made: Tensor[] = [];
+    let transit: GPUBuffer | undefined;
     try {
       for (let i = 0; i < shape.layers; i++) made.push(Tensor.create(device, `kv_cache.${i}`, poolShape, shape.dtype));
       const usage = GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-      this.#transit = device.createBuffer("kv_cache.transit", poolBytes / pages, usage);
+      transit = device.createBuffer("kv_cache.transit", poolBytes / pages, usage);
       this.pageTable = Tensor.create(device, "kv_cache.page_table", [shape.maxSequences, this.maxPages], "u32");
     } catch (error) {
       for (const t of made) t.dispose();
+      if (transit) device.destroyBuffer(transit);
       throw error;
     }
+    this.#transit = transit;
     this.pools = made;
-  }
-
-  get freePages(): number {
-    return this.#pages.freePages;
   }
 
   /** Opens an empty sequence. Throws `LIMIT` when `maxSequences` are open. */
   open(): CachedSequence {
+    this.checkUsable();
     const slot = this.#freeSlots.pop();
     if (slot === undefined) {
       throw new HeedError(
@@ -83,6 +84,7 @@ export class KvCache {
 
   /** Copies a page in every layer, on the GPU. */
   copyPage(from: number, to: number): void {
+    this.checkUsable();
     const encoder = this.device.raw.createCommandEncoder({ label: "KvCache.copyPage" });
     for (const pool of this.pools) {
       const [part] = pool.parts;
@@ -94,7 +96,13 @@ export class KvCache {
     this.device.raw.queue.submit([encoder.finish()]);
   }
 
+  /** Throws `DISPOSED` after {@link dispose}. */
+  checkUsable(): void {
+    if (this.#disposed) throw new HeedError("DISPOSED", "kv cache: its model was disposed. Load it again.");
+  }
+
   dispose(): void {
+    this.#disposed = true;
     for (const pool of this.pools) pool.dispose();
     this.device.destroyBuffer(this.#transit);
     this.pageTable.dispose();
@@ -206,6 +214,7 @@ export class CachedSequence {
   }
 
   #checkUsable(): void {
+    this.#cache.checkUsable();
     if (this.#disposed) throw new HeedError("DISPOSED", "session: used after it was disposed");
   }
 }

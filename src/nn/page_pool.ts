@@ -15,10 +15,6 @@ export class PagePool {
     return this.#uses.length;
   }
 
-  get freePages(): number {
-    return this.#free.length;
-  }
-
   /** Takes a free page. Throws `LIMIT` when there is none. */
   allocate(): number {
     const page = this.#free.pop();

@@ -1,5 +1,5 @@
 import { HeedError, invariant } from "../core/errors.ts";
-import { alignUp, numel, type Shape } from "../core/shape.ts";
+import { alignUp, formatShape, numel, type Shape } from "../core/shape.ts";
 import { bytesPerElement, type DType } from "../core/dtype.ts";
 import { packParams } from "../gpu/compose.ts";
 import type { Device } from "../gpu/device.ts";
@@ -34,6 +34,7 @@ export async function plan(device: Device, record: ProgramRecorder, options: Pla
   const pipelines = await Promise.all(lowered.map(({ dispatch }) => device.pipeline(dispatch.kernel)));
   const touches = lowered.map(({ dispatch, node }, i) => findTouches(dispatch, pipelines[i] as Pipeline, node));
   const layout = layOut(touches, kept, device.raw.limits.maxBufferSize);
+  checkBindable(device, record, layout);
   const build = () => {
     const buffers = new PlanBuffers(device, record, layout);
     try {
@@ -44,6 +45,20 @@ export async function plan(device: Device, record: ProgramRecorder, options: Pla
     }
   };
   return device.scoped(`plan ${record.label}`, build, (planned) => planned.dispose());
+}
+
+/** Throws `LIMIT` for an intermediate or input that no binding can hold. */
+function checkBindable(device: Device, record: ProgramRecorder, layout: MemoryLayout): void {
+  const limit = device.raw.limits.maxStorageBufferBindingSize;
+  const check = (value: Value, bytes: number) => {
+    if (bytes <= limit) return;
+    throw new HeedError(
+      "LIMIT",
+      `program ${record.label}: ${value.name} ${formatShape(value.shape)} needs ${bytes} bytes, a binding holds ${limit}. Use shorter sequences, a smaller batch or a device with larger limits.`,
+    );
+  };
+  for (const [value, slot] of layout.slots) check(value, slot.sizeBytes);
+  for (const value of record.inputs.values()) check(value, numel(value.shape) * bytesPerElement(value.dtype));
 }
 
 function lower(node: OpNode, device: Device): Lowered[] {

@@ -21,6 +21,9 @@ export interface PlannedDispatch {
 /** Longest that one submit should keep the GPU, in milliseconds: watchdogs count per submit, and abort is looked at between. */
 const SUBMIT_BUDGET_MS = 50;
 
+/** Dispatches of a plan's first submit, before anything is known of their cost. */
+const FIRST_PIECE = 8;
+
 /**
  * A planned Program. Replaying encodes its dispatches and submits them: no allocation, no compilation, no readback.
  * The plan owns its slabs and input buffers (freed by {@link dispose}); weights and states belong to their makers.
@@ -32,7 +35,9 @@ export class Plan {
   readonly layout: MemoryLayout;
   readonly record: ProgramRecorder;
   readonly #buffers: PlanBuffers;
-  #submits = 1;
+  /** Dispatches of the next submit. */
+  #piece = FIRST_PIECE;
+  #turn: Promise<unknown> = Promise.resolve();
   #disposed = false;
 
   constructor(
@@ -69,10 +74,13 @@ export class Plan {
     this.device.raw.queue.writeBuffer(buffer, data.byteLength - tail, word);
   }
 
-  /** The buffer and range of a kept output, for copies on the GPU. */
+  /** The buffer and range of a kept output of one part, for copies on the GPU. */
   outputRange(name: string): { buffer: GPUBuffer; offset: number; size: number } {
     const value = this.record.outputs.get(name);
-    invariant(value, `program ${this.label}: no output "${name}"`);
+    invariant(
+      value && (value.tensor?.parts.length ?? 1) === 1,
+      `program ${this.label}: no output "${name}" of one part`,
+    );
     return this.#range(value);
   }
 
@@ -101,15 +109,33 @@ export class Plan {
   async run(dims: Dims = {}, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     this.#checkUsable();
     const count = this.dispatches.length;
-    const submits = Math.min(this.#submits, Math.max(count, 1));
-    const started = performance.now();
-    for (let i = 0; i < submits; i++) {
+    for (let from = 0; from < count; ) {
       throwIfAborted(options.signal, this.label);
-      this.#submit(Math.floor((count * i) / submits), Math.floor((count * (i + 1)) / submits), dims);
+      this.#checkUsable();
+      const to = Math.min(count, from + this.#piece);
+      const started = performance.now();
+      this.#submit(from, to, dims);
       await this.device.guard(this.device.raw.queue.onSubmittedWorkDone());
+      this.#adapt(to - from, performance.now() - started);
+      from = to;
     }
     this.device.check();
-    this.#submits = Math.max(1, Math.ceil((performance.now() - started) / SUBMIT_BUDGET_MS));
+  }
+
+  /**
+   * Runs `work` when the calls before it are done. A plan has one set of inputs and slabs, so whoever writes, runs and
+   * reads it over several turns of the event loop does so in here.
+   */
+  turn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  /** Sizes the next piece by how long this one took; in steps, because dispatches differ. */
+  #adapt(dispatches: number, elapsedMs: number): void {
+    const fitting = (dispatches * SUBMIT_BUDGET_MS) / Math.max(elapsedMs, 0.1);
+    this.#piece = Math.max(1, Math.floor(Math.min(fitting, this.#piece * 4)));
   }
 
   /** GPU time of each dispatch: a pass per dispatch, so the sum exceeds a replay. Wall time where there are no timestamps. */
