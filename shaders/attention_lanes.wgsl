@@ -2,7 +2,8 @@
 //
 // For CPU adapters, where barriers are dear and every load costs the same whether or not the workgroup shares its
 // address, and for head sizes whose tiles do not fit attention_tiled.wgsl.
-// in:  q, k, v and lengths as the addressing part says (attention_dense.wgsl or attention_paged.wgsl)
+// in:  q, k, v, lengths and sinks as the addressing part says (attention_dense.wgsl or attention_paged.wgsl); scores become
+//      what final_scores makes of them (attention_final*.wgsl)
 // out: out [T, Dv] of each head; lse [B, H, T] if asked for
 // One workgroup: a tile of 2 · WORKGROUP_SIZE queries of one head. One invocation: queries `local` and
 //   `local + WORKGROUP_SIZE`; keys pass in blocks of 8 whose scores stay in registers, the sums over D and the columns of
@@ -15,6 +16,9 @@
 override WORKGROUP_SIZE: u32 = 16u;
 
 const BLOCK: u32 = 8u;
+// Keys of a block from its first on: the four first and the four last.
+const LOW = vec4<u32>(0u, 1u, 2u, 3u);
+const HIGH = vec4<u32>(4u, 5u, 6u, 7u);
 const LN_2: f32 = 0.6931471805599453;
 
 // A query's way through the keys: scores of a block are (low, high), the four first and the four last keys.
@@ -72,16 +76,23 @@ fn row_of(tile: Tile, head: u32, index: u32) -> Row {
   // Surplus rows compute the last one again and store nothing: loads stay outside of branches.
   let i = min(index, tile.rows - 1u);
   let zero = vec4<f32>(0.0);
-  return Row(q_at(tile, head, i), out_at(tile, head, i), tile.position + i, MASKED, 0.0, 0.0, zero, zero);
+  // A sink is one more key, of value 0, that comes first.
+  let sink = head_sink(head);
+  let has_sink = sink > MASKED;
+  let largest = select(MASKED, sink / LN_2, has_sink);
+  let sum = select(0.0, 1.0, has_sink);
+  return Row(q_at(tile, head, i), out_at(tile, head, i), tile.position + i, largest, sum, 0.0, zero, zero);
 }
 
-fn finish(tile: Tile, head: u32, index: u32, row: Row) {
+fn finish(tile: Tile, head: u32, index: u32, row: Row, has_blocks: bool) {
   if (index >= tile.rows) {
     return;
   }
   let has_keys = row.sum > 0.0;
+  // Where no block was visited `out` holds what the memory held before.
+  let is_written = has_keys & has_blocks;
   for (var c = 0u; c < params.value_columns; c++) {
-    store_out(row.out, c, select(vec4<f32>(0.0), load_out(row.out, c) / row.sum, has_keys));
+    store_out(row.out, c, select(vec4<f32>(0.0), load_out(row.out, c) / row.sum, is_written));
   }
   keep_lse(row_index(tile, head, index), select(MASKED, (row.largest + log2(row.sum)) * LN_2, has_keys));
 }
@@ -115,10 +126,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       a.high = dots(x, k[4], k[5], k[6], k[7], a.high);
       b.high = dots(y, k[4], k[5], k[6], k[7], b.high);
     }
-    a.low *= params.factor;
-    a.high *= params.factor;
-    b.low *= params.factor;
-    b.high *= params.factor;
+    a.low = final_scores(tile, head, vec4<u32>(a.position), key + LOW, a.low);
+    a.high = final_scores(tile, head, vec4<u32>(a.position), key + HIGH, a.high);
+    b.low = final_scores(tile, head, vec4<u32>(b.position), key + LOW, b.low);
+    b.high = final_scores(tile, head, vec4<u32>(b.position), key + HIGH, b.high);
     if (!mask_keeps_all(tile.position, last, key, key + BLOCK, tile.keys, tile.prefix)) {
       a.low = masked4(a.low, tile, a.position, key);
       a.high = masked4(a.high, tile, a.position, key + 4u);
@@ -143,6 +154,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
     }
   }
-  finish(tile, head, local, a);
-  finish(tile, head, local + WORKGROUP_SIZE, b);
+  finish(tile, head, local, a, begin < end);
+  finish(tile, head, local + WORKGROUP_SIZE, b, begin < end);
 }

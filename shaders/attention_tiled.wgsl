@@ -1,6 +1,7 @@
 // out = softmax(mask(scale · q kᵀ)) v, tiles of keys shared through workgroup memory: for GPUs.
 //
-// in:  q, k, v and lengths as the addressing part says (attention_dense.wgsl or attention_paged.wgsl)
+// in:  q, k, v, lengths and sinks as the addressing part says (attention_dense.wgsl or attention_paged.wgsl); scores become
+//      what final_scores makes of them (attention_final*.wgsl)
 // out: out [T, Dv] of each head; lse [B, H, T] if asked for
 // One workgroup: a tile of 64 queries of one head; keys pass in tiles of 8 · KEYS. One invocation (row_group, key_group)
 //   of 16 × 8: scores of 4 queries with KEYS keys, then 4 queries × COLUMNS vec4 columns of out, in registers.
@@ -61,8 +62,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let q2 = q_at(tile, head, min(row + 2u, tile.rows - 1u));
   let q3 = q_at(tile, head, min(row + 3u, tile.rows - 1u));
   // Component r of these belongs to query row + r.
-  var largest = vec4<f32>(MASKED);
-  var sums = vec4<f32>(0.0);
+  let positions = position + vec4<u32>(0u, 1u, 2u, 3u);
+  // A sink is one more key, of value 0, that comes first.
+  let sink = head_sink(head);
+  let has_sink = sink > MASKED;
+  var largest = vec4<f32>(select(MASKED, sink / LN_2, has_sink));
+  var sums = vec4<f32>(select(0.0, 1.0, has_sink & (key_group == 0u)));
   var totals = array<vec4<f32>, 4u * COLUMNS>();
   for (var first = mask_begin(tile.position) / TILE_KEYS * TILE_KEYS; first < end; first += TILE_KEYS) {
     let spare = end - first - 1u;
@@ -83,9 +88,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let is_whole = mask_keeps_all(tile.position, last, first, first + TILE_KEYS, tile.keys, tile.prefix);
     var top = largest;
     for (var i = 0u; i < KEYS; i++) {
-      scores[i] *= params.factor;
+      let key = first + key_group * KEYS + i;
+      scores[i] = final_scores(tile, head, positions, vec4<u32>(key), scores[i]);
       if (!is_whole) {
-        scores[i] = select(vec4<f32>(MASKED), scores[i], keeps4(tile, position, first + key_group * KEYS + i));
+        scores[i] = select(vec4<f32>(MASKED), scores[i], keeps4(tile, position, key));
       }
       top = max(top, scores[i]);
     }

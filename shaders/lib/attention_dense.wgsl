@@ -33,6 +33,7 @@ struct Params {
   splits: u32,
   split_keys: u32,
   factor: f32,
+  softcap: f32,
   q_offset: u32,
   q_batch: u32,
   q_head: u32,

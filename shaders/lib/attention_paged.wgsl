@@ -48,6 +48,10 @@ fn paged_tile(first: u32, rows: u32, slot: u32, position: u32) -> Tile {
   return Tile(select(slot, 0u, slot == NO_SLOT), first, rows, position, select(position + rows, 0u, slot == NO_SLOT), 0u);
 }
 
+fn head_sink(head: u32) -> f32 {
+  return MASKED;
+}
+
 fn q_at(tile: Tile, head: u32, row: u32) -> u32 {
   return params.q_offset + (tile.first + row) * params.q_row + head * params.columns;
 }

@@ -15,7 +15,7 @@ import {
   tileSizeOf,
 } from "./attention_kernels.ts";
 import { type Heads, isAligned, padDispatch, paddedShape } from "./attention_pad.ts";
-import { LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
+import { finalPart, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
 import {
   type AttentionLayout,
   type AttentionSizes,
@@ -27,11 +27,21 @@ import {
   headsShape,
   SPEC_OPTIONS,
   scaleOf,
+  softcapOf,
   valueDimOf,
 } from "./attention_spec.ts";
-import { checkModifiers, linkModifiers, type MaskNumbers, type ScoreSizes, splitMask } from "./attention_table.ts";
-import { attentionUnfused } from "./attention_unfused.ts";
+import {
+  type Addends,
+  addendsOf,
+  checkModifiers,
+  linkModifiers,
+  type MaskNumbers,
+  type ScoreSizes,
+  splitMask,
+} from "./attention_table.ts";
+import { attentionUnfused, unfusedGradients } from "./attention_unfused.ts";
 import { type Inputs, type LowerContext, type OpDef, type OpNode, type Recorder, shader, type Value } from "./op.ts";
+import { relativeBias, relativeStrides } from "./relative_bias.ts";
 
 export { attentionQueryTile } from "./attention_kernels.ts";
 export { attentionDecodePaged, attentionPaged } from "./attention_paged.ts";
@@ -47,6 +57,7 @@ export interface AttentionOptions extends AttentionSpec {
 interface AttentionAttrs extends AttentionSizes, MaskNumbers, ScoreSizes {
   readonly layout: AttentionLayout;
   readonly scale?: number;
+  readonly softcap?: number;
   readonly kernel?: AttentionKernel;
   readonly keep?: "lse";
 }
@@ -70,6 +81,12 @@ const ATTENTION: OpDef<AttentionAttrs> = {
     if (node.outputs.some((out) => numel(out.shape) === 0)) return;
     lowerAttention(node, context);
   },
+  backward(rec, { inputs, attrs }, [dout, dlse], needs): Record<string, Value> {
+    if (dlse) {
+      throw new HeedError("UNSUPPORTED", "attention: lse has no gradient. Compute the loss from out.");
+    }
+    return dout ? unfusedGradients(rec, attrs, inputs, dout, needs) : {};
+  },
 };
 
 /**
@@ -92,31 +109,27 @@ export function attention(
     throw new HeedError("UNSUPPORTED", `attention: keep must be "lse" or left out; got "${String(keep)}".`);
   }
   if (isUnfused(spec)) {
+    if (kernel !== undefined) {
+      const what = "selection: hard, dropout, and bias, mask and relativeBias together, take the three kernels";
+      throw new HeedError("UNSUPPORTED", `attention: ${what}; got kernel "${kernel}". Leave kernel out.`);
+    }
     const { out, lse } = attentionUnfused(rec, { q, k, v }, spec);
     return { out, lse: keep && lse };
   }
-  const { batch, heads, kvHeads, headDim, valueDim, queryLength, keyLength, layout, scale } = spec;
+  const { batch, heads, kvHeads, headDim, valueDim, queryLength, keyLength, layout, scale, softcap } = spec;
   const { numbers, values } = splitMask(spec);
   const sizes = { batch, heads, kvHeads, headDim, valueDim, queryLength, keyLength, layout };
-  const attrs = { ...sizes, scale, kernel, keep, ...numbers };
-  const [out, lse] = rec.record(ATTENTION, { q, k, v, ...values }, attrs);
+  const attrs = { ...sizes, scale, softcap, kernel, keep, ...numbers };
+  const { alibiSlopes, sinks, bias, mask, queryStart } = spec;
+  const relative = spec.relativeBias && relativeBias(rec, spec.relativeBias, { ...sizes, queryStart });
+  const [out, lse] = rec.record(ATTENTION, { q, k, v, ...values, alibiSlopes, sinks, bias, mask, relative }, attrs);
   invariant(out, "attention returned no output");
   return { out, lse };
 }
 
 /** True if only the three kernels know this specification. */
-function isUnfused({
-  softcap,
-  alibiSlopes,
-  bias,
-  relativeBias,
-  mask,
-  sinks,
-  selection,
-  dropout,
-}: AttentionSpec): boolean {
-  const isModified = softcap !== undefined || Boolean(alibiSlopes || bias || relativeBias || mask || sinks);
-  return isModified || (selection !== undefined && selection !== "soft") || dropout !== undefined;
+function isUnfused({ bias, relativeBias: relative, mask, selection = "soft", dropout }: AttentionSpec): boolean {
+  return selection !== "soft" || dropout !== undefined || Boolean(bias && mask && relative);
 }
 
 function checkInputs(inputs: Inputs, attrs: AttentionAttrs): void {
@@ -136,6 +149,11 @@ function checkInputs(inputs: Inputs, attrs: AttentionAttrs): void {
   }
   checkModifiers("attention", inputs, attrs, attrs);
   scaleOf("attention", attrs);
+  softcapOf("attention", attrs.softcap);
+  if (attrs.kernel === "decode" && !isInterval(inputs, attrs)) {
+    const what = "the decode kernel takes lengths, windows and prefixes, no other change of scores, and no sinks";
+    throw new HeedError("UNSUPPORTED", `attention: ${what}. Leave kernel out.`);
+  }
 }
 
 function formatOptional(name: string, value: Value | undefined): string {
@@ -186,7 +204,8 @@ function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): vo
   const addressing = denseAddressing(node, operands, context);
   const valueDim = operands.out.dim;
   const width = Math.max(headDim, valueDim);
-  const kernel = node.attrs.kernel ?? (isDecode(queryLength) ? "decode" : prefillKernel(facts, width));
+  const splits = isDecode(queryLength) && isInterval(node.inputs, node.attrs);
+  const kernel = node.attrs.kernel ?? (splits ? "decode" : prefillKernel(facts, width));
   if (kernel === "decode") {
     const split = splitKeys(keyLength, DECODE_SPLITS, 1);
     lowerDecode(context, addressing, {
@@ -205,13 +224,27 @@ function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): vo
   if (operands !== given) dispatch(padDispatch(operands.out, given.out, facts));
 }
 
+/** The two tensors that a fused kernel has bindings for; a relative bias takes the one that is free. */
+function fusedAddends(inputs: Inputs, { softcap, queryLength }: AttentionAttrs): Addends {
+  const given = { ...addendsOf(inputs), isCapped: softcap !== undefined };
+  const { relative } = inputs;
+  if (!relative) return given;
+  const addend = { value: relative, strides: relativeStrides(relative, queryLength) };
+  return given.bias ? { ...given, mask: addend } : { ...given, bias: addend };
+}
+
+/** True if scores are scaled products and each row's mask is an interval: what the decode kernel knows. */
+function isInterval({ alibiSlopes, sinks, bias, mask, relative }: Inputs, { softcap }: AttentionAttrs): boolean {
+  return !(alibiSlopes || sinks || bias || mask || relative || softcap !== undefined);
+}
+
 /** The parts, bindings and params by which a kernel reads these operands. */
 function denseAddressing(
   { inputs, outputs, attrs }: OpNode<AttentionAttrs>,
   { q, k, v, out }: Operands,
   context: LowerContext,
 ): Addressing {
-  const modifiers = linkModifiers(context, "attention", inputs, attrs, attrs);
+  const modifiers = linkModifiers(context, "attention", inputs, attrs, attrs, fusedAddends(inputs, attrs));
   const lse = outputs[1];
   const params: Record<string, number> = {
     ...modifiers.params,
@@ -221,7 +254,8 @@ function denseAddressing(
     value_columns: ceilDiv(v.dim, 4),
     queries: attrs.queryLength,
     keys: attrs.keyLength,
-    factor: scaleOf("attention", attrs) * LOG2_E,
+    factor: scaleOf("attention", attrs) * (modifiers.isModified ? 1 : LOG2_E),
+    softcap: softcapOf("attention", attrs.softcap),
     splits: 1,
     split_keys: attrs.keyLength,
   };
@@ -235,6 +269,7 @@ function denseAddressing(
     parts: [
       maskPart(),
       modifiers.parts,
+      finalPart(modifiers.isModified),
       { parts: [DENSE, lse ? LSE : NO_LSE] },
       vec4Part(q.value.dtype as "f32" | "f16", context.facts),
     ],

@@ -15,7 +15,7 @@ import {
   prefillKernel,
   splitKeys,
 } from "./attention_kernels.ts";
-import { LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
+import { finalPart, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
 import { checkOptions, checkSizes, maskBounds, scaleOf } from "./attention_spec.ts";
 import { type Inputs, only, type OpDef, type OpNode, type Recorder, rowLayout, shader, type Value } from "./op.ts";
 
@@ -180,7 +180,12 @@ function pagedAddressing(
   const { offset, rowStride } = rowLayout(q);
   const columns = headDim / 4;
   return {
-    parts: [maskPart(), { parts: [PAGED, tiles, NO_LSE] }, vec4Part(kv.dtype as "f32" | "f16", facts)],
+    parts: [
+      maskPart(),
+      finalPart(false),
+      { parts: [PAGED, tiles, NO_LSE] },
+      vec4Part(kv.dtype as "f32" | "f16", facts),
+    ],
     bindings: { q, kv, page_table: pageTable, out: only(outputs), ...table },
     params: {
       // A row sees the keys up to its own.

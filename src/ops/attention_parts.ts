@@ -4,6 +4,8 @@ import blockSubgroup8Code from "../../shaders/lib/block_subgroup8.wgsl";
 import elementF16Code from "../../shaders/lib/element_f16.wgsl";
 import elementF16PackedCode from "../../shaders/lib/element_f16_packed.wgsl";
 import elementF32Code from "../../shaders/lib/element_f32.wgsl";
+import finalCode from "../../shaders/lib/attention_final.wgsl";
+import plainFinalCode from "../../shaders/lib/attention_final_plain.wgsl";
 import maskCode from "../../shaders/lib/mask.wgsl";
 import weightF16Code from "../../shaders/lib/weight_f16.wgsl";
 import weightF16PackedCode from "../../shaders/lib/weight_f16_packed.wgsl";
@@ -21,6 +23,8 @@ export interface LinkedPart {
 /** Scores are kept times log₂ e, so that `exp2` does for `exp`. */
 export const LOG2_E = Math.LOG2E;
 
+const FINAL = shader("lib/attention_final.wgsl", finalCode);
+const PLAIN_FINAL = shader("lib/attention_final_plain.wgsl", plainFinalCode);
 const MASK = shader("lib/mask.wgsl", maskCode);
 const BLOCK_ALONE = shader("lib/block_alone.wgsl", blockAloneCode);
 const BLOCK_SUBGROUP4 = shader("lib/block_subgroup4.wgsl", blockSubgroup4Code);
@@ -47,6 +51,11 @@ export function link(
 /** `mask_keeps` and the key ranges of tiles. */
 export function maskPart(): LinkedPart {
   return { parts: [MASK] };
+}
+
+/** `final_scores`: what a fused kernel makes of products of q and k; `isModified`: more than scaling them. */
+export function finalPart(isModified: boolean): LinkedPart {
+  return { parts: [isModified ? FINAL : PLAIN_FINAL] };
 }
 
 /** `Element` and `unpack_element`: single elements of a dtype, as this device reads them. */

@@ -121,6 +121,13 @@ export interface Modifiers {
   readonly isModified: boolean;
 }
 
+/** What is added to scores; `isCapped`: a soft cap is all that the kernel must be linked for. */
+export interface Addends {
+  readonly bias?: Addend;
+  readonly mask?: Addend;
+  readonly isCapped?: boolean;
+}
+
 const NOWHERE: BroadcastStrides = { offset: 0, batch: 0, head: 0, query: 0, key: 0 };
 
 /** Links a kernel with what the mask and the modifiers of scores need, and dispatches the packing of their table. */
@@ -130,10 +137,10 @@ export function linkModifiers(
   inputs: Inputs,
   mask: MaskNumbers,
   sizes: ScoreSizes,
-  addends: { readonly bias?: Addend; readonly mask?: Addend } = addendsOf(inputs),
+  { isCapped = false, ...addends }: Addends = addendsOf(inputs),
 ): Modifiers {
   const present = [...BY_SEQUENCE, ...BY_HEAD].flatMap((name) => inputs[name] ?? []);
-  const isModified = Boolean(addends.bias || addends.mask || inputs["alibiSlopes"]);
+  const isModified = Boolean(isCapped || addends.bias || addends.mask || inputs["alibiSlopes"]);
   const { queryStart = 0, prefix = 0, keyLengths = sizes.keyLength } = mask;
   const params = {
     ...maskBounds(op, mask),
@@ -146,7 +153,7 @@ export function linkModifiers(
     ...strideParams("bias", addends.bias),
     ...strideParams("mask", addends.mask),
   };
-  const stand = present[0] ?? addends.bias?.value ?? addends.mask?.value;
+  const stand = present[0] ?? addends.bias?.value ?? addends.mask?.value ?? inputs["q"];
   if (!stand || (present.length === 0 && !isModified)) {
     return { parts: { parts: [NO_TABLE, PLAIN_SCORE] }, bindings: {}, params, isModified };
   }
@@ -161,7 +168,8 @@ export function linkModifiers(
   };
 }
 
-function addendsOf({ bias, mask }: Inputs): { bias?: Addend; mask?: Addend } {
+/** The tensors given as `bias` and `mask`. */
+export function addendsOf({ bias, mask }: Inputs): Addends {
   return {
     bias: bias && { value: bias, strides: broadcastStrides(bias) },
     mask: mask && { value: mask, strides: broadcastStrides(mask) },

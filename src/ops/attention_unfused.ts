@@ -2,6 +2,7 @@ import scoresCode from "../../shaders/qk_scores.wgsl";
 import softcapBackwardCode from "../../shaders/softcap_backward.wgsl";
 import sumBackwardCode from "../../shaders/weighted_sum_backward.wgsl";
 import sumCode from "../../shaders/weighted_sum.wgsl";
+import { invariant } from "../core/errors.ts";
 import { ceilDiv, formatTensor, numel, sameShape, shapeError } from "../core/shape.ts";
 import type { GpuFacts } from "../gpu/device.ts";
 import { type Heads, padDispatch } from "./attention_pad.ts";
@@ -22,8 +23,9 @@ import {
   SPEC_OPTIONS,
   valueDimOf,
 } from "./attention_spec.ts";
+import type { MaskNumbers } from "./attention_table.ts";
 import { dropout } from "./dropout.ts";
-import { maskedSoftmaxWithLse } from "./masked_softmax.ts";
+import { diagonalSums, maskedSoftmaxWithLse, softmaxBackward } from "./masked_softmax.ts";
 import {
   type Inputs,
   type LowerContext,
@@ -265,6 +267,46 @@ export function attentionUnfused(
   });
   const weights = drop ? dropout(rec, probs, drop) : probs;
   return { out: weightedSum(rec, { probs: weights, v }, sizes), scores: capped, probs, lse };
+}
+
+/** A fused call as its gradient sees it: numbers, and the tensors by name. */
+export interface FusedCall extends UnfusedOptions, MaskNumbers {
+  readonly scale?: number;
+  readonly softcap?: number;
+}
+
+/**
+ * Gradients of a fused call by the three kernels, memory O(T·S): for what the fused gradient does not know.
+ * `inputs`: q, k, v and the optional tensors of `attention`; `relative` as `relativeBias` returns it.
+ */
+export function unfusedGradients(
+  rec: Recorder,
+  call: FusedCall,
+  inputs: Inputs,
+  dout: Value,
+  needs: ReadonlySet<string>,
+): Record<string, Value> {
+  const [q, k, v] = [need(inputs, "q"), need(inputs, "k"), need(inputs, "v")];
+  const { relative, alibiSlopes, bias, mask, sinks, queryStart, prefix, keyLengths } = inputs;
+  const scoring = { ...headsAttrs(call, call.headDim, scaleOf("attention", call)), softcap: call.softcap ?? 0 };
+  const summing = headsAttrs(call, valueDimOf(call), 1);
+  const capped = only(rec.record(QK_SCORES, { q, k }, scoring));
+  const { probs, lse } = maskedSoftmaxWithLse(rec, relative ? addRelativeBias(rec, capped, relative) : capped, {
+    ...{ causal: call.causal, window: call.window, alibiSlopes, bias, mask, sinks },
+    queryStart: queryStart ?? call.queryStart,
+    prefix: prefix ?? call.prefix,
+    keyLengths: keyLengths ?? call.keyLengths,
+  });
+  const dprobs = only(rec.record(QK_SCORES, { q: dout, k: v }, summing));
+  const { scores: dscores, ...rest } = softmaxBackward(rec, { probs, lse, dprobs, bias, sinks }, needs);
+  invariant(dscores && QK_SCORES.backward, "masked softmax gave no gradient of its scores");
+  const node = { op: QK_SCORES, inputs: { q, k }, outputs: [capped], attrs: scoring, index: 0, label: "attention" };
+  return {
+    ...rest,
+    ...(relative && needs.has("relative") ? { relative: diagonalSums(rec, dscores, relative.shape) } : {}),
+    ...(needs.has("v") ? { v: only(rec.record(WEIGHTED_SUM_BACKWARD, { weights: probs, x: dout }, summing)) } : {}),
+    ...QK_SCORES.backward(rec, node, [dscores], needs),
+  };
 }
 
 function headsAttrs(

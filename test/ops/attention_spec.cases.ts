@@ -9,6 +9,16 @@ export const cases = opCases("attention (specification)", (add) => {
     const random = createRandom(testSeed(`three kernels on ${device.facts.tier}`, SEEDS[device.facts.tier]));
     for (let i = 0; i < 50; i++) await checkSpec(device, random, drawSpec(random), { path: "unfused", backward: true });
   });
+  add("fused kernels match the reference on 50 drawn specifications, forward and backward", async (device) => {
+    const random = createRandom(testSeed(`fused kernels on ${device.facts.tier}`, SEEDS[device.facts.tier] + 10));
+    for (let i = 0; i < 50; i++) {
+      const s = drawSpec(random);
+      // f16 with one kernel only: each pipeline costs seconds at its first dispatch.
+      const isUnfused = s.selection === "hard" || s.dropout || (s.bias && s.mask && s.relative) || s.dtype === "f16";
+      const fused = isUnfused ? "attention" : random.pick(["attention", "attention", "tiled"] as const);
+      await checkSpec(device, random, s, { path: fused, backward: true });
+    }
+  });
   add("three kernels take bias, mask and relative bias together", async (device) => {
     const random = createRandom(61);
     const shape = [1, 2, 5, 9] as const;

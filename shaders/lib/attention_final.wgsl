@@ -1,0 +1,16 @@
+// Scores after soft cap, ALiBi, bias and mask (attention_score.wgsl), times log₂ e last, so that exp2 does for exp.
+//
+// Element i belongs to the query at positions[i] and to keys[i]; what lies outside of the tensors is masked by the caller.
+
+fn final_scores(tile: Tile, head: u32, positions: vec4<u32>, keys: vec4<u32>, products: vec4<f32>) -> vec4<f32> {
+  var scores = products * params.factor;
+  if (params.softcap > 0.0) {
+    // Past ±15 tanh is ±1 in f32, and its exponentials would overflow.
+    scores = params.softcap * tanh(clamp(scores / params.softcap, vec4<f32>(-15.0), vec4<f32>(15.0)));
+  }
+  for (var i = 0u; i < 4u; i++) {
+    let query = tile.first + positions[i] - tile.position;
+    scores[i] = modified_score(tile.sequence, head, query, keys[i], positions[i], scores[i]);
+  }
+  return scores * 1.4426950408889634;
+}

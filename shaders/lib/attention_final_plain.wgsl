@@ -1,0 +1,5 @@
+// Scores are scaled products: `factor` holds log₂ e too, so that exp2 does for exp.
+
+fn final_scores(tile: Tile, head: u32, positions: vec4<u32>, keys: vec4<u32>, products: vec4<f32>) -> vec4<f32> {
+  return products * params.factor;
+}
