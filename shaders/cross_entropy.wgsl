@@ -3,6 +3,7 @@
 //
 // in:  logits [rows, vocabulary] f32 (in Elem: f32 or vec4<f32>); row n begins at `offset + n / inner · row_stride + n % inner`,
 //      its entries are `inner` apart
+//      where `log_probs` is 1 they are logarithms of probabilities already, and lse is 0
 //      targets [rows] i32; `ignored`, and a target outside [0, vocabulary), is ignored
 //      weights [vocabulary] f32, read where `has_weights` is 1 (else any buffer, and w is 1)
 // out: losses, counts, lse [rows] f32; counts[n] = w[t], 0 where ignored
@@ -20,6 +21,7 @@ struct Params {
   inner: u32,
   ignored: i32,
   has_weights: u32,
+  log_probs: u32,
   smoothing: f32,
 }
 
@@ -52,7 +54,7 @@ fn main(
   for (var c = lane; c < params.columns; c += ROW_LANES) {
     sum += elem_sum(exp(logits[start + c * params.inner] - highest));
   }
-  let row_lse = highest + log(workgroup_sum(sum, local_index));
+  let row_lse = select(highest + log(workgroup_sum(sum, local_index)), 0.0, params.log_probs != 0u);
   var spread = 0.0;
   if (params.smoothing > 0.0) {
     for (var c = lane; c < params.columns; c += ROW_LANES) {

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
+import { conformanceCommand } from "./conformance.ts";
 import { doctorCommand } from "./doctor.ts";
 import { EXIT, exitCode } from "./exit_codes.ts";
 import { generateCommand } from "./generate.ts";
@@ -44,7 +45,8 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
     .version(packageJson.version)
     .addHelpText("after", EXAMPLES)
     .addCommand(generateCommand(signal, done))
-    .addCommand(doctorCommand(signal, done));
+    .addCommand(doctorCommand(signal, done))
+    .addCommand(conformanceCommand(signal, done));
   for (const command of [program, ...program.commands]) {
     command.exitOverride();
     command.showHelpAfterError("(--help shows the options)");

@@ -31,6 +31,8 @@ export interface CrossEntropyAttrs {
   readonly ignoreIndex?: number;
   /** ε: the target distribution is `(1 − ε) · onehot + ε / V`. Default 0. */
   readonly labelSmoothing?: number;
+  /** The logits are logarithms of probabilities; nothing is normalised. Has no gradient. Default false. */
+  readonly fromLogProbs?: boolean;
 }
 
 export const CROSS_ENTROPY: OpDef<CrossEntropyAttrs> = {
@@ -51,10 +53,14 @@ export const CROSS_ENTROPY: OpDef<CrossEntropyAttrs> = {
   },
   lower: lowerForward,
   backward(rec, { inputs, outputs, attrs }, [dloss, ...others], needs): Record<string, Value> {
-    if (others.some((grad) => grad !== undefined) || (inputs["weights"] && attrs.labelSmoothing)) {
+    if (
+      others.some((grad) => grad !== undefined) ||
+      (inputs["weights"] && attrs.labelSmoothing) ||
+      attrs.fromLogProbs
+    ) {
       throw new HeedError(
         "UNSUPPORTED",
-        "cross_entropy: a gradient is there for the loss alone, and with class weights or label smoothing, not both.",
+        "cross_entropy: a gradient is there for the loss of logits, and with class weights or label smoothing, not both.",
       );
     }
     if (!dloss || !needs.has("logits")) return {};
@@ -107,6 +113,7 @@ function lowerForward({ inputs, outputs, attrs }: OpNode<CrossEntropyAttrs>, con
       inner,
       ignored: attrs.ignoreIndex ?? -100,
       has_weights: weights ? 1 : 0,
+      log_probs: attrs.fromLogProbs ? 1 : 0,
       smoothing: attrs.labelSmoothing ?? 0,
     },
     workgroups,

@@ -2,6 +2,7 @@ import { HeedError } from "../core/errors.ts";
 import { formatShape, formatTensor, numel, type Shape, shapeError } from "../core/shape.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
+import { concatColumns } from "../ops/concat_columns.ts";
 import type { Value } from "../ops/op.ts";
 import { dtypeOf, type HostArray, toHostArray } from "./host_array.ts";
 import { plan } from "./plan.ts";
@@ -132,7 +133,10 @@ export class DirectPrograms {
         values[name] =
           input instanceof Tensor ? rec.weight(input, name) : rec.input(name, input.shape, dtypeOf(input.data));
       }
-      for (const [name, value] of Object.entries(call.record(rec, values as ValuesOf<I>))) rec.output(name, value);
+      for (const [name, value] of Object.entries(call.record(rec, values as ValuesOf<I>))) {
+        // A view has no memory of its own to read.
+        rec.output(name, value.view ? concatColumns(rec, [value]) : value);
+      }
       return plan(this.#device, rec, { fuse: false });
     };
     const planned = record();

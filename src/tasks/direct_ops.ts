@@ -360,9 +360,9 @@ export class DirectOps {
     targets: OpInput,
     options?: O,
   ): Promise<OpResults<O, "loss" | "losses">> {
-    const { run, weights, reduction, ignoreIndex, labelSmoothing, ...rest } = split(options);
+    const { run, weights, reduction, ignoreIndex, labelSmoothing, fromLogProbs, ...rest } = split(options);
     refuseOthers("cross_entropy", rest);
-    const attrs = { reduction, ignoreIndex, labelSmoothing };
+    const attrs = { reduction, ignoreIndex, labelSmoothing, fromLogProbs };
     const results = await this.programs.run(
       {
         op: "cross_entropy",
