@@ -1,6 +1,6 @@
 // out[n, c] = x[n, c] · rstd · (weight[c] + shift),  rstd = 1 / √(mean_c(x²) + eps)
 //
-// in:  x [rows, columns] f32, rows `row_stride` apart from `offset` on (all in Elem: f32 or vec4<f32>)
+// in:  x [rows / heads, heads · columns] f32, `row_stride` apart from `offset` on (all in Elem: f32 or vec4<f32>)
 //      weight [columns] f32; `shift` is 1 for checkpoints that store the gain less 1, else 0
 // out: out [rows, columns] f32
 // One row: ROW_LANES invocations, a whole workgroup on GPUs, one invocation on CPU adapters.
@@ -13,6 +13,7 @@ struct Params {
   columns: u32,
   offset: u32,
   row_stride: u32,
+  heads: u32,
   width: f32,
   eps: f32,
   shift: f32,
@@ -33,7 +34,8 @@ fn main(
   let lane = local_index % ROW_LANES;
   // Surplus rows do the work of the last one: an early return would stand before the reduction's barriers.
   let row = min(index, params.rows - 1u);
-  let start = params.offset + row * params.row_stride;
+  let head = row % params.heads * params.columns;
+  let start = params.offset + row / params.heads * params.row_stride + head;
 
   var squares = 0.0;
   for (var c = lane; c < params.columns; c += ROW_LANES) {

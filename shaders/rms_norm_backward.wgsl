@@ -1,7 +1,8 @@
 // With x̂ = x · rstd and g = dout · (weight + shift):
 //   dx = rstd · (g − x̂ · mean_c(g · x̂)),   dscaled = dout · x̂, whose column sums are dweight
 //
-// in:  x [rows, columns] f32 (rows `row_stride` apart from `offset` on), weight [columns] f32, dout [rows, columns] f32
+// in:  x, dout [rows / heads, heads · columns] f32 (`row_stride`, `grad_stride` apart from their offsets on)
+//      weight [columns] f32
 // out: dx, dscaled [rows, columns] f32
 // One row: ROW_LANES invocations, as in rms_norm.wgsl.
 // Workgroup memory: that of the linked reduction.
@@ -15,6 +16,7 @@ struct Params {
   row_stride: u32,
   grad_offset: u32,
   grad_stride: u32,
+  heads: u32,
   width: f32,
   eps: f32,
   shift: f32,
@@ -36,8 +38,9 @@ fn main(
   let index = (group.y * groups.x + group.x) * (WORKGROUP_SIZE / ROW_LANES) + local_index / ROW_LANES;
   let lane = local_index % ROW_LANES;
   let row = min(index, params.rows - 1u);
-  let start = params.offset + row * params.row_stride;
-  let grad_start = params.grad_offset + row * params.grad_stride;
+  let head = row % params.heads * params.columns;
+  let start = params.offset + row / params.heads * params.row_stride + head;
+  let grad_start = params.grad_offset + row / params.heads * params.grad_stride + head;
 
   var squares = 0.0;
   var products = 0.0;

@@ -18,6 +18,8 @@ export interface GatedConfig extends DecoderFacts, GatedBlockConfig {
   readonly rotary: RotaryConfig;
   /** The output matrix is the embedding. */
   readonly tied: boolean;
+  /** Each query head and each key head is normed before it is turned. */
+  readonly headNorms: boolean;
   /** Which projections have biases. */
   readonly biases: { readonly qkv: boolean; readonly out: boolean; readonly feedForward: boolean };
 }
@@ -33,13 +35,14 @@ const schema = v.object({
   max_position_embeddings: count(1 << 24),
   rms_norm_eps: v.optional(v.number(), 1e-6),
   hidden_act: v.optional(v.string(), "silu"),
+  partial_rotary_factor: v.optional(v.number()),
   rope_theta: v.optional(v.number()),
   rope_scaling: v.nullish(v.record(v.string(), v.unknown())),
   rope_parameters: v.nullish(v.record(v.string(), v.unknown())),
   tie_word_embeddings: v.optional(v.boolean(), false),
 });
 
-/** Reads what the families share: no biases, no windows, the whole head rotated. A family spreads over it what it has besides. */
+/** Reads what the families share: no biases, windows or norms of heads. A family spreads over it what it has besides. */
 export function parseGated(family: string, fields: Readonly<Record<string, unknown>>): GatedConfig {
   const hub = parseConfig(family, schema, fields);
   const heads = hub.num_attention_heads;
@@ -74,6 +77,7 @@ export function parseGated(family: string, fields: Readonly<Record<string, unkno
       headDim,
     ),
     tied: hub.tie_word_embeddings,
+    headNorms: false,
     biases: { qkv: false, out: false, feedForward: false },
     windows: [],
   };
@@ -93,10 +97,14 @@ function gatedBlockRules(c: GatedConfig, block: string) {
   const query = c.heads * c.headDim;
   const keyValue = c.kvHeads * c.headDim;
   const qkv = ["q", "k", "v"].map((p) => `${block}.self_attn.${p}_proj`);
+  const headNorm = (name: string) =>
+    c.headNorms ? vectorRule(`${block}.self_attn.${name}.weight`, c.headDim) : undefined;
   const gateUp = ["gate", "up"].map((p) => `${block}.mlp.${p}_proj`);
   return {
     attentionNorm: vectorRule(`${block}.input_layernorm.weight`, c.width),
     qkv: joinedRules(qkv, [query, keyValue, keyValue], c.width, c.biases.qkv),
+    qNorm: headNorm("q_norm"),
+    kNorm: headNorm("k_norm"),
     out: joinedRules([`${block}.self_attn.o_proj`], [c.width], query, c.biases.out),
     feedForwardNorm: vectorRule(`${block}.post_attention_layernorm.weight`, c.width),
     gateUp: joinedRules(gateUp, [c.feedForwardWidth, c.feedForwardWidth], c.width, c.biases.feedForward),
@@ -113,7 +121,7 @@ function matrixRule(name: string, rows: number, cols: number): WeightRule {
 }
 
 /** A linear layer, or several of one input as one: weight `[sum of rows, cols]`, and its bias if there is one. */
-function joinedRules(names: readonly string[], rows: readonly number[], cols: number, biased: boolean) {
+export function joinedRules(names: readonly string[], rows: readonly number[], cols: number, biased: boolean) {
   const total = rows.reduce((a, b) => a + b, 0);
   const weight: WeightRule = { from: names.map((n) => `${n}.weight`), rows, shape: [total, cols], role: "matrix" };
   const bias: WeightRule = { from: names.map((n) => `${n}.bias`), rows, shape: [total], role: "vector" };

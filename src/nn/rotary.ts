@@ -95,11 +95,21 @@ export interface HubRope {
   readonly rope_scaling?: Readonly<Record<string, unknown>> | null;
   readonly rope_parameters?: Readonly<Record<string, unknown>> | null;
   readonly max_position_embeddings: number;
+  /** Share of the head's channels that turn, unless `rope_parameters` says it; default 1. */
+  readonly partial_rotary_factor?: number;
 }
 
 /** Reads `rope_theta` with `rope_scaling`, or `rope_parameters`. Throws `UNSUPPORTED` for a variant that Heed lacks. */
-export function rotaryFromHub(family: string, hub: HubRope, rotaryDim: number): RotaryConfig {
+export function rotaryFromHub(family: string, hub: HubRope, headDim: number): RotaryConfig {
   const fields = hub.rope_parameters ?? hub.rope_scaling ?? {};
+  const partial = numberOf(fields, "partial_rotary_factor") ?? hub.partial_rotary_factor ?? 1;
+  const rotaryDim = Math.floor(headDim * partial);
+  if (rotaryDim < 2 || rotaryDim > headDim || rotaryDim % 2 !== 0) {
+    throw new HeedError(
+      "UNSUPPORTED",
+      `${family}: an even number of a head's ${headDim} channels must turn; got ${rotaryDim} by partial_rotary_factor ${partial} in config.json.`,
+    );
+  }
   const theta = numberOf(fields, "rope_theta") ?? hub.rope_theta ?? 10000;
   const type = fields.rope_type ?? fields.type ?? "default";
   const need = (name: string): number => {

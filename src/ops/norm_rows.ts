@@ -19,14 +19,15 @@ export function checkSameRows(op: string, a: Value | undefined, b: Value | undef
   throw shapeError(op, "both inputs must be [N, C] of one shape", got);
 }
 
-/** Kernel, params and workgroups of a norm over the rows of `x`; `extra` are the kernel's own params. */
+/** Kernel, params and workgroups of a norm over `heads` parts of each row of `x`; `extra` are the kernel's own params. */
 export function normForward(
   kernel: Shader,
   x: Value,
   facts: GpuFacts,
   extra: Readonly<Record<string, number>>,
+  heads = 1,
 ): Pick<Dispatch, "kernel" | "params" | "workgroups"> {
-  return normDispatch(kernel, x, facts, [], () => extra);
+  return normDispatch(kernel, x, { facts, heads, sizes: [] }, () => extra);
 }
 
 /** The same for the gradient, whose `dout` may be a view too. */
@@ -36,8 +37,9 @@ export function normBackward(
   dout: Value,
   facts: GpuFacts,
   extra: Readonly<Record<string, number>>,
+  heads = 1,
 ): Pick<Dispatch, "kernel" | "params" | "workgroups"> {
-  return normDispatch(kernel, x, facts, Object.values(layoutIn(dout, 1)), (width) => {
+  return normDispatch(kernel, x, { facts, heads, sizes: Object.values(layoutIn(dout, 1)) }, (width) => {
     const { offset, rowStride } = layoutIn(dout, width);
     return { ...extra, grad_offset: offset, grad_stride: rowStride };
   });
@@ -46,11 +48,11 @@ export function normBackward(
 function normDispatch(
   kernel: Shader,
   x: Value,
-  facts: GpuFacts,
-  sizes: readonly number[],
+  { facts, heads, sizes }: { readonly facts: GpuFacts; readonly heads: number; readonly sizes: readonly number[] },
   extra: (width: number) => Readonly<Record<string, number>>,
 ): Pick<Dispatch, "kernel" | "params" | "workgroups"> {
-  const { rows, columns } = rowsAndColumns(kernel.file, "x", x);
+  const whole = rowsAndColumns(kernel.file, "x", x);
+  const [rows, columns] = [whole.rows * heads, whole.columns / heads];
   const elem = elemPart(columns, ...Object.values(layoutIn(x, 1)), ...sizes);
   const { offset, rowStride } = layoutIn(x, elem.width);
   const { variant, workgroups } = rowReduction(facts, rows, columns / elem.width);

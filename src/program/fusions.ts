@@ -92,7 +92,10 @@ const normLinear: FusionRule = {
       remove: [norm, node as OpNode],
       insert: { ...node, inputs, attrs: { ...node.attrs, ...attrs } } as OpNode,
     });
-    if (isCallOf(norm, RMS_NORM)) return replaced({ norm: { kind: "rms", ...norm.attrs } });
+    // Linear norms whole rows, not heads.
+    if (isCallOf(norm, RMS_NORM) && norm.attrs.heads === undefined) {
+      return replaced({ norm: { kind: "rms", ...norm.attrs } });
+    }
     if (isCallOf(norm, LAYER_NORM)) return replaced({ norm: { kind: "layer", ...norm.attrs } });
     return undefined;
   },

@@ -1,4 +1,5 @@
 import { rmsNorm } from "../../src/ops/rms_norm.ts";
+import { sliceColumns } from "../../src/ops/slice_columns.ts";
 import { runOps } from "../../src/program/run_ops.ts";
 import { rmsNorm as reference, rmsNormBackward } from "../../src/reference/rms_norm.ts";
 import { assertShapeError, backwardOf, f32, GPU_VARIANT_TIERS, withGpuVariants } from "../support/host.ts";
@@ -10,6 +11,7 @@ import { gradientTolerance, tolerance } from "../support/tolerances.ts";
 interface Sizes {
   N: number;
   C: number;
+  heads?: number;
   scale?: number;
   eps?: number;
   plusOne?: boolean;
@@ -17,29 +19,35 @@ interface Sizes {
 }
 
 function forward(sizes: Sizes): OpSpec {
-  const { N, C, scale = 1, eps = 1e-5, plusOne = false, seed = 1 } = sizes;
+  const { N, C, heads = 1, scale = 1, eps = 1e-5, plusOne = false, seed = 1 } = sizes;
   const random = createRandom(seed);
-  const [x, weight] = [random.normals(N * C, scale), random.normals(C)];
+  const [x, weight] = [random.normals(N * C, scale), random.normals(C / heads)];
   const gain = plusOne ? weight.map((w) => 1 + w) : weight;
   return {
     label: JSON.stringify(sizes),
-    inputs: { x: f32([N, C], x), weight: f32([C], weight) },
-    record: (rec, { x, weight }) => ({ out: rmsNorm(rec, x!, weight!, { eps, plusOne }) }),
-    expected: { out: { values: reference(x, gain, { N, C, eps }).out, close: { ...tolerance("f32"), shape: [N, C] } } },
+    inputs: { x: f32([N, C], x), weight: f32([C / heads], weight) },
+    record: (rec, { x, weight }) => ({ out: rmsNorm(rec, x!, weight!, { eps, plusOne, heads }) }),
+    // A head is a row of its own.
+    expected: {
+      out: {
+        values: reference(x, gain, { N: N * heads, C: C / heads, eps }).out,
+        close: { ...tolerance("f32"), shape: [N, C] },
+      },
+    },
   };
 }
 
 function backward(sizes: Sizes): OpSpec {
-  const { N, C, eps = 1e-5, plusOne = false, seed = 2 } = sizes;
+  const { N, C, heads = 1, eps = 1e-5, plusOne = false, seed = 2 } = sizes;
   const random = createRandom(seed);
-  const [x, weight, dout] = [random.normals(N * C), random.normals(C), random.normals(N * C)];
+  const [x, weight, dout] = [random.normals(N * C), random.normals(C / heads), random.normals(N * C)];
   const gain = plusOne ? weight.map((w) => 1 + w) : weight;
-  const { dx, dweight } = rmsNormBackward(x, gain, dout, { N, C, eps });
+  const { dx, dweight } = rmsNormBackward(x, gain, dout, { N: N * heads, C: C / heads, eps });
   return {
     label: JSON.stringify(sizes),
-    inputs: { x: f32([N, C], x), weight: f32([C], weight), dout: f32([N, C], dout) },
+    inputs: { x: f32([N, C], x), weight: f32([C / heads], weight), dout: f32([N, C], dout) },
     record(rec, { x, weight, dout }) {
-      rmsNorm(rec, x!, weight!, { eps, plusOne });
+      rmsNorm(rec, x!, weight!, { eps, plusOne, heads });
       const got = backwardOf(rec, [dout!], ["x", "weight"]);
       return { dx: got["x"]!, dweight: got["weight"]! };
     },
@@ -76,6 +84,23 @@ export const cases = opCases("rms_norm", (add) => {
   add("adds 1 to the gain where asked", (device) =>
     checkSpecs(device, [forward({ N: 2, C: 12, plusOne: true, eps: 1e-6 })]),
   );
+  add("norms each head by itself, of rows and of columns of a wider matrix", (device) => {
+    const { N, C, heads, eps } = { N: 5, C: 48, heads: 3, eps: 1e-5 };
+    const random = createRandom(7);
+    const [wide, weight] = [random.normals(N * 64), random.normals(C / heads)];
+    const x = Float64Array.from({ length: N * C }, (_, i) => wide[Math.floor(i / C) * 64 + 8 + (i % C)]!);
+    const columns: OpSpec = {
+      label: "columns 8 to 56 of 64",
+      inputs: { wide: f32([N, 64], wide), weight: f32([C / heads], weight) },
+      record: (rec, { wide, weight }) => ({
+        out: rmsNorm(rec, sliceColumns(rec, wide!, 8, C), weight!, { eps, heads }),
+      }),
+      expected: {
+        out: { values: reference(x, weight, { N: N * heads, C: C / heads, eps }).out, close: tolerance("f32") },
+      },
+    };
+    return checkSpecs(device, [columns, forward({ N: 1, C: 6, heads: 2 }), forward({ N: 70, C: 64, heads: 4 })]);
+  });
   add("matches the reference in 50 drawn shapes", (device) =>
     checkSpecs(
       device,
@@ -92,6 +117,8 @@ export const cases = opCases("rms_norm", (add) => {
       { N: 70, C: 12 },
       { N: 129, C: 20 },
       { N: 5, C: 64, plusOne: true },
+      { N: 5, C: 64, heads: 4 },
+      { N: 9, C: 15, heads: 3 },
     ];
     return checkSpecs(device, sizes.map(backward));
   });
@@ -103,6 +130,7 @@ export const cases = opCases("rms_norm", (add) => {
           { N: 3, C: 65 },
           { N: 3, C: 256 },
           { N: 2, C: 2304, scale: 1e4 },
+          { N: 3, C: 64, heads: 4 },
         ];
         return checkSpecs(device, [...sizes.map(forward), backward({ N: 3, C: 65 })]);
       }),
@@ -115,6 +143,15 @@ export const cases = opCases("rms_norm", (add) => {
           out: rmsNorm(rec, v.x, v.weight, { eps: 1e-5 }),
         })),
       "rms_norm: weight must be [C] f32 with C = 8; got weight [7] f32. Load norm weights as f32.",
+    ),
+  );
+  add("refuses heads that do not divide the row", (device) =>
+    assertShapeError(
+      () =>
+        runOps(device, { x: f32([2, 8], new Float32Array(16)), weight: f32([2], new Float32Array(2)) }, (rec, v) => ({
+          out: rmsNorm(rec, v.x, v.weight, { eps: 1e-5, heads: 3 }),
+        })),
+      "rms_norm: C must be a multiple of heads; got x [2, 8] f32, heads 3.",
     ),
   );
 });

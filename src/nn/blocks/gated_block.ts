@@ -32,6 +32,9 @@ export interface GatedBlockWeights {
   readonly attentionNorm: Value;
   /** `[(H + 2 Hkv)·D, C]`: q, k, v. */
   readonly qkv: Projection;
+  /** `[D]`: gains of the norms of each query and each key head, for those families that have them. */
+  readonly qNorm?: Value | undefined;
+  readonly kNorm?: Value | undefined;
   /** `[C, H·D]` */
   readonly out: Projection;
   /** `[C]` */
@@ -44,7 +47,8 @@ export interface GatedBlockWeights {
 
 /**
  * Pre-norm block with RMS norm, rotary positions, grouped key heads and a gated feed-forward: x `[N, C]` → `[N, C]`.
- * Source: Llama, arXiv 2302.13971 §2.2; grouped heads: arXiv 2305.13245 §2.2; windows: Mistral 7B, arXiv 2310.06825 §2.
+ * Source: Llama, arXiv 2302.13971 §2.2; grouped heads: arXiv 2305.13245 §2.2; windows: Mistral 7B, arXiv 2310.06825 §2;
+ * norms of heads: arXiv 2302.05442 §2.1, with RMS norm in Qwen3, arXiv 2505.09388 §2.
  */
 export function gatedBlock(
   rec: Recorder,
@@ -76,8 +80,11 @@ function attention(
   const query = heads * headDim;
   const keyValue = kvHeads * headDim;
   const qkv = rec.name(linear(rec, h, w.qkv.weight, { bias: w.qkv.bias }), "qkv"); // [N, (H + 2 Hkv)·D]
-  const rotate = (name: string, start: number, n: number) => {
-    const turned = rope(rec, sliceColumns(rec, qkv, start, n * headDim), step.rowTable, {
+  const rotate = (name: "q" | "k", start: number, n: number) => {
+    const part = sliceColumns(rec, qkv, start, n * headDim);
+    const gain = w[`${name}Norm`];
+    const normed = gain ? rec.name(rmsNorm(rec, part, gain, { eps: c.normEps, heads: n }), `${name}_norm`) : part;
+    const turned = rope(rec, normed, step.rowTable, {
       table: step.constant("rotary"),
       heads: n,
       headDim,
