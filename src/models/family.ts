@@ -35,6 +35,7 @@ export interface DecoderFacts {
   readonly vocabSize: number;
   readonly contextLength: number;
   readonly layers: number;
+  readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
 }
@@ -58,7 +59,8 @@ export interface DecoderDefinition<Config extends DecoderFacts, Rules> {
   /** Checks config.json. Throws `BAD_FILE` for what is malformed, `UNSUPPORTED` for what Heed cannot honour. */
   parse(config: Readonly<Record<string, unknown>>): Config;
   rules(config: Config): Rules;
-  constants?(config: Config): Constants;
+  /** For positions 0 … positions − 1. */
+  constants?(config: Config, positions: number): Constants;
   /** Rows of token ids to rows of hidden states after the last norm: `[N] → [N, C]`. */
   hidden(rec: Recorder, config: Config, weights: WithLeaf<Rules, Value>, step: DecoderStep): Value;
   /** `[M, C] → [M, V]`. */
@@ -72,7 +74,8 @@ export interface Decoder {
   readonly prefixes: readonly string[];
   readonly ignored: readonly RegExp[];
   readonly rules: WeightTree<WeightRule>;
-  readonly constants: Constants;
+  /** The constants for positions 0 … positions − 1, made at each call. */
+  constants(positions: number): Constants;
   hidden(rec: Recorder, weights: WeightTree<Value>, step: DecoderStep): Value;
   logits(rec: Recorder, weights: WeightTree<Value>, hidden: Value): Value;
 }
@@ -102,7 +105,7 @@ export function decoderFamily<Config extends DecoderFacts, Rules extends WeightT
         prefixes,
         ignored,
         rules: definition.rules(config),
-        constants: definition.constants?.(config) ?? {},
+        constants: (positions) => definition.constants?.(config, positions) ?? {},
         hidden: (rec, weights, step) => definition.hidden(rec, config, typed(weights), step),
         logits: (rec, weights, hidden) => definition.logits(rec, config, typed(weights), hidden),
       };

@@ -150,8 +150,8 @@ export function gatedDecoder({ name, parse, rules = gatedRules }: GatedDefinitio
     ignored: [/\.rotary_emb\.inv_freq$/, /^lm_head\.weight$/],
     parse,
     rules,
-    constants: (c) => ({
-      rotary: { shape: [c.contextLength, c.rotary.rotaryDim / 2, 2], data: rotaryTable(c.rotary, c.contextLength) },
+    constants: (c, positions) => ({
+      rotary: { shape: [positions, c.rotary.rotaryDim / 2, 2], data: rotaryTable(c.rotary, positions) },
     }),
     hidden(rec, c, w, step) {
       let x = rec.name(embedding(rec, step.tokens, w.embedding), "embedding"); // [N, C]

@@ -29,7 +29,6 @@ export interface LoadWeightsOptions {
 /** A model's weights on the GPU; whoever loaded them disposes them. */
 export interface LoadedWeights {
   readonly tree: WeightTree<Tensor>;
-  readonly constants: Readonly<Record<string, Tensor>>;
   /** The dtype of the matrices. */
   readonly dtype: DType;
   dispose(): void;
@@ -66,14 +65,9 @@ export async function loadWeights(
     const tensors = new Map<WeightRule, Tensor>();
     for (const [rule, weight] of planned) tensors.set(rule, await loader.load(weight));
     const tree = mapRules(decoder.rules, (rule) => tensors.get(rule) as Tensor);
-    const constants: Record<string, Tensor> = {};
-    for (const [name, { shape, data }] of Object.entries(decoder.constants)) {
-      constants[name] = Tensor.from(device, name, shape, "f32", data);
-      made.push(constants[name]);
-    }
     await device.idle();
     const half = [...planned.values()].some((w) => w.dtype === "f16");
-    return { tree, constants, dtype: half ? "f16" : "f32", dispose: () => disposeAll(made) };
+    return { tree, dtype: half ? "f16" : "f32", dispose: () => disposeAll(made) };
   } catch (error) {
     disposeAll(made);
     throw error;

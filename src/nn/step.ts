@@ -48,6 +48,15 @@ export interface CachedStepParts {
   readonly constants: Readonly<Record<string, Value>>;
   /** Set in prefill: (first row, rows, slot, first position) of each query tile. */
   readonly tileTable?: Value;
+  /** Sees q and the cache of each layer after the rows' own keys are in it; records what it wants to know of them. */
+  readonly onAttend?: (rec: Recorder, inputs: AttendInputs, cache: AttendCache) => void;
+}
+
+/** Where the keys and values are that a cached step attends to. */
+export interface AttendCache {
+  readonly kv: Value;
+  readonly rowTable: Value;
+  readonly pageTable: Value;
 }
 
 /** A step on the paged cache: appends the rows' keys and values, then attends to everything up to the row's own position. */
@@ -59,14 +68,17 @@ export function cachedStep(parts: CachedStepParts): DecoderStep {
     rowTable,
     constant: (name) => namedConstant(constants, name),
     block: (rec, layer, body) => rec.scope(`block.${layer}`, body),
-    attend(rec, { layer, q, k, v, heads, kvHeads, headDim, scale, window }) {
+    attend(rec, inputs) {
+      const { layer, q, k, v, heads, kvHeads, headDim, scale, window } = inputs;
       const kv = pools[layer];
       invariant(kv, `no cache for layer ${layer}`);
       kvAppend(rec, { k, v, kv, rowTable, pageTable }, { kvHeads, headDim });
       const options = { heads, kvHeads, headDim, maxPages, scale, window };
-      return tileTable
+      parts.onAttend?.(rec, inputs, { kv, rowTable, pageTable });
+      const mixed = tileTable
         ? attentionPaged(rec, { q, kv, rowTable, pageTable, tileTable }, options)
         : attentionDecodePaged(rec, { q, kv, rowTable, pageTable }, options);
+      return rec.name(mixed, "mixed"); // [N, H·D]
     },
   };
 }

@@ -93,7 +93,7 @@ export interface Recorder {
   scope<T>(name: string, body: () => T): T;
   /** Records `body`; a gradient taken later computes its intermediates again instead of keeping them. */
   recomputed<T>(body: () => T): T;
-  /** Gives a value the name that taps use, within the current scope: `block.3.attention.probs`. */
+  /** Gives a value the name that taps use, within the current scope: `block.3.attention.probs`; go on with what it returns. */
   name(value: Value, name: string): Value;
 }
 

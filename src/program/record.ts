@@ -20,13 +20,18 @@ export class ProgramRecorder implements Recorder {
   readonly inputs = new Map<string, Value>();
   readonly outputs = new Map<string, Value>();
   readonly regions: RecomputedRegion[] = [];
+  /** The values that {@link name} named, as they were before a tap replaced them. */
+  readonly named = new Map<string, Value>();
+  readonly #onNamed: ((value: Value) => Value) | undefined;
   readonly #scopes: string[] = [];
   readonly #names = new Map<string, number>();
   readonly #byTensor = new Map<Tensor, Value>();
   #nextId = 0;
 
-  constructor(label: string) {
+  /** `onNamed` is a tap: it sees each value that is given a name, and what it returns goes on in its place. */
+  constructor(label: string, onNamed?: (value: Value) => Value) {
     this.label = label;
+    this.#onNamed = onNamed;
   }
 
   record<A>(op: OpDef<A>, inputs: Inputs, attrs: A): readonly Value[] {
@@ -72,11 +77,15 @@ export class ProgramRecorder implements Recorder {
     }
   }
 
-  /** Gives a value the name that taps use, within the current scope: `block.3.attention.probs`. */
+  /**
+   * Gives a value the name that taps use, within the current scope: `block.3.attention.probs`. Returns the value to go
+   * on with, which is another one if a tap replaces it.
+   */
   name(value: Value, name: string): Value {
     this.#giveBack(value.name);
     value.name = this.#unique(this.#scoped(name));
-    return value;
+    this.named.set(value.name, value);
+    return this.#onNamed?.(value) ?? value;
   }
 
   /** Records `body`; a gradient taken later computes its intermediates again instead of keeping them. */

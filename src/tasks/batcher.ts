@@ -1,11 +1,15 @@
 import { HeedError, isHeedError } from "../core/errors.ts";
 import type { DispatchTime } from "../program/profile.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
-import { type Burst, DecodeGroup, MAX_BURST, SlotStates } from "./decode_group.ts";
+import { joinRequests } from "../inspect/attention_request.ts";
+import { type Burst, type BurstResult, DecodeGroup, MAX_BURST, SlotStates } from "./decode_group.ts";
 import type { GenerationTask } from "./generation.ts";
 
 /** Rows of a decode plan: few sizes, so that few plans exist. */
 const GROUP_ROWS = [1, 2, 4, 8, 16, 32] as const;
+
+/** Generations that run at once; others wait. */
+const MOST_ROWS = 32;
 
 /** Bursts on the GPU at once: one runs while the host reads the one before. */
 const MAX_PENDING = 2;
@@ -26,6 +30,12 @@ export class Batcher {
   #running: Promise<void> | undefined;
   /** Cleared in the same turn in which the loop finds nothing left, so that no task falls between. */
   #looping = false;
+  /** Set by {@link dispose}: what everything that still runs fails with. */
+  #ended: HeedError | undefined;
+  /** The first waiting task lacks pages of the cache; nothing is admitted until a running one ends. */
+  #blocked = false;
+  /** Set while a step is profiled: the loop waits for it. */
+  #pause: Promise<unknown> | undefined;
   /** Steps of a burst, from the time that the last ones took. */
   #burst = 1;
 
@@ -36,15 +46,14 @@ export class Batcher {
 
   /** Adds a generation; its text comes through {@link GenerationTask.next}. */
   add(task: GenerationTask): void {
+    if (this.#ended) throw this.#ended;
     this.#waiting.push(task);
     if (!this.#looping) this.#running = this.#run();
   }
 
   /** Ends what is running with `DISPOSED`, then frees the GPU memory. */
   async dispose(): Promise<void> {
-    for (const task of [...this.#active, ...this.#waiting]) {
-      task.fail(new HeedError("DISPOSED", "generate: the model was disposed. Load it again."));
-    }
+    this.#ended = new HeedError("DISPOSED", "generate: the model was disposed. Load it again.");
     await this.#running;
     for (const group of await Promise.allSettled(this.#groups.values())) {
       if (group.status === "fulfilled") group.value.dispose();
@@ -55,12 +64,16 @@ export class Batcher {
   /** Time of each dispatch of one decode step with `keys` tokens in the cache. Throws `USAGE` while something runs. */
   async profileStep(keys: number): Promise<DispatchTime[]> {
     const group = await this.#group(1, "greedy");
-    if (this.#looping) throw new HeedError("USAGE", "profile: a generation is running. Wait for its result first.");
+    if (this.#looping || this.#pause)
+      throw new HeedError("USAGE", "profile: a generation is running. Wait for its result first.");
     const sequence = this.#runtime.cache.open();
     try {
       sequence.reserve(keys);
-      return await group.profile(sequence.slot, keys);
+      const times = group.profile(sequence.slot, keys);
+      this.#pause = times.catch(() => {});
+      return await times;
     } finally {
+      this.#pause = undefined;
       sequence.dispose();
     }
   }
@@ -74,6 +87,8 @@ export class Batcher {
     this.#looping = true;
     while (this.#waiting.length > 0 || this.#active.length > 0) {
       try {
+        await this.#pause;
+        if (this.#ended) throw this.#ended;
         await this.#admit();
         if (this.#active.length > 0) await this.#decode();
       } catch (error) {
@@ -85,17 +100,23 @@ export class Batcher {
 
   /** Prefills what waits, as far as there are rows for it. The last token of a prompt is left to the first decode step. */
   async #admit(): Promise<void> {
-    const most = GROUP_ROWS[GROUP_ROWS.length - 1] ?? 1;
-    while (this.#waiting.length > 0 && this.#active.length < most) {
+    this.#dropEnded();
+    while (this.#canAdmit()) {
       const task = this.#waiting.shift() as GenerationTask;
       try {
-        if (task.error !== undefined) throw task.error;
         const { sequence, ids, options } = task;
+        this.#reserveWhole(task);
         await this.#runtime.prefill(sequence, ids.slice(sequence.length, -1), options.signal);
         sequence.reserve(1);
         this.#slots.prepare(task);
         this.#active.push(task);
       } catch (error) {
+        if (isHeedError(error, "LIMIT") && this.#active.length > 0) {
+          // The pages that it lacks come free when another ends.
+          this.#waiting.unshift(task);
+          this.#blocked = true;
+          return;
+        }
         if (isHeedError(error, "ABORTED")) task.end("abort");
         else task.fail(error);
         task.settle();
@@ -107,44 +128,78 @@ export class Batcher {
   async #decode(): Promise<void> {
     const tasks = [...this.#active];
     const greedy = tasks.every((t) => t.options.temperature === 0);
-    const group = await this.#group(tasks.length, greedy ? "greedy" : "sample");
-    group.seat(tasks);
+    const sampling = greedy ? "greedy" : "sample";
+    const attention = joinRequests(tasks.flatMap((t) => t.attention?.request ?? []));
+    const group = attention
+      ? await DecodeGroup.create(this.#runtime, this.#slots, groupRows(tasks.length), { sampling, attention })
+      : await this.#group(tasks.length, sampling);
     const pending: Burst[] = [];
     try {
+      group.seat(tasks);
       for (;;) {
-        const changed = this.#waiting.length > 0 || this.#endAborted(tasks) || tasks.some((t) => t.finish);
-        const steps = changed ? 0 : this.#stepsLeft(tasks, pending);
-        if (steps > 0) pending.push(this.#submit(group, tasks, steps, pending));
+        const changed =
+          this.#ended !== undefined || this.#canAdmit() || this.#endAborted(tasks) || tasks.some((t) => t.finish);
+        const steps = changed ? 0 : Math.min(group.maxSteps, this.#stepsLeft(tasks, pending));
+        if (steps > 0 && this.#reserve(tasks, steps, pending)) pending.push(this.#submit(group, tasks, steps, pending));
         if (steps === 0 && pending.length === 0) break;
         if (steps === 0 || pending.length >= MAX_PENDING)
-          this.#deliver(await (pending[0] as Burst).tokens, tasks, pending.shift() as Burst);
+          this.#deliver(group, await (pending[0] as Burst).result, tasks, pending.shift() as Burst);
       }
     } finally {
-      await Promise.allSettled(pending.map((b) => b.tokens));
+      await Promise.allSettled(pending.map((b) => b.result));
+      // What captures is made for these tasks and freed with them, so that others pay nothing for it.
+      if (attention) group.dispose();
       this.#release(tasks);
     }
   }
 
   #submit(group: DecodeGroup, tasks: readonly GenerationTask[], steps: number, pending: readonly Burst[]): Burst {
-    const ahead = pending.reduce((n, b) => n + b.steps, 0);
-    for (const t of tasks) t.sequence.reserve(ahead + steps);
+    const ahead = stepsAhead(pending);
     const keys = Math.max(...tasks.map((t) => t.sequence.length)) + ahead + 1;
     return group.submit(steps, keys);
   }
 
+  /** Takes the pages of all tokens that a task may come to. Alone, a task may start with fewer than that. */
+  #reserveWhole({ sequence, ids, maxTokens }: GenerationTask): void {
+    try {
+      sequence.reserve(ids.length + maxTokens - 1 - sequence.length);
+    } catch (error) {
+      if (this.#active.length > 0) throw error;
+    }
+  }
+
+  /** Makes room for the next burst. A task for which there are no pages fails alone; false if one did. */
+  #reserve(tasks: readonly GenerationTask[], steps: number, pending: readonly Burst[]): boolean {
+    for (const task of tasks) {
+      try {
+        task.sequence.reserve(stepsAhead(pending) + steps);
+      } catch (error) {
+        task.fail(error);
+      }
+    }
+    return tasks.every((t) => !t.finish);
+  }
+
+  /** True if a waiting task could be prefilled now. */
+  #canAdmit(): boolean {
+    return this.#waiting.length > 0 && this.#active.length < MOST_ROWS && !this.#blocked;
+  }
+
   /** Steps of the next burst: no row may run past its own limit. */
   #stepsLeft(tasks: readonly GenerationTask[], pending: readonly Burst[]): number {
-    const ahead = pending.reduce((n, b) => n + b.steps, 0);
+    const ahead = stepsAhead(pending);
     return Math.min(this.#burst, ...tasks.map((t) => t.maxTokens - t.generatedTokens - ahead));
   }
 
-  #deliver(tokens: Uint32Array, tasks: readonly GenerationTask[], burst: Burst): void {
+  #deliver(group: DecodeGroup, result: BurstResult, tasks: readonly GenerationTask[], burst: Burst): void {
+    const { tokens } = result;
     const stepMs = (performance.now() - burst.startedAt) / burst.steps;
     this.#burst = Math.min(MAX_BURST, Math.max(1, Math.floor(BURST_MS / stepMs)));
     for (let step = 0; step < burst.steps; step++) {
       tasks.forEach((task, row) => {
         if (task.finish) return;
         const id = tokens[step * burst.rows + row] as number;
+        if (group.attention) task.attention?.take(group.attention, result, row, task.ids);
         if (id < this.#runtime.decoder.facts.vocabSize) task.accept(id);
         else
           task.fail(
@@ -162,11 +217,24 @@ export class Batcher {
     return tasks.some((t) => t.aborted);
   }
 
+  /** Lets waiting tasks go that were aborted or failed before their turn. */
+  #dropEnded(): void {
+    for (const task of [...this.#waiting]) {
+      if (task.aborted) task.end("abort");
+      if (!task.finish) continue;
+      this.#waiting.splice(this.#waiting.indexOf(task), 1);
+      task.settle();
+    }
+  }
+
   /** Lets ended tasks go, now that none of their steps is on the GPU. */
   #release(tasks: readonly GenerationTask[]): void {
     for (const task of tasks) {
       if (!task.finish) continue;
       this.#active.splice(this.#active.indexOf(task), 1);
+      this.#blocked = false;
+      // Gives back the pages of tokens that never came.
+      task.sequence.rewind(task.sequence.length);
       task.settle();
     }
   }
@@ -179,14 +247,23 @@ export class Batcher {
   }
 
   #group(tasks: number, mode: "greedy" | "sample"): Promise<DecodeGroup> {
-    const rows = GROUP_ROWS.find((n) => n >= tasks) ?? tasks;
+    const rows = groupRows(tasks);
     const key = `${mode} ${rows}`;
     let group = this.#groups.get(key);
     if (!group) {
-      group = DecodeGroup.create(this.#runtime, this.#slots, rows, mode);
+      group = DecodeGroup.create(this.#runtime, this.#slots, rows, { sampling: mode });
       this.#groups.set(key, group);
       group.catch(() => this.#groups.delete(key));
     }
     return group;
   }
+}
+
+function stepsAhead(pending: readonly Burst[]): number {
+  return pending.reduce((n, b) => n + b.steps, 0);
+}
+
+/** Rows of the smallest decode plan for so many tasks. */
+function groupRows(tasks: number): number {
+  return GROUP_ROWS.find((n) => n >= tasks) ?? tasks;
 }

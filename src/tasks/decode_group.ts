@@ -1,7 +1,8 @@
 import { invariant } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
-import { NO_SLOT } from "../nn/step.ts";
+import { type AttendCache, type AttendInputs, NO_SLOT } from "../nn/step.ts";
+import type { Recorder } from "../ops/op.ts";
 import {
   packSampling,
   packSeen,
@@ -12,6 +13,10 @@ import {
   seenWords,
 } from "../ops/sample.ts";
 import type { DispatchTime } from "../program/profile.ts";
+import { type AttentionOutput, AttentionTap, outputBytes } from "../inspect/attention_tap.ts";
+import type { ResolvedAttention } from "../inspect/attention_request.ts";
+import { plan } from "../program/plan.ts";
+import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
 import type { GenerationTask } from "./generation.ts";
@@ -22,12 +27,25 @@ export const MAX_BURST = 8;
 /** Staging buffers: one being read, one being written, one free. */
 const STAGING_BUFFERS = 3;
 
-/** Steps that were submitted together; `tokens` is `[steps][rows]`. */
+/** What came back of a burst: tokens `[steps][rows]`, and what was captured of its only step. */
+export interface BurstResult {
+  readonly tokens: Uint32Array;
+  /** The elements of an output of {@link DecodeGroup.attention}. */
+  attention(output: AttentionOutput): ArrayBuffer;
+}
+
+/** Steps that were submitted together. */
 export interface Burst {
   readonly steps: number;
   readonly rows: number;
   readonly startedAt: number;
-  readonly tokens: Promise<Uint32Array>;
+  readonly result: Promise<BurstResult>;
+}
+
+/** How a group draws, and whose attention it captures: that is part of its plan, and costs the others nothing. */
+export interface GroupMode {
+  readonly sampling: "greedy" | "sample";
+  readonly attention?: ResolvedAttention;
 }
 
 /**
@@ -37,46 +55,53 @@ export interface Burst {
 export class DecodeGroup {
   readonly rows: number;
   readonly plan: Plan;
+  /** Set where attention is captured; a burst has one step then. */
+  readonly attention: AttentionTap | undefined;
   readonly #device: Device;
   readonly #states: RowStates;
   readonly #staging: GPUBuffer[] = [];
   readonly #free: GPUBuffer[] = [];
   #step = 0;
 
-  private constructor(runtime: DecoderRuntime, rows: number, plan: Plan, states: RowStates) {
+  private constructor(
+    runtime: DecoderRuntime,
+    rows: number,
+    plan: Plan,
+    states: RowStates,
+    attention: AttentionTap | undefined,
+  ) {
     this.#device = runtime.device;
     this.rows = rows;
     this.plan = plan;
     this.#states = states;
-    for (let i = 0; i < STAGING_BUFFERS; i++) {
-      const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
-      this.#staging.push(this.#device.createBuffer(`decode ${rows}.staging${i}`, MAX_BURST * rows * 4, usage));
+    this.attention = attention;
+    attention?.prepare(plan);
+    const bytes = this.#offsetOf(undefined);
+    const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+    try {
+      for (let i = 0; i < STAGING_BUFFERS; i++) {
+        this.#staging.push(this.#device.createBuffer(`decode ${rows}.staging${i}`, bytes, usage));
+      }
+    } catch (error) {
+      for (const buffer of this.#staging) this.#device.destroyBuffer(buffer);
+      throw error;
     }
     this.#free.push(...this.#staging);
   }
 
-  static async create(
-    runtime: DecoderRuntime,
-    slots: SlotStates,
-    rows: number,
-    mode: "greedy" | "sample",
-  ): Promise<DecodeGroup> {
-    const states = new RowStates(runtime.device, rows);
+  static async create(runtime: DecoderRuntime, slots: SlotStates, rows: number, mode: GroupMode): Promise<DecodeGroup> {
+    const { device } = runtime;
+    const states = new RowStates(device, rows);
+    let planned: Plan | undefined;
     try {
-      const plan = await runtime.plan(`decode ${rows} ${mode}`, (rec) => {
-        const tokens = rec.state(states.tokens);
-        const rowTable = rec.state(states.rowTable);
-        const step = runtime.record(rec, rows, { tokens, rowTable });
-        const logits = step.logits(step.hidden);
-        const ring = rec.state(states.ring);
-        sampleToken(
-          rec,
-          { logits, rowTable, tokens, ring, seen: rec.state(slots.seen), sampling: rec.state(slots.sampling) },
-          { mode },
-        );
-      });
-      return new DecodeGroup(runtime, rows, plan, states);
+      const rec = new ProgramRecorder(`decode ${rows} ${mode.sampling}`);
+      const limits = { op: "generate", maxBytes: device.raw.limits.maxStorageBufferBindingSize };
+      const tap = mode.attention && new AttentionTap(rec, mode.attention, limits);
+      recordStep(rec, runtime, { rows, slots, states, mode, tap });
+      planned = await plan(device, rec);
+      return new DecodeGroup(runtime, rows, planned, states, tap);
     } catch (error) {
+      planned?.dispose();
       states.dispose();
       throw error;
     }
@@ -95,11 +120,16 @@ export class DecodeGroup {
     this.#states.rowTable.write(0, new Uint8Array(rowTable.buffer));
   }
 
+  /** Most steps of one burst. */
+  get maxSteps(): number {
+    return this.attention ? 1 : MAX_BURST;
+  }
+
   /** Submits `steps` steps; `keys` is the longest sequence at the first of them, its own token counted. */
   submit(steps: number, keys: number): Burst {
     const staging = this.#free.pop();
     invariant(
-      staging && steps >= 1 && steps <= MAX_BURST,
+      staging && steps >= 1 && steps <= this.maxSteps,
       `a burst of ${steps} steps with ${this.#free.length} staging buffers`,
     );
     const startedAt = performance.now();
@@ -107,10 +137,14 @@ export class DecodeGroup {
       const from = ringIndex(this.#step, 0, this.rows) * 4;
       this.plan.replay({ keys: keys + i, rows: this.rows }, (encoder) => {
         encoder.copyBufferToBuffer(this.#states.ringBuffer, from, staging, i * this.rows * 4, this.rows * 4);
+        for (const output of this.attention?.outputs ?? []) {
+          const { buffer, offset } = this.plan.outputRange(output.name);
+          encoder.copyBufferToBuffer(buffer, offset, staging, this.#offsetOf(output), outputBytes(output));
+        }
       });
       this.#step++;
     }
-    return { steps, rows: this.rows, startedAt, tokens: this.#readStaging(staging, steps) };
+    return { steps, rows: this.rows, startedAt, result: this.#readStaging(staging, steps) };
   }
 
   /** Times a step of one row whose token is the last of `keys`; its result is thrown away. */
@@ -130,14 +164,52 @@ export class DecodeGroup {
     this.plan.dispose();
   }
 
-  async #readStaging(staging: GPUBuffer, steps: number): Promise<Uint32Array> {
+  /** Where an output stands in a staging buffer; without one, the bytes of the whole buffer. */
+  #offsetOf(wanted: AttentionOutput | undefined): number {
+    let at = MAX_BURST * this.rows * 4;
+    for (const output of this.attention?.outputs ?? []) {
+      if (output === wanted) return at;
+      at += outputBytes(output);
+    }
+    return at;
+  }
+
+  async #readStaging(staging: GPUBuffer, steps: number): Promise<BurstResult> {
     await this.#device.guard(staging.mapAsync(GPUMapMode.READ));
-    const tokens = new Uint32Array(staging.getMappedRange(0, steps * this.rows * 4).slice(0));
+    const bytes = staging.getMappedRange(0, this.attention ? undefined : steps * this.rows * 4).slice(0);
     staging.unmap();
     this.#free.push(staging);
     this.#device.check();
-    return tokens;
+    return {
+      tokens: new Uint32Array(bytes, 0, steps * this.rows),
+      attention: (output) => bytes.slice(this.#offsetOf(output), this.#offsetOf(output) + outputBytes(output)),
+    };
   }
+}
+
+/** Records a decode step: forward pass, capture if there is any, logits, sampling. */
+function recordStep(
+  rec: ProgramRecorder,
+  runtime: DecoderRuntime,
+  { rows, slots, states, mode, tap }: StepParts,
+): void {
+  const tokens = rec.state(states.tokens);
+  const rowTable = rec.state(states.rowTable);
+  const onAttend = tap && ((_: Recorder, inputs: AttendInputs, cache: AttendCache) => tap.recordPaged(inputs, cache));
+  const step = runtime.record(rec, rows, { tokens, rowTable, onAttend });
+  const logits = step.logits(step.hidden);
+  const ring = rec.state(states.ring);
+  const seen = rec.state(slots.seen);
+  const sampling = rec.state(slots.sampling);
+  sampleToken(rec, { logits, rowTable, tokens, ring, seen, sampling }, { mode: mode.sampling });
+}
+
+interface StepParts {
+  readonly rows: number;
+  readonly slots: SlotStates;
+  readonly states: RowStates;
+  readonly mode: GroupMode;
+  readonly tap: AttentionTap | undefined;
 }
 
 /** What a decode step reads and writes, row by row. */
@@ -174,7 +246,12 @@ export class SlotStates {
     this.#vocabSize = decoder.facts.vocabSize;
     const slots = cache.shape.maxSequences;
     this.seen = Tensor.create(device, "decode.seen", [slots, seenWords(this.#vocabSize)], "u32");
-    this.sampling = Tensor.create(device, "decode.sampling", [slots, SAMPLING_WORDS], "u32");
+    try {
+      this.sampling = Tensor.create(device, "decode.sampling", [slots, SAMPLING_WORDS], "u32");
+    } catch (error) {
+      this.seen.dispose();
+      throw error;
+    }
   }
 
   /** Prepares a task's slot before its first step. */

@@ -6,7 +6,7 @@ import { Tensor } from "../gpu/tensor.ts";
 import { type Decoder, mapLeaves, type WeightTree } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
 import { type CachedSequence, KvCache } from "../nn/kv_cache.ts";
-import { cachedStep, NO_SLOT } from "../nn/step.ts";
+import { cachedStep, type CachedStepParts, NO_SLOT } from "../nn/step.ts";
 import { attentionQueryTile } from "../ops/attention.ts";
 import { PAGE_TOKENS } from "../ops/kv_append.ts";
 import type { Value } from "../ops/op.ts";
@@ -17,7 +17,7 @@ import { chunkRows } from "./prefill_chunks.ts";
 
 /** Sizes of the KV cache. */
 export interface CacheOptions {
-  /** Tokens that all sequences together may hold. Default: four contexts, but at most 256 MiB, and at least 512 tokens. */
+  /** Tokens that all sequences together may hold. Default: four contexts, but at most 512 MiB, and at least 1,024 tokens. */
   readonly cacheTokens?: number;
   /** Sequences that may be open at once; default 16. */
   readonly maxSequences?: number;
@@ -34,8 +34,9 @@ export interface RecordedStep {
   logits(hidden: Value): Value;
 }
 
-const DEFAULT_CACHE_BYTES = 256 << 20;
-const MIN_CACHE_TOKENS = 512;
+const DEFAULT_CACHE_BYTES = 512 << 20;
+const MIN_CACHE_TOKENS = 1024;
+const MOST_SEQUENCES = 4096;
 const DEFAULT_SEQUENCES = 16;
 
 /** Rows of a plan that computes the logits of every position. */
@@ -47,9 +48,12 @@ export class DecoderRuntime {
   readonly decoder: Decoder;
   readonly weights: LoadedWeights;
   readonly cache: KvCache;
+  /** The family's constants for every position of the context, such as the rotary table. */
+  readonly constants: Readonly<Record<string, Tensor>>;
   /** Tokens that one sequence may have. */
   readonly contextLength: number;
   readonly #plans = new Map<string, Promise<Plan>>();
+  readonly #running = new Set<Promise<unknown>>();
   #disposed = false;
 
   constructor(device: Device, decoder: Decoder, weights: LoadedWeights, options: CacheOptions = {}) {
@@ -57,12 +61,21 @@ export class DecoderRuntime {
     this.decoder = decoder;
     this.weights = weights;
     const { layers, kvHeads, headDim, contextLength } = decoder.facts;
+    if (headDim % 4 !== 0) {
+      throw new HeedError(
+        "UNSUPPORTED",
+        `${decoder.family}: the cache needs a head size that is a multiple of 4; got ${headDim}.`,
+      );
+    }
     const dtype: DType = options.cacheDtype ?? weights.dtype;
-    const tokenBytes = layers * 2 * kvHeads * headDim * (dtype === "f16" ? 2 : 4);
-    const affordable = Math.max(MIN_CACHE_TOKENS, Math.floor(DEFAULT_CACHE_BYTES / tokenBytes));
-    const cacheTokens = positiveInteger("cacheTokens", options.cacheTokens ?? Math.min(4 * contextLength, affordable));
+    const layerBytes = 2 * kvHeads * headDim * (dtype === "f16" ? 2 : 4);
+    const affordable = Math.max(MIN_CACHE_TOKENS, Math.floor(DEFAULT_CACHE_BYTES / (layers * layerBytes)));
+    const bindable =
+      Math.floor(device.raw.limits.maxStorageBufferBindingSize / (layerBytes * PAGE_TOKENS)) * PAGE_TOKENS;
+    const byDefault = Math.min(4 * contextLength, affordable, bindable);
+    const cacheTokens = positiveInteger("cacheTokens", options.cacheTokens ?? byDefault, 1 << 30);
     this.contextLength = Math.min(contextLength, ceilDiv(cacheTokens, PAGE_TOKENS) * PAGE_TOKENS);
-    const maxSequences = positiveInteger("maxSequences", options.maxSequences ?? DEFAULT_SEQUENCES);
+    const maxSequences = positiveInteger("maxSequences", options.maxSequences ?? DEFAULT_SEQUENCES, MOST_SEQUENCES);
     this.cache = new KvCache(device, {
       layers,
       kvHeads,
@@ -72,6 +85,17 @@ export class DecoderRuntime {
       cacheTokens,
       maxSequences,
     });
+    const constants: Record<string, Tensor> = {};
+    try {
+      for (const [name, { shape, data }] of Object.entries(decoder.constants(this.contextLength))) {
+        constants[name] = Tensor.from(device, name, shape, "f32", data);
+      }
+    } catch (error) {
+      for (const t of Object.values(constants)) t.dispose();
+      this.cache.dispose();
+      throw error;
+    }
+    this.constants = constants;
   }
 
   /**
@@ -81,7 +105,12 @@ export class DecoderRuntime {
   record(
     rec: ProgramRecorder,
     rows: number,
-    options: { readonly tiles?: number; readonly tokens?: Value; readonly rowTable?: Value } = {},
+    options: {
+      readonly tiles?: number;
+      readonly tokens?: Value;
+      readonly rowTable?: Value;
+      readonly onAttend?: CachedStepParts["onAttend"];
+    } = {},
   ): RecordedStep {
     const { decoder, weights, cache } = this;
     const tokens = options.tokens ?? rec.input("tokens", [rows], "u32");
@@ -93,15 +122,20 @@ export class DecoderRuntime {
       rowTable,
       pageTable: rec.state(cache.pageTable),
       pools: cache.pools.map((p) => rec.state(p)),
-      constants: Object.fromEntries(Object.entries(weights.constants).map(([name, t]) => [name, rec.weight(t)])),
+      constants: Object.fromEntries(Object.entries(this.constants).map(([name, t]) => [name, rec.weight(t)])),
       tileTable: options.tiles === undefined ? undefined : rec.input("tile_table", [options.tiles, 4], "u32"),
+      onAttend: options.onAttend,
     });
     const hidden = decoder.hidden(rec, tree, step);
     return { rec, tokens, rowTable, hidden, logits: (h) => decoder.logits(rec, tree, h) };
   }
 
   /** Computes keys and values of `ids` and appends them to the sequence. On an abort the sequence is as it was. */
-  async prefill(sequence: CachedSequence, ids: readonly number[], signal?: AbortSignal): Promise<void> {
+  prefill(sequence: CachedSequence, ids: readonly number[], signal?: AbortSignal): Promise<void> {
+    return this.#track(() => this.#prefill(sequence, ids, signal));
+  }
+
+  async #prefill(sequence: CachedSequence, ids: readonly number[], signal?: AbortSignal): Promise<void> {
     const start = sequence.length;
     try {
       for (let at = 0; at < ids.length; ) {
@@ -112,17 +146,22 @@ export class DecoderRuntime {
           const step = this.record(rec, rows, { tiles: this.#tiles(rows) });
           rec.output("hidden", step.hidden);
         });
-        await this.#runChunk(prefill, sequence, chunk, rows, signal);
+        await prefill.turn(() => this.#runChunk(prefill, sequence, chunk, rows, signal));
         at += chunk.length;
       }
     } catch (error) {
-      if (sequence.length > start) sequence.rewind(start);
+      // Also after the first chunk, to give back the pages that were reserved for it.
+      sequence.rewind(start);
       throw error;
     }
   }
 
   /** Logits of every position of `ids`, `[ids.length][V]`, computed on a sequence of its own. */
-  async logits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array[]> {
+  logits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array[]> {
+    return this.#track(() => this.#logits(ids, signal));
+  }
+
+  async #logits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array[]> {
     this.checkIds(ids);
     if (ids.length > this.contextLength) {
       throw new HeedError(
@@ -140,8 +179,10 @@ export class DecoderRuntime {
       });
       for (let at = 0; at < ids.length; at += LOGITS_ROWS) {
         const chunk = ids.slice(at, at + LOGITS_ROWS);
-        await this.#runChunk(planned, sequence, chunk, LOGITS_ROWS, signal);
-        const values = new Float32Array(await planned.readOutput("logits"));
+        const values = await planned.turn(async () => {
+          await this.#runChunk(planned, sequence, chunk, LOGITS_ROWS, signal);
+          return new Float32Array(await planned.readOutput("logits"));
+        });
         for (let i = 0; i < chunk.length; i++) all.push(values.slice(i * vocabSize, (i + 1) * vocabSize));
       }
       return all;
@@ -150,9 +191,25 @@ export class DecoderRuntime {
     }
   }
 
+  /** Runs a call that {@link dispose} waits for; throws `DISPOSED` once it was called. */
+  async #track<T>(work: () => Promise<T>): Promise<T> {
+    this.#checkUsable();
+    const running = work();
+    this.#running.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+
+  #checkUsable(): void {
+    if (this.#disposed) throw new HeedError("DISPOSED", "model: used after it was disposed. Load it again.");
+  }
+
   /** The plan of that name, made at the first call. */
   plan(name: string, record: (rec: ProgramRecorder) => void): Promise<Plan> {
-    if (this.#disposed) throw new HeedError("DISPOSED", "model: used after it was disposed. Load it again.");
+    this.#checkUsable();
     let planned = this.#plans.get(name);
     if (!planned) {
       const rec = new ProgramRecorder(name);
@@ -181,9 +238,11 @@ export class DecoderRuntime {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
+    await Promise.allSettled(this.#running);
     for (const planned of await Promise.allSettled(this.#plans.values())) {
       if (planned.status === "fulfilled") planned.value.dispose();
     }
+    for (const t of Object.values(this.constants)) t.dispose();
     this.cache.dispose();
     this.weights.dispose();
   }
@@ -199,6 +258,8 @@ export class DecoderRuntime {
     rows: number,
     signal?: AbortSignal,
   ): Promise<void> {
+    throwIfAborted(signal, "generate");
+    this.#checkUsable();
     sequence.reserve(chunk.length);
     const tokens = new Uint32Array(rows);
     tokens.set(chunk);
@@ -221,8 +282,7 @@ export class DecoderRuntime {
   }
 }
 
-function positiveInteger(name: string, value: number): number {
-  if (!Number.isInteger(value) || value < 1)
-    throw new HeedError("USAGE", `load: ${name} must be a whole number of at least 1; got ${value}`);
-  return value;
+function positiveInteger(name: string, value: number, most: number): number {
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  throw new HeedError("USAGE", `load: ${name} must be a whole number from 1 to ${most}; got ${value}.`);
 }

@@ -50,7 +50,7 @@ export class Engine extends DirectOps {
     const { source: sourceOptions, ...loadOptions } = options;
     const source = await this.#openSource(spec, sourceOptions);
     const model = await TextModel.load(this.device, source, loadOptions);
-    this.#models.add(model);
+    this.#models.add(model.whenDisposed((m) => this.#models.delete(m)));
     return model;
   }
 

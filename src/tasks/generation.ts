@@ -1,6 +1,7 @@
 import type { CachedSequence } from "../nn/kv_cache.ts";
 import type { Detokenizer } from "../text/detokenizer.ts";
 import { createStopMatcher, type StopMatcher } from "../text/stop_strings.ts";
+import type { AttentionStep, AttentionWatch } from "./attention_watch.ts";
 import type { ResolvedGeneration } from "./generation_options.ts";
 
 /** Why a generation ended: an end token or stop string, the token limit, or an abort. */
@@ -25,6 +26,8 @@ export interface GenerationResult {
   readonly finish: Finish;
   readonly seed: number;
   readonly stats: GenerationStats;
+  /** One entry a generated token, if attention was asked for without `onStep`: how the token before it attended. */
+  readonly attention?: readonly AttentionStep[];
 }
 
 /**
@@ -35,6 +38,7 @@ export class GenerationTask {
   readonly sequence: CachedSequence;
   readonly options: ResolvedGeneration;
   readonly maxTokens: number;
+  readonly attention: AttentionWatch | undefined;
   /** Prompt and generated ids; the last one is not yet in the cache. */
   readonly ids: number[];
   readonly promptLength: number;
@@ -60,12 +64,14 @@ export class GenerationTask {
     maxTokens: number,
     options: ResolvedGeneration,
     detokenizer: Detokenizer | undefined,
+    attention?: AttentionWatch,
   ) {
     this.sequence = sequence;
     this.ids = [...ids];
     this.promptLength = ids.length;
     this.maxTokens = maxTokens;
     this.options = options;
+    this.attention = attention;
     this.#detokenizer = detokenizer;
     this.#stops = createStopMatcher(options.stop);
     this.done = new Promise((resolve) => {

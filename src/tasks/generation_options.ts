@@ -1,5 +1,7 @@
 import * as v from "valibot";
 import { HeedError } from "../core/errors.ts";
+import type { AttentionRequest } from "../inspect/attention_request.ts";
+import type { AttentionStep } from "./attention_watch.ts";
 
 /** What `generate` may be asked; an unknown name or a value out of range throws `USAGE`. */
 export interface GenerateOptions {
@@ -23,6 +25,14 @@ export interface GenerateOptions {
   readonly stop?: string | readonly string[];
   /** Ends the generation after the current token. */
   readonly signal?: AbortSignal;
+  /** Captures how each step's token attends, weights or summaries. Such a generation reads back more and waits at every token. */
+  readonly attention?: GenerationAttention;
+}
+
+/** Attention that a generation captures. */
+export interface GenerationAttention extends AttentionRequest {
+  /** Takes each step as it comes; without it they are collected in the result. What it throws ends the generation. */
+  readonly onStep?: (step: AttentionStep) => void;
 }
 
 /** Options with every default filled in. */
@@ -52,8 +62,17 @@ const schema = v.strictObject({
   minP: v.optional(number(0, 1)),
   repetitionPenalty: v.optional(v.pipe(number(0, 100), v.gtValue(0))),
   seed: v.optional(whole(0, Number.MAX_SAFE_INTEGER)),
-  stop: v.optional(v.union([v.string(), v.array(v.pipe(v.string(), v.minLength(1)))])),
+  stop: v.optional(v.union([v.pipe(v.string(), v.minLength(1)), v.array(v.pipe(v.string(), v.minLength(1)))])),
   signal: v.optional(v.custom<AbortSignal>((s) => s instanceof AbortSignal)),
+  attention: v.optional(
+    v.strictObject({
+      layers: v.optional(v.array(v.number())),
+      heads: v.optional(v.array(v.number())),
+      weights: v.optional(v.boolean()),
+      summary: v.optional(v.union([v.boolean(), v.strictObject({ topKeys: v.optional(v.number()) })])),
+      onStep: v.optional(v.function()),
+    }),
+  ),
 });
 
 const hubSchema = v.object({
@@ -112,6 +131,12 @@ export function resolveGeneration(options: GenerateOptions, defaults: Generation
   const sampling = (["temperature", "topK", "topP", "minP"] as const).filter(
     (name) => options[name] !== undefined && options[name] !== 0,
   );
+  if (options.temperature === 0 && sampling.length > 0) {
+    throw new HeedError(
+      "USAGE",
+      `generate: a temperature of 0 takes no ${sampling.join(", ")}. Leave out one or the other.`,
+    );
+  }
   if (options.greedy && sampling.length > 0) {
     throw new HeedError("USAGE", `generate: greedy takes no ${sampling.join(", ")}. Leave out one or the other.`);
   }
@@ -137,7 +162,7 @@ export function tokenBudget(options: ResolvedGeneration, promptTokens: number, c
   if (room < 1) {
     throw new HeedError(
       "LIMIT",
-      `generate: the prompt has ${promptTokens} tokens, the context ${contextLength}; at least one must be left. Shorten the prompt.`,
+      `generate: the prompt has ${promptTokens} tokens, the context ${contextLength}; at least one must be left. Shorten the prompt, or load the model with a larger cacheTokens if its own context allows.`,
     );
   }
   return Math.min(options.maxTokens ?? DEFAULT_MAX_TOKENS, room);

@@ -1,10 +1,18 @@
 import { HeedError } from "../core/errors.ts";
 import type { CachedSequence } from "../nn/kv_cache.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
+import { resolveAttention } from "../inspect/attention_request.ts";
+import { AttentionWatch } from "./attention_watch.ts";
 import type { Batcher } from "./batcher.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
 import { GenerationTask, type GenerationResult, type GenerationStats } from "./generation.ts";
-import { type GenerateOptions, type GenerationDefaults, resolveGeneration, tokenBudget } from "./generation_options.ts";
+import {
+  type GenerateOptions,
+  type GenerationDefaults,
+  type ResolvedGeneration,
+  resolveGeneration,
+  tokenBudget,
+} from "./generation_options.ts";
 
 /** What a session works with; the model owns all of it. */
 export interface SessionParts {
@@ -24,6 +32,7 @@ export class Generation implements AsyncIterable<string> {
   readonly #peakBytes: () => number;
   #task: GenerationTask | undefined;
   #result: Promise<GenerationResult> | undefined;
+  #read = false;
 
   constructor(start: () => GenerationTask, finished: (task: GenerationTask) => void, peakBytes: () => number) {
     this.#start = start;
@@ -38,6 +47,12 @@ export class Generation implements AsyncIterable<string> {
   }
 
   async *[Symbol.asyncIterator](): AsyncIterator<string> {
+    if (this.#read)
+      throw new HeedError(
+        "USAGE",
+        "generate: a generation can be iterated once; got a second reader. Ask for its result instead.",
+      );
+    this.#read = true;
     const task = this.#begin();
     try {
       for (;;) {
@@ -71,6 +86,7 @@ export class Generation implements AsyncIterable<string> {
       finish: task.finish ?? "abort",
       seed: task.options.seed,
       stats: { ...timings(task), peakGpuBytes: this.#peakBytes() },
+      ...(task.attention && !task.attention.calls ? { attention: task.attention.steps } : {}),
     };
   }
 }
@@ -128,6 +144,7 @@ export class Session {
       this.#ids.push(...ids);
     } finally {
       this.#busy = false;
+      if (this.#disposed) this.#opened?.dispose();
     }
   }
 
@@ -142,21 +159,30 @@ export class Session {
   ): Generation {
     this.#checkIdle("generate");
     const resolved = resolveGeneration(options, this.#parts.defaults);
-    const ids = [...this.#ids, ...this.#encode(prompt)];
-    if (ids.length === 0) throw new HeedError("USAGE", "generate: the prompt must have at least one token; got none.");
-    const maxTokens = tokenBudget(resolved, ids.length, this.#parts.runtime.contextLength);
+    if (resolved.stop.length > 0 && !this.#parts.tokenizer) {
+      throw new HeedError(
+        "USAGE",
+        "generate: stop strings need tokenizer.json, which the checkpoint lacks. Leave them out, or add the file.",
+      );
+    }
+    // Checked here, so that a wrong prompt throws at once; and again at the start, because the session may have grown.
+    this.#prompt(prompt, resolved);
+    const request =
+      options.attention && resolveAttention("generate", options.attention, this.#parts.runtime.decoder.facts);
     const start = () => {
       this.#checkIdle("generate");
+      const { ids, maxTokens } = this.#prompt(prompt, resolved);
       const sequence = this.#sequence;
       if (sequence.length === ids.length) sequence.rewind(ids.length - 1);
-      this.#busy = true;
       const task = new GenerationTask(
         sequence,
         ids,
         maxTokens,
         resolved,
         this.#parts.tokenizer?.detokenizer({ after: ids }),
+        request && new AttentionWatch(request, options.attention?.onStep),
       );
+      this.#busy = true;
       this.#parts.batcher.add(task);
       return task;
     };
@@ -194,6 +220,13 @@ export class Session {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** All ids that a generation would start from, and how many it may add. */
+  #prompt(prompt: string | readonly number[], options: ResolvedGeneration): { ids: number[]; maxTokens: number } {
+    const ids = [...this.#ids, ...this.#encode(prompt)];
+    if (ids.length === 0) throw new HeedError("USAGE", "generate: the prompt must have at least one token; got none.");
+    return { ids, maxTokens: tokenBudget(options, ids.length, this.#parts.runtime.contextLength) };
   }
 
   /** A place in the cache, taken at first use. */

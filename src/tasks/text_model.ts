@@ -7,6 +7,7 @@ import type { PlanDescription } from "../program/describe.ts";
 import type { DispatchTime } from "../program/profile.ts";
 import type { Source } from "../core/source.ts";
 import { loadTokenizer, type Tokenizer } from "../text/tokenizer.ts";
+import { type NamedValue, namedValues, type RunOptions, type RunResult, runTapped } from "../inspect/run.ts";
 import { Batcher } from "./batcher.ts";
 import { type CacheOptions, DecoderRuntime } from "./decoder_runtime.ts";
 import { type GenerateOptions, readGenerationDefaults } from "./generation_options.ts";
@@ -29,6 +30,7 @@ export class TextModel {
   /** Absent where the checkpoint has no tokenizer.json: prompts are token ids then. */
   readonly tokenizer: Tokenizer | undefined;
   readonly #parts: SessionParts;
+  readonly #runs = new Set<Promise<unknown>>();
   #disposed: Promise<void> | undefined;
   #onDispose: ((model: TextModel) => void) | undefined;
 
@@ -50,7 +52,10 @@ export class TextModel {
     let runtime: DecoderRuntime | undefined;
     try {
       runtime = new DecoderRuntime(device, decoder, weights, options);
-      return new TextModel(source.description, { runtime, batcher: new Batcher(runtime), tokenizer, defaults });
+      const batcher = new Batcher(runtime);
+      // What the cache could not have is known here, and not in some later call.
+      await device.idle();
+      return new TextModel(source.description, { runtime, batcher, tokenizer, defaults });
     } catch (error) {
       await (runtime ?? weights).dispose();
       throw error;
@@ -87,6 +92,34 @@ export class TextModel {
     return this.#parts.runtime.logits(ids, options.signal);
   }
 
+  /**
+   * One forward pass over a prompt whose values can be read (`capture`), changed (`patch`), and whose heads can be switched off
+   * (`ablate`); `attention` captures weights and summaries. It uses no cache, and leaves nothing on the GPU. Throws `USAGE`
+   * for a name that {@link values} does not list, `LIMIT`, `ABORTED`.
+   *
+   * @example
+   * const { values, logits } = await model.run("Once upon a time", {
+   *   capture: ["block.0.attention.probs"],
+   *   ablate: [{ layer: 3, head: 1 }],
+   * });
+   */
+  async run(prompt: string | readonly number[], options: RunOptions = {}): Promise<RunResult> {
+    if (this.#disposed) throw new HeedError("DISPOSED", "run: the model was disposed. Load it again.");
+    const ids = this.#encode(prompt);
+    const run = runTapped(this.#parts.runtime, ids, options);
+    this.#runs.add(run);
+    try {
+      return await run;
+    } finally {
+      this.#runs.delete(run);
+    }
+  }
+
+  /** The values of a forward pass over so many tokens that {@link run} can capture and patch, in their order. */
+  values(options: { readonly tokens?: number } = {}): NamedValue[] {
+    return namedValues(this.#parts.runtime, options.tokens ?? 1);
+  }
+
   /** The plan of a decode step for `sequences` sequences at once. */
   describe(options: { readonly sequences?: number } = {}): Promise<PlanDescription> {
     return this.#parts.batcher.describeStep(options.sequences ?? 1);
@@ -105,6 +138,7 @@ export class TextModel {
 
   async #free(): Promise<void> {
     await this.#parts.batcher.dispose();
+    await Promise.allSettled(this.#runs);
     await this.#parts.runtime.dispose();
     this.#onDispose?.(this);
   }
@@ -117,6 +151,16 @@ export class TextModel {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
+  }
+
+  #encode(prompt: string | readonly number[]): readonly number[] {
+    const { runtime, tokenizer } = this.#parts;
+    if (typeof prompt === "string" && !tokenizer) {
+      throw new HeedError("BAD_FILE", "run: text needs tokenizer.json, which the checkpoint lacks. Give token ids.");
+    }
+    const ids = typeof prompt === "string" ? (tokenizer?.encode(prompt, { addSpecialTokens: true }) ?? []) : prompt;
+    runtime.checkIds(ids);
+    return ids;
   }
 }
 

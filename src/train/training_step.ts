@@ -51,7 +51,7 @@ export class TrainingStep {
     try {
       const rec = new ProgramRecorder("training step");
       const constants: Record<string, Value> = {};
-      for (const [name, { shape, data }] of Object.entries(decoder.constants)) {
+      for (const [name, { shape, data }] of Object.entries(decoder.constants(options.length))) {
         constants[name] = rec.weight(own(Tensor.from(device, name, shape, "f32", data)));
       }
       recordStep(rec, decoder, parameters, constants, options, (shape) =>

@@ -19,7 +19,8 @@ const ALLOWED: Record<string, readonly string[]> = {
   program: [...BASE, "ops"],
   nn: [...BASE, "ops", "program"],
   models: MODELS,
-  tasks: TASKS,
+  // model.run and the capture of a generation are inspections.
+  tasks: [...TASKS, "inspect"],
   train: TASKS,
   inspect: TASKS,
   conformance: [...TASKS, "tasks", "train", "inspect", "reference"],

@@ -211,3 +211,64 @@ it("keeps a session usable after a slot could not be had", async () => {
   expect((await second.generate([1, 2], { greedy: true, maxTokens: 3 }).result).ids.generated).toHaveLength(3);
   await small.dispose();
 });
+
+it("computes logits and appends at the same time as others without mixing them", async () => {
+  const ids = (n: number, seed: number) => Array.from({ length: n }, (_, i) => (i * 13 + seed) % 200);
+  const [a, b] = [ids(70, 1), ids(90, 5)];
+  const alone = [await model.logits(a), await model.logits(b)];
+  const together = await Promise.all([model.logits(a), model.logits(b)]);
+  expect(together).toEqual(alone);
+  const expected = [await model.generate(a, greedy).result, await model.generate(b, greedy).result];
+  using first = model.session();
+  using second = model.session();
+  await Promise.all([first.append(a), second.append(b)]);
+  const results = await Promise.all([first.generate([], greedy).result, second.generate([], greedy).result]);
+  expect(results.map((r) => r.ids.generated)).toEqual(expected.map((r) => r.ids.generated));
+});
+
+it("runs more generations than a step has rows, in turns", async () => {
+  const many = await engine.load(folder, { maxSequences: 40, cacheTokens: 40 * 64 });
+  const results = await Promise.all(
+    Array.from({ length: 36 }, (_, i) => many.generate([i + 1, i + 2], { greedy: true, maxTokens: 4 }).result),
+  );
+  for (const [i, r] of results.entries()) {
+    if (i % 12 !== 0) continue;
+    expect(r.ids.generated).toEqual(
+      (await many.generate([i + 1, i + 2], { greedy: true, maxTokens: 4 }).result).ids.generated,
+    );
+  }
+  await many.dispose();
+});
+
+it("lets a prompt wait for pages that others hold, and fails only what cannot fit", async () => {
+  const small = await engine.load(folder, { cacheTokens: 128, maxSequences: 8 });
+  const prompt = (n: number) => Array.from({ length: n }, (_, i) => (i % 50) + 1);
+  const results = await Promise.all(
+    [60, 61, 62, 63].map((n) => small.generate(prompt(n), { greedy: true, maxTokens: 3 }).result),
+  );
+  expect(results.map((r) => r.ids.generated.length)).toEqual([3, 3, 3, 3]);
+  await small.dispose();
+});
+
+it("starts a generation from what the session holds then, and refuses a second reader", async () => {
+  using session = model.session();
+  const first = session.generate([1, 2, 3], greedy);
+  const second = session.generate([4, 5], greedy);
+  const a = await first.result;
+  const b = await second.result;
+  expect(b.ids.prompt).toEqual([1, 2, 3, ...a.ids.generated, 4, 5]);
+  const generation = model.generate("Hello", { greedy: true, maxTokens: 3 });
+  for await (const _ of generation) break;
+  await expect(generation[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: "USAGE" });
+});
+
+it("gives back a session's pages when it is disposed while it appends", async () => {
+  const small = await engine.load(folder, { cacheTokens: 64, maxSequences: 1 });
+  const session = small.session();
+  const appending = session.append(Array.from({ length: 40 }, () => 3));
+  session.dispose();
+  await appending;
+  expect((await small.generate([1], { greedy: true, maxTokens: 2 }).result).ids.generated).toHaveLength(2);
+  await small.dispose();
+  await expect(async () => small.session().append([1])).rejects.toMatchObject({ code: "DISPOSED" });
+});

@@ -29,9 +29,13 @@ export const gpt2 = decoderFamily<Gpt2Config, Gpt2Rules>({
     w.blocks.forEach((block, layer) => {
       x = step.block(rec, layer, () => forwardBlock(rec, c, block, step, layer, x));
     });
-    return layerNorm(rec, x, w.norm.weight, w.norm.bias, { eps: c.normEps });
+    return rec.name(layerNorm(rec, x, w.norm.weight, w.norm.bias, { eps: c.normEps }), "norm");
   },
-  logits: (rec, _, w, hidden) => rec.scope("head", () => linear(rec, hidden, w.head ?? w.tokens)), // [M, V]
+  logits: (rec, _, w, hidden) =>
+    rec.name(
+      rec.scope("head", () => linear(rec, hidden, w.head ?? w.tokens)),
+      "logits",
+    ), // [M, V]
 });
 
 function forwardBlock(rec: Recorder, c: Gpt2Config, w: Block, step: DecoderStep, layer: number, x: Value): Value {
@@ -39,12 +43,12 @@ function forwardBlock(rec: Recorder, c: Gpt2Config, w: Block, step: DecoderStep,
   const attended = rec.scope("attention", () => {
     const h = rec.name(layerNorm(rec, x, w.norm1.weight, w.norm1.bias, eps), "norm");
     const qkv = rec.name(linear(rec, h, w.qkv.weight, { bias: w.qkv.bias }), "qkv"); // [N, 3C]
-    const [q, k, v] = [0, 1, 2].map((i) => sliceColumns(rec, qkv, i * c.width, c.width)) as [Value, Value, Value];
+    const part = (name: string, i: number) => rec.name(sliceColumns(rec, qkv, i * c.width, c.width), name); // [N, C]
     const mixed = step.attend(rec, {
       layer,
-      q,
-      k,
-      v,
+      q: part("q", 0),
+      k: part("k", 1),
+      v: part("v", 2),
       heads: c.heads,
       kvHeads: c.heads,
       headDim: c.headDim,

@@ -1,0 +1,266 @@
+import { HeedError } from "../core/errors.ts";
+import type { Shape } from "../core/shape.ts";
+import type { Device } from "../gpu/device.ts";
+import { Tensor } from "../gpu/tensor.ts";
+import { type Decoder, mapLeaves, type WeightTree } from "../models/family.ts";
+import type { LoadedWeights } from "../models/load.ts";
+import { denseStep, type DenseStepParts } from "../nn/dense_step.ts";
+import type { AttendInputs, DecoderStep } from "../nn/step.ts";
+import { attention } from "../ops/attention.ts";
+import { embedding } from "../ops/embedding.ts";
+import type { Recorder, Value } from "../ops/op.ts";
+import { plan } from "../program/plan.ts";
+import { ProgramRecorder } from "../program/record.ts";
+import type { Plan } from "../program/replay.ts";
+import {
+  type AttentionRequest,
+  type CapturedAttention,
+  resolveAttention,
+  resolveIndexes,
+} from "./attention_request.ts";
+import { AttentionTap } from "./attention_tap.ts";
+import { type TapOptions, type TappedValue, Taps, tappedNames } from "./taps.ts";
+
+/** The attention that a run captures. */
+export interface RunAttentionRequest extends AttentionRequest {
+  /** Positions of the query rows; default all. */
+  readonly queries?: readonly number[];
+}
+
+/** What a run does beside computing: an unknown name throws `USAGE`, naming near ones. */
+export interface RunOptions extends TapOptions {
+  /** Attention weights and summaries; `true` for the weights of every layer, head and query. */
+  readonly attention?: true | RunAttentionRequest;
+  /** Logits of every position (default), of the last one, or none. */
+  readonly logits?: boolean | "last";
+  readonly signal?: AbortSignal;
+}
+
+/** What a run came to; all of it is on the host. */
+export interface RunResult {
+  /** `[T][V]`, or `[1][V]` for `"last"`. Absent with `logits: false`. */
+  readonly logits?: Float32Array[];
+  /** What `capture` named. */
+  readonly values: Readonly<Record<string, TappedValue>>;
+  /** One entry a layer that `attention` asked for. */
+  readonly attention: readonly CapturedAttention[];
+}
+
+/** A value of a forward pass that taps can name. */
+export interface NamedValue {
+  readonly name: string;
+  readonly shape: Shape;
+}
+
+/** A decoder that is loaded. */
+export interface InspectedModel {
+  readonly device: Device;
+  readonly decoder: Decoder;
+  readonly weights: LoadedWeights;
+  /** The family's constants for positions up to `contextLength`. */
+  readonly constants: Readonly<Record<string, Tensor>>;
+  readonly contextLength: number;
+}
+
+const OPTIONS = ["capture", "patch", "ablate", "attention", "logits", "signal"];
+const REQUEST = ["layers", "heads", "weights", "summary", "queries"];
+/** Values that only the three named kernels have; the fused kernel never holds them. */
+const UNFUSED = /^block\.(\d+)\.attention\.(scores|probs)$/;
+
+/** The named values of a forward pass over `length` tokens, in the order in which they are computed. */
+export function namedValues(model: InspectedModel, length: number): NamedValue[] {
+  return [...catalogue(model, length, true).values()].map(({ name, shape }) => ({ name, shape }));
+}
+
+/**
+ * One forward pass over `ids` without a cache, with taps. The plan is made for this run and freed after it. Throws
+ * `USAGE` for what is not there, `LIMIT` for what does not fit a binding, `ABORTED`.
+ */
+export async function runTapped(
+  model: InspectedModel,
+  ids: readonly number[],
+  options: RunOptions = {},
+): Promise<RunResult> {
+  checkKeys("options", options, OPTIONS);
+  const run = recordRun(model, ids.length, options);
+  const planned = await plan(model.device, run.rec);
+  try {
+    planned.write("tokens", Uint32Array.from(ids));
+    planned.write("row_table", Uint32Array.from(ids.flatMap((_, t) => [0, t])));
+    for (const [name, data] of run.inputs) planned.write(name, data);
+    run.taps.prepare(planned);
+    run.attention?.tap.prepare(planned);
+    await planned.run({}, { signal: options.signal });
+    return {
+      ...(options.logits === false ? {} : { logits: await readLogits(planned, model.decoder.facts.vocabSize) }),
+      values: await run.taps.read(planned),
+      attention: run.attention ? await readAttention(planned, run.attention, ids.length) : [],
+    };
+  } finally {
+    planned.dispose();
+  }
+}
+
+interface RecordedRun {
+  readonly rec: ProgramRecorder;
+  readonly taps: Taps;
+  readonly attention?: { readonly tap: AttentionTap; readonly queries: readonly number[] };
+  /** Beside the tokens and their places. */
+  readonly inputs: ReadonlyMap<string, Uint32Array<ArrayBuffer>>;
+}
+
+function recordRun(model: InspectedModel, length: number, options: RunOptions): RecordedRun {
+  const { facts } = model.decoder;
+  const { logits = true } = options;
+  const taps = new Taps(options, catalogue(model, length, logits), facts.headDim);
+  const rec: ProgramRecorder = new ProgramRecorder(`run ${length}`, (value) => taps.onNamed(rec, value));
+  const inputs = new Map<string, Uint32Array<ArrayBuffer>>();
+  const input = (name: string, data: readonly number[]): Value => {
+    inputs.set(name, Uint32Array.from(data));
+    return rec.input(name, [data.length], "u32");
+  };
+  const attention = options.attention && openAttention(rec, model, length, options.attention);
+  const unfused = unfusedLayers(options);
+  checkBinding(model, unfused.size > 0 ? facts.heads * length * length : 0, "scores of a layer");
+  checkBinding(model, logits === true ? length * facts.vocabSize : 0, 'logits (take logits: "last")');
+  const queries = attention && input("attention.queries", attention.queries);
+  const forward = recordForward(rec, model, length, (parts) =>
+    inspectedStep(parts, {
+      unfused: (layer) => unfused.has(layer),
+      lse: (layer) => attention?.tap.request.layers.includes(layer) ?? false,
+      onAttend: (inputs, lse) => queries && attention?.tap.recordDense(inputs, queries, lse),
+    }),
+  );
+  rec.output("result", recordResult(rec, forward, logits));
+  if (logits === "last") inputs.set("last", Uint32Array.of(length - 1));
+  return { rec, taps, attention, inputs };
+}
+
+/** Every value that a run can name, by name. */
+function catalogue(model: InspectedModel, length: number, logits: boolean | "last"): ReadonlyMap<string, Value> {
+  const rec = new ProgramRecorder("catalogue");
+  recordResult(rec, recordForward(rec, model, length, denseStep), logits);
+  return rec.named;
+}
+
+interface Forward {
+  readonly hidden: Value;
+  logits(hidden: Value): Value;
+}
+
+/** The logits that are asked for; the hidden state where there are none. */
+function recordResult(rec: ProgramRecorder, { hidden, logits }: Forward, rows: boolean | "last"): Value {
+  if (rows === false) return hidden;
+  return logits(rows === "last" ? embedding(rec, rec.input("last", [1], "u32"), hidden) : hidden);
+}
+
+function recordForward(
+  rec: ProgramRecorder,
+  { decoder, weights, constants, contextLength }: InspectedModel,
+  length: number,
+  stepOf: (parts: DenseStepParts) => DecoderStep,
+): Forward {
+  if (length < 1 || length > contextLength) {
+    const rule = `from 1 to ${contextLength} tokens, its context`;
+    throw new HeedError(length < 1 ? "USAGE" : "LIMIT", `run: the model takes ${rule}; got ${length}.`);
+  }
+  const isTensor = (node: WeightTree<Tensor>): node is Tensor => node instanceof Tensor;
+  const tree = mapLeaves(weights.tree, isTensor, (t) => rec.weight(t));
+  const step = stepOf({
+    tokens: rec.input("tokens", [length], "u32"),
+    rowTable: rec.input("row_table", [length, 2], "u32"),
+    batch: 1,
+    length,
+    constants: Object.fromEntries(Object.entries(constants).map(([name, t]) => [name, rec.weight(t)])),
+  });
+  const hidden = decoder.hidden(rec, tree, step);
+  return { hidden, logits: (h) => decoder.logits(rec, tree, h) };
+}
+
+/** A step on one whole sequence: the fused kernel, but the three named ones in the layers whose scores are tapped. */
+function inspectedStep(
+  parts: DenseStepParts,
+  watch: {
+    unfused(layer: number): boolean;
+    lse(layer: number): boolean;
+    onAttend(inputs: AttendInputs, lse: Value | undefined): void;
+  },
+): DecoderStep {
+  const named = denseStep(parts);
+  return {
+    ...named,
+    attend(rec: Recorder, inputs: AttendInputs): Value {
+      const { layer, q, k, v, heads, kvHeads, headDim, scale, window } = inputs;
+      if (watch.unfused(layer)) {
+        watch.onAttend(inputs, undefined);
+        return named.attend(rec, inputs);
+      }
+      const { out, lse } = attention(
+        rec,
+        { q, k, v },
+        {
+          ...{ batch: 1, heads, kvHeads, headDim, scale, window, causal: true, layout: "rows" },
+          ...{ queryLength: parts.length, keyLength: parts.length },
+          ...(watch.lse(layer) ? { keep: "lse" } : {}),
+        },
+      );
+      watch.onAttend(inputs, lse);
+      return rec.name(out, "mixed"); // [N, H·D]
+    },
+  };
+}
+
+function unfusedLayers(options: TapOptions): ReadonlySet<number> {
+  return new Set(
+    tappedNames(options)
+      .flatMap((name) => UNFUSED.exec(name)?.[1] ?? [])
+      .map(Number),
+  );
+}
+
+function openAttention(
+  rec: ProgramRecorder,
+  { device, decoder }: InspectedModel,
+  length: number,
+  given: true | RunAttentionRequest,
+): { tap: AttentionTap; queries: readonly number[] } {
+  const request = given === true ? {} : given;
+  checkKeys("attention", request, REQUEST);
+  const resolved = resolveAttention("run", request, decoder.facts);
+  return {
+    tap: new AttentionTap(rec, resolved, { op: "run", maxBytes: device.raw.limits.maxStorageBufferBindingSize }),
+    queries: resolveIndexes("run: attention.queries", request.queries, length),
+  };
+}
+
+async function readLogits(planned: Plan, vocabSize: number): Promise<Float32Array[]> {
+  const all = new Float32Array(await planned.readOutput("result"));
+  const rows = Math.floor(all.length / vocabSize);
+  return Array.from({ length: rows }, (_, i) => all.slice(i * vocabSize, (i + 1) * vocabSize));
+}
+
+async function readAttention(
+  planned: Plan,
+  { tap, queries }: { tap: AttentionTap; queries: readonly number[] },
+  length: number,
+): Promise<CapturedAttention[]> {
+  const read = new Map<string, ArrayBuffer>();
+  for (const { name } of tap.outputs) read.set(name, await planned.readOutput(name));
+  const rows = queries.map((_, i) => i);
+  return tap.cut(({ name }) => read.get(name) as ArrayBuffer, { request: tap.request, rows, queries, keys: length });
+}
+
+function checkBinding({ device }: InspectedModel, elements: number, what: string): void {
+  const limit = device.raw.limits.maxStorageBufferBindingSize;
+  if (elements * 4 <= limit) return;
+  throw new HeedError(
+    "LIMIT",
+    `run: the ${what} take ${elements * 4} bytes, a binding holds ${limit}. Shorten the text.`,
+  );
+}
+
+function checkKeys(what: string, given: object, known: readonly string[]): void {
+  const unknown = Object.keys(given).find((key) => !known.includes(key));
+  if (unknown === undefined) return;
+  throw new HeedError("USAGE", `run: ${what} has no field "${unknown}"; known are ${known.join(", ")}.`);
+}
