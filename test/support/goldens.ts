@@ -13,6 +13,7 @@ export const GOLDEN_NAMES = [
   "gpt2",
   "qwen2",
   "mistral",
+  "qwen3",
 ] as const;
 
 export type GoldenName = (typeof GOLDEN_NAMES)[number];
