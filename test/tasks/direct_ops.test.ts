@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Tensor } from "../../src/gpu/tensor.ts";
 import type { ArrayTensor } from "../../src/program/direct.ts";
 import { activation } from "../../src/reference/activation.ts";
-import { attention } from "../../src/reference/attention.ts";
+import { attention, attentionBackward } from "../../src/reference/attention.ts";
 import { crossEntropy } from "../../src/reference/cross_entropy.ts";
 import { layerNorm } from "../../src/reference/layer_norm.ts";
 import { matmul } from "../../src/reference/matmul.ts";
@@ -12,7 +12,7 @@ import type { Engine } from "../../src/tasks/engine.ts";
 import { assertClose } from "../support/close.ts";
 import { describeOnTiers } from "../support/devices.ts";
 import { createRandom } from "../support/random.ts";
-import { tolerance } from "../support/tolerances.ts";
+import { gradientTolerance, tolerance } from "../support/tolerances.ts";
 
 const random = createRandom(31);
 const drawn = (...shape: number[]): ArrayTensor<Float32Array> => {
@@ -23,16 +23,22 @@ const f64 = ({ data }: ArrayTensor): Float64Array => Float64Array.from(data);
 
 const [B, H, Hkv, T, S, D] = [2, 4, 2, 5, 7, 8];
 const dims = { B, H, Hkv, T, S, D, Dv: D };
-const [q, k, v] = [drawn(B, H, T, D), drawn(B, Hkv, S, D), drawn(B, Hkv, S, D)] as const;
+const [q, k, v, dout] = [drawn(B, H, T, D), drawn(B, Hkv, S, D), drawn(B, Hkv, S, D), drawn(B, H, T, D)] as const;
 
 await describeOnTiers("direct calls", (engine) => {
-  it("attend", async () => {
+  it("attend, and give the gradients of attention", async () => {
     const options = { causal: true, queryStart: 2, keyLengths: [7, 3] };
     const expected = attention(f64(q), f64(k), f64(v), dims, options);
     const { out, lse } = await engine().attention(q, k, v, { ...options, keep: "lse" });
     expect(out.shape).toEqual([B, H, T, D]);
     assertClose(out.data, expected.out, tolerance("f32", "attention"));
     assertClose((lse as ArrayTensor).data, expected.lse, tolerance("f32", "attention"));
+    const grads = await engine().attentionBackward(q, k, v, dout, options);
+    const expectedGrads = attentionBackward(f64(q), f64(k), f64(v), f64(dout), dims, options);
+    for (const name of ["dq", "dk", "dv"] as const) {
+      expect(grads[name].shape).toEqual(name === "dq" ? q.shape : k.shape);
+      assertClose(grads[name].data, expectedGrads[name], { ...gradientTolerance(expectedGrads[name]), label: name });
+    }
   });
 
   it("normalise over the last axis of any shape", async () => {
