@@ -1,6 +1,6 @@
 import code from "../../shaders/transpose.wgsl";
 import codeF16 from "../../shaders/transpose_f16.wgsl";
-import { ceilDiv, dim, formatTensor, numel, shapeError } from "../core/shape.ts";
+import { ceilDiv, dim, formatTensor, shapeError } from "../core/shape.ts";
 import { type OpDef, type Recorder, shader, spreadWorkgroups, type Value } from "./op.ts";
 
 const TRANSPOSE_INTO: OpDef<null> = {
@@ -22,19 +22,33 @@ const TRANSPOSE_INTO: OpDef<null> = {
     }
     return [];
   },
-  lower({ inputs }, { dispatch }) {
+  lower({ inputs }, { dispatch, parts }) {
     const { x, out } = inputs as { x: Value; out: Value };
     const half = x.dtype === "f16";
-    dispatch({
-      kernel: { kernel: half ? shader("transpose_f16.wgsl", codeF16) : shader("transpose.wgsl", code) },
-      bindings: { x, out },
-      params: { rows: dim(x.shape, 0), cols: dim(x.shape, 1) },
-      workgroups: spreadWorkgroups(ceilDiv(numel(x.shape), half ? 128 : 64)),
+    const [rows, cols] = [dim(x.shape, 0), dim(x.shape, 1)];
+    // A part of out takes its elements from every part of x.
+    parts(out).forEach((target, outPart) => {
+      parts(x).forEach((source, xPart) => {
+        const outElements = target.rows * rows;
+        dispatch({
+          kernel: { kernel: half ? shader("transpose_f16.wgsl", codeF16) : shader("transpose.wgsl", code) },
+          bindings: { x: { value: x, part: xPart }, out: { value: out, part: outPart } },
+          params: {
+            rows,
+            cols,
+            x_first: source.rowStart,
+            x_rows: source.rows,
+            out_first: target.rowStart,
+            out_elements: outElements,
+          },
+          workgroups: spreadWorkgroups(ceilDiv(outElements, half ? 128 : 64)),
+        });
+      });
     });
   },
 };
 
-/** Writes `out[c, r] = x[r, c]` into a state; x `[R, C]`, out `[C, R]`, of any one dtype. Used once per weight, at load. */
+/** Writes `out[c, r] = x[r, c]` into a state; x `[R, C]`, out `[C, R]`, of any one dtype and any row parts. Used once per weight, at load. */
 export function transposeInto(rec: Recorder, x: Value, out: Value): void {
   rec.record(TRANSPOSE_INTO, { x, out }, null);
 }
