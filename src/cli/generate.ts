@@ -18,6 +18,8 @@ interface CommandOptions extends GpuOptions, Omit<GenerateOptions, "signal"> {
   model?: string;
   revision?: string;
   dtype?: "f32" | "f16";
+  cacheTokens?: number;
+  cacheDtype?: "f32" | "f16";
   tier?: Tier;
   ids?: number[];
   json?: boolean;
@@ -69,7 +71,9 @@ export function generateCommand(signal: AbortSignal, done: (code: number) => voi
     )
     .option("--stop <text>", "end before this text; may be given several times", collect)
     .option("--ids <list>", "a prompt of token ids instead of text", tokenIds)
-    .addOption(new Option("--dtype <dtype>", "compute in this type").choices(["f32", "f16"]))
+    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16"]))
+    .option("--cache-tokens <n>", "tokens that the cache of keys and values holds", numberIn({ min: 1, integer: true }))
+    .addOption(new Option("--cache-dtype <dtype>", "keep keys and values in this type").choices(["f32", "f16"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object instead of streaming text")
     .option("--profile", "print GPU time per kernel to stderr")
@@ -101,6 +105,8 @@ async function load(engine: Engine, spec: string, options: CommandOptions, signa
   try {
     return await engine.load(spec, {
       dtype: options.dtype,
+      cacheTokens: options.cacheTokens,
+      cacheDtype: options.cacheDtype,
       signal,
       source: { onProgress: ({ loadedBytes, totalBytes }) => download.update(loadedBytes, totalBytes) },
       onProgress: ({ loadedBytes, totalBytes }) => {

@@ -16,8 +16,6 @@ export interface KernelVariant {
   readonly parts?: readonly Shader[];
   /** Header constants: numbers become `u32`, booleans `bool`. Register tiles and head sizes live here. */
   readonly constants?: Readonly<Record<string, number | boolean>>;
-  /** Header aliases, such as `elem: "f16"`. */
-  readonly aliases?: Readonly<Record<string, string>>;
   /** Extensions that the composed text needs. */
   readonly enable?: readonly ("f16" | "subgroups")[];
   /** Pipeline-overridable constants: workgroup sizes and workgroup arrays only. */
@@ -82,20 +80,18 @@ export function composeShader(variant: KernelVariant): ComposedShader {
 
 /** A text that tells two variants apart; also the pipeline's label. */
 export function variantKey(variant: KernelVariant): string {
-  const { kernel, parts = [], constants = {}, aliases = {}, overrides = {} } = variant;
+  const { kernel, parts = [], constants = {}, overrides = {} } = variant;
   const spec = [
     ...parts.map((p) => p.file.replace(/^lib\//, "").replace(/\.wgsl$/, "")),
-    ...Object.entries(aliases).map(([k, v]) => `${k}=${v}`),
     ...Object.entries(constants).map(([k, v]) => `${k}=${v}`),
     ...Object.entries(overrides).map(([k, v]) => `${k}:${v}`),
   ];
   return `${kernel.file.replace(/\.wgsl$/, "")}(${spec.join(",")})`;
 }
 
-function composeHeader({ enable = [], aliases = {}, constants = {} }: KernelVariant): string {
+function composeHeader({ enable = [], constants = {} }: KernelVariant): string {
   return [
     ...[...new Set(enable)].map((e) => `enable ${e};`),
-    ...Object.entries(aliases).map(([name, type]) => `alias ${name} = ${type};`),
     ...Object.entries(constants).map(([name, value]) =>
       typeof value === "boolean" ? `const ${name}: bool = ${value};` : `const ${name}: u32 = ${value}u;`,
     ),

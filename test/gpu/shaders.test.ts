@@ -35,7 +35,6 @@ describe("shaders", () => {
       kernel: { file: "k.wgsl", code: "// kernel\nfn main() {}\n" },
       parts: [{ file: "lib/p.wgsl", code: "// part\nfn p() {}" }],
       constants: { SIZE: 4, FLAG: true },
-      aliases: { elem: "f32" },
     });
     const lines = composed.code.split("\n");
     expect(composed.locate(lines.indexOf("fn main() {}") + 1)).toEqual({ file: "k.wgsl", line: 2 });

@@ -24,13 +24,19 @@ const schema = v.object({
   layer_norm_epsilon: v.optional(v.number(), 1e-5),
   activation_function: v.optional(v.string(), "gelu_new"),
   tie_word_embeddings: v.optional(v.boolean(), true),
-  scale_attn_weights: v.optional(v.literal(true), true),
-  scale_attn_by_inverse_layer_idx: v.optional(v.literal(false), false),
+  scale_attn_weights: v.optional(v.boolean(), true),
+  scale_attn_by_inverse_layer_idx: v.optional(v.boolean(), false),
   reorder_and_upcast_attn: v.optional(v.boolean(), false),
 });
 
 export function parseGpt2(fields: Readonly<Record<string, unknown>>): Gpt2Config {
   const hub = parseConfig("gpt2", schema, fields);
+  if (!hub.scale_attn_weights || hub.scale_attn_by_inverse_layer_idx) {
+    throw new HeedError(
+      "UNSUPPORTED",
+      "gpt2: scores are scaled by 1/√D only; got scale_attn_weights false or scale_attn_by_inverse_layer_idx true in config.json.",
+    );
+  }
   const headDim = hub.n_embd / hub.n_head;
   if (!Number.isInteger(headDim) || headDim > 256) {
     throw new HeedError(
