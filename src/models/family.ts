@@ -14,6 +14,8 @@ export interface WeightRule {
   readonly role: "vector" | "matrix";
   /** The checkpoint holds `[in, out]`; turned at load to the `[out, in]` that the kernels read. */
   readonly turned?: boolean;
+  /** The checkpoint's rows are `[heads, parts, D]`, each head's q, k and v together; set apart at load: `[parts, heads, D]`. */
+  readonly perHead?: { readonly heads: number; readonly parts: number };
 }
 
 /** A tree of weights: rules before loading, tensors after it, values while recording. */

@@ -5,8 +5,9 @@ import { type RotaryConfig, rotaryFromHub, rotaryTable } from "../nn/rotary.ts";
 import { embedding } from "../ops/embedding.ts";
 import { linear } from "../ops/linear.ts";
 import { rmsNorm } from "../ops/rms_norm.ts";
-import { type DecoderFacts, type DecoderFamily, decoderFamily, type WeightRule } from "./family.ts";
+import { type DecoderFacts, type DecoderFamily, decoderFamily } from "./family.ts";
 import { activationFromHub, count, MAX_LAYERS, parseConfig } from "./hub_config.ts";
+import { joinedRules, matrixRule, vectorRule } from "./rules.ts";
 
 /** A decoder of gated blocks: Llama, and the families that differ from it by a bias, a window or a norm. */
 export interface GatedConfig extends DecoderFacts, GatedBlockConfig {
@@ -110,22 +111,6 @@ function gatedBlockRules(c: GatedConfig, block: string) {
     gateUp: joinedRules(gateUp, [c.feedForwardWidth, c.feedForwardWidth], c.width, c.biases.feedForward),
     down: joinedRules([`${block}.mlp.down_proj`], [c.width], c.feedForwardWidth, c.biases.feedForward),
   };
-}
-
-function vectorRule(name: string, size: number): WeightRule {
-  return { from: [name], shape: [size], role: "vector" };
-}
-
-function matrixRule(name: string, rows: number, cols: number): WeightRule {
-  return { from: [name], shape: [rows, cols], role: "matrix" };
-}
-
-/** A linear layer, or several of one input as one: weight `[sum of rows, cols]`, and its bias if there is one. */
-export function joinedRules(names: readonly string[], rows: readonly number[], cols: number, biased: boolean) {
-  const total = rows.reduce((a, b) => a + b, 0);
-  const weight: WeightRule = { from: names.map((n) => `${n}.weight`), rows, shape: [total, cols], role: "matrix" };
-  const bias: WeightRule = { from: names.map((n) => `${n}.bias`), rows, shape: [total], role: "vector" };
-  return { weight, bias: biased ? bias : undefined };
 }
 
 /** The weights of a decoder of gated blocks. */

@@ -158,7 +158,7 @@ class Loader {
     }
     let offset = 0;
     for (const entry of entries) {
-      await this.#stream(entry, tensor, offset);
+      await this.#stream(entry, tensor, offset, rule);
       offset += numel(entry.shape) * bytesPerElement(dtype);
     }
     return tensor;
@@ -182,7 +182,7 @@ class Loader {
     }
   }
 
-  async #stream(entry: TensorEntry, tensor: Tensor, offsetBytes: number): Promise<void> {
+  async #stream(entry: TensorEntry, tensor: Tensor, offsetBytes: number, rule?: WeightRule): Promise<void> {
     const { signal, onProgress } = this.#options;
     const dtype = tensor.dtype === "f16" ? "f16" : "f32";
     const sizeBytes = numel(entry.shape) * bytesPerElement(dtype);
@@ -190,7 +190,7 @@ class Loader {
     for await (const { elementStart, data } of streamTensor(entry, dtype, { signal })) {
       throwIfAborted(signal, "load");
       const at = elementStart * bytesPerElement(dtype);
-      tensor.write(offsetBytes + at, data);
+      for (const run of placedRuns(rule?.perHead, sizeBytes, at, data)) tensor.write(offsetBytes + run.at, run.data);
       this.#queuedBytes += data.byteLength;
       if (this.#queuedBytes > MAX_QUEUED_BYTES) {
         await this.#device.idle();
@@ -200,5 +200,31 @@ class Loader {
       this.#loadedBytes = before + Math.round((entry.end - entry.start) * share);
       onProgress?.({ tensor: entry.name, loadedBytes: this.#loadedBytes, totalBytes: this.#totalBytes });
     }
+  }
+}
+
+/**
+ * Where the bytes `data`, which a tensor of `sizeBytes` has from byte `at` on, go: as they are, or for rows
+ * `[heads, parts, D]` to their places in `[parts, heads, D]`.
+ */
+function* placedRuns(
+  perHead: WeightRule["perHead"],
+  sizeBytes: number,
+  at: number,
+  data: Uint8Array<ArrayBuffer>,
+): Generator<{ readonly at: number; readonly data: Uint8Array<ArrayBuffer> }> {
+  if (!perHead) {
+    yield { at, data };
+    return;
+  }
+  const { heads, parts } = perHead;
+  const block = sizeBytes / (heads * parts);
+  for (let done = 0; done < data.length; ) {
+    const index = Math.floor((at + done) / block);
+    const within = (at + done) % block;
+    const count = Math.min(block - within, data.length - done);
+    const place = (index % parts) * heads + Math.floor(index / parts);
+    yield { at: place * block + within, data: data.subarray(done, done + count) };
+    done += count;
   }
 }
