@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
-import { type Tier, TIERS } from "../gpu/tiers.ts";
+import { TIERS } from "../gpu/tiers.ts";
 import { openSource } from "../sources/open_source_node.ts";
 import { createEngineWith, type Engine } from "../tasks/engine.ts";
 import type { GenerationStats } from "../tasks/generation.ts";
@@ -8,19 +8,13 @@ import type { GenerateOptions } from "../tasks/generation_options.ts";
 import type { TextModel } from "../tasks/text_model.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
+import { loadModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
 import { collect, numberIn, tokenIds } from "./option_types.ts";
 import { formatBytes, note, print, printLine } from "./output.ts";
 import { formatProfile } from "./profile.ts";
-import { byteProgress } from "./progress.ts";
 
 /** Options as commander delivers them. */
-interface CommandOptions extends GpuOptions, Omit<GenerateOptions, "signal"> {
-  model?: string;
-  revision?: string;
-  dtype?: "f32" | "f16";
-  cacheTokens?: number;
-  cacheDtype?: "f32" | "f16";
-  tier?: Tier;
+interface CommandOptions extends GpuOptions, ModelOptions, Omit<GenerateOptions, "signal"> {
   ids?: number[];
   json?: boolean;
   profile?: boolean;
@@ -87,36 +81,15 @@ export function generateCommand(signal: AbortSignal, done: (code: number) => voi
 async function generate(prompt: string | undefined, options: CommandOptions, signal: AbortSignal): Promise<number> {
   if (options.model === undefined) throw new HeedError("USAGE", NO_MODEL);
   checkOptions(prompt, options);
-  const spec = modelSpec(options.model, options.revision);
+  const spec = modelSpec("generate", options.model, options.revision);
   const gpu = await openGpu(options);
   const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
   const engine = await createEngineWith({ gpu, tier: options.tier }, openSource);
   try {
-    const model = await load(engine, spec, options, signal);
+    const model = await loadModel(engine, spec, options, signal);
     return await run(engine, model, input, options, signal);
   } finally {
     await engine.dispose();
-  }
-}
-
-async function load(engine: Engine, spec: string, options: CommandOptions, signal: AbortSignal): Promise<TextModel> {
-  const download = byteProgress("downloading");
-  const upload = byteProgress("loading");
-  try {
-    return await engine.load(spec, {
-      dtype: options.dtype,
-      cacheTokens: options.cacheTokens,
-      cacheDtype: options.cacheDtype,
-      signal,
-      source: { onProgress: ({ loadedBytes, totalBytes }) => download.update(loadedBytes, totalBytes) },
-      onProgress: ({ loadedBytes, totalBytes }) => {
-        download.stop();
-        upload.update(loadedBytes, totalBytes);
-      },
-    });
-  } finally {
-    download.stop();
-    upload.stop();
   }
 }
 
@@ -146,16 +119,6 @@ async function run(
   return finish === "abort" ? EXIT.INTERRUPTED : EXIT.OK;
 }
 
-/** The model with its revision; only the Hub has revisions. */
-function modelSpec(model: string, revision: string | undefined): string {
-  if (revision === undefined) return model;
-  if (model.startsWith("hf:") && !model.includes("@")) return `${model}@${revision}`;
-  throw new HeedError(
-    "USAGE",
-    `generate: --revision needs a Hub model without one of its own (hf:owner/name); got --model ${model}. Leave it out.`,
-  );
-}
-
 function checkOptions(prompt: string | undefined, options: CommandOptions): void {
   if ((prompt === undefined) === (options.ids === undefined)) {
     throw new HeedError("USAGE", 'generate: one prompt is needed, as text ("Once upon a time") or as --ids 1,403,407.');
@@ -182,12 +145,4 @@ function describeStats(stats: GenerationStats): string {
     `then ${tokensPerSecond.toPrecision(3)} a second`,
     `at most ${formatBytes(peakGpuBytes)} on the GPU`,
   ].join(", ");
-}
-
-async function readStdin(): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks)
-    .toString("utf8")
-    .replace(/\r?\n$/, "");
 }

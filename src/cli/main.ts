@@ -5,12 +5,14 @@ import { doctorCommand } from "./doctor.ts";
 import { EXIT, exitCode } from "./exit_codes.ts";
 import { generateCommand } from "./generate.ts";
 import { Replaced } from "./gpu.ts";
+import { inspectCommand } from "./inspect.ts";
 import { printError } from "./output.ts";
 
 const EXAMPLES = `
 Examples:
   $ heed generate --model hf:owner/name "Once upon a time"
   $ heed generate --model ./folder --greedy --max-tokens 20 "Once upon a time"
+  $ heed inspect --model ./folder "Once upon a time"
   $ heed doctor
 
 heed <command> --help shows a command's options and examples.`;
@@ -45,6 +47,7 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
     .version(packageJson.version)
     .addHelpText("after", EXAMPLES)
     .addCommand(generateCommand(signal, done))
+    .addCommand(inspectCommand(signal, done))
     .addCommand(doctorCommand(signal, done))
     .addCommand(conformanceCommand(signal, done));
   for (const command of [program, ...program.commands]) {

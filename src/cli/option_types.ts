@@ -25,6 +25,25 @@ export function tokenIds(text: string): number[] {
   return words.map(Number);
 }
 
+/** Whole numbers, written `0,3` or with blanks between. */
+export function wholeNumbers(text: string): number[] {
+  const words = text.split(/[\s,]+/).filter((word) => word !== "");
+  if (words.length === 0 || !words.every((word) => /^\d+$/.test(word))) {
+    throw new InvalidArgumentError("It must be whole numbers such as 0,3.");
+  }
+  return words.map(Number);
+}
+
+/** Heads as `layer.head`, written `0.3,2.1` or with blanks between. */
+export function headIds(text: string): { layer: number; head: number }[] {
+  const words = text.split(/[\s,]+/).filter((word) => word !== "");
+  return words.map((word) => {
+    const [, layer, head] = /^(\d+)\.(\d+)$/.exec(word) ?? [];
+    if (layer === undefined) throw new InvalidArgumentError("It must be heads as layer.head, such as 0.3,2.1.");
+    return { layer: Number(layer), head: Number(head) };
+  });
+}
+
 function describeRange(range: { min?: number; max?: number; above?: number; integer?: boolean }): string {
   const parts = [range.integer ? "a whole number" : "a number"];
   if (range.above !== undefined) parts.push(`above ${range.above}${range.max === undefined ? "" : ","}`);

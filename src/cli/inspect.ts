@@ -1,0 +1,178 @@
+import { Command, Option } from "commander";
+import { HeedError } from "../core/errors.ts";
+import { TIERS } from "../gpu/tiers.ts";
+import type { CapturedAttention } from "../inspect/attention_request.ts";
+import type { RunOptions, RunResult } from "../inspect/run.ts";
+import type { HeadId } from "../inspect/taps.ts";
+import { openSource } from "../sources/open_source_node.ts";
+import { createEngineWith, type Engine } from "../tasks/engine.ts";
+import type { TextModel } from "../tasks/text_model.ts";
+import { EXIT } from "./exit_codes.ts";
+import { type GpuOptions, openGpu } from "./gpu.ts";
+import { loadModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
+import { collect, headIds, numberIn, tokenIds, wholeNumbers } from "./option_types.ts";
+import { note, printLine } from "./output.ts";
+
+interface InspectOptions extends GpuOptions, ModelOptions {
+  ids?: number[];
+  layers?: number[];
+  heads?: number[];
+  queries?: number[];
+  topKeys: number;
+  capture?: string[];
+  ablate?: HeadId[];
+  values?: boolean;
+  json?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  $ heed inspect --model hf:owner/name "Once upon a time"
+  $ heed inspect --model ./folder --layers 0,1 --heads 3 --json "Once upon a time" | jq .layers[0].heads[0]
+  $ heed inspect --model ./folder --ablate 0.3,2.1 "Once upon a time"
+  $ heed inspect --model ./folder --values "Once upon a time"
+  $ heed inspect --model ./folder --capture block.0.attention.mixed --json "Once upon a time" | jq .values
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
+
+/** The command `heed inspect`; `done` receives the exit code. */
+export function inspectCommand(signal: AbortSignal, done: (code: number) => void): Command {
+  return new Command("inspect")
+    .description("Show what each head attends to in a prompt, and what the next token would be")
+    .argument("[prompt]", "the text to look at; - reads it from stdin")
+    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
+    .option("--revision <name>", "branch, tag or commit of a Hub model")
+    .option("--ids <list>", "token ids instead of text", tokenIds)
+    .option("--layers <list>", "layers such as 0,1; default all", wholeNumbers)
+    .option("--heads <list>", "heads such as 0,3; default all", wholeNumbers)
+    .option("--queries <list>", "positions; default the last, and all with --json", wholeNumbers)
+    .option("--top-keys <n>", "keys to name for each row", numberIn({ min: 1, max: 64, integer: true }), 3)
+    .option("--capture <name>", "read a value, for --json; may be given several times", collect)
+    .option("--ablate <list>", "switch heads off: layer.head, such as 0.3,2.1", headIds)
+    .option("--values", "list the values that --capture can name, and end")
+    .addOption(new Option("--dtype <dtype>", "compute in this type").choices(["f32", "f16"]))
+    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
+    .option("--json", "print one JSON object, with the weights")
+    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
+    .addHelpText("after", EXAMPLES)
+    .action(async (prompt: string | undefined, options: InspectOptions) => {
+      done(await inspect(prompt, options, signal));
+    });
+}
+
+async function inspect(prompt: string | undefined, options: InspectOptions, signal: AbortSignal): Promise<number> {
+  if (options.model === undefined) {
+    throw new HeedError(
+      "USAGE",
+      "inspect: --model is needed: a Hub id (hf:owner/name), a URL, or a folder (./folder).",
+    );
+  }
+  if ((prompt === undefined) === (options.ids === undefined)) {
+    throw new HeedError("USAGE", 'inspect: one prompt is needed, as text ("Once upon a time") or as --ids 1,403,407.');
+  }
+  if (options.capture && !options.json) {
+    throw new HeedError("USAGE", "inspect: --capture prints its values with --json alone. Add --json.");
+  }
+  const spec = modelSpec("inspect", options.model, options.revision);
+  const gpu = await openGpu(options);
+  const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
+  const engine = await createEngineWith({ gpu, tier: options.tier }, openSource);
+  try {
+    const model = await loadModel(engine, spec, options, signal);
+    const ids = typeof input === "string" ? encode(model, input) : input;
+    if (options.values) printValues(model, ids.length);
+    else await run(engine, model, ids, { ...options, signal });
+    return EXIT.OK;
+  } finally {
+    await engine.dispose();
+  }
+}
+
+function encode({ tokenizer }: TextModel, text: string): number[] {
+  if (tokenizer) return tokenizer.encode(text);
+  throw new HeedError("BAD_FILE", "inspect: text needs tokenizer.json, which the checkpoint lacks. Give --ids.");
+}
+
+function printValues(model: TextModel, tokens: number): void {
+  for (const { name, shape } of model.values({ tokens })) printLine(`${name} [${shape.join(", ")}]`);
+}
+
+async function run(
+  engine: Engine,
+  model: TextModel,
+  ids: readonly number[],
+  options: InspectOptions & { readonly signal: AbortSignal },
+): Promise<void> {
+  const { layers, heads, topKeys, capture, ablate, json, signal } = options;
+  const queries = options.queries ?? (json ? undefined : [ids.length - 1]);
+  const attention = { layers, heads, queries, weights: json === true, summary: { topKeys } };
+  const request: RunOptions = { capture, ablate, attention, logits: "last", signal };
+  const result = await model.run(ids, request);
+  const token = (id: number) => model.tokenizer?.decode([id], { skipSpecial: false }) ?? String(id);
+  if (json) {
+    const tokens = ids.map((id) => ({ id, text: token(id) }));
+    const values = Object.fromEntries(
+      Object.entries(result.values).map(([name, { shape, data }]) => [name, { shape, data: [...data] }]),
+    );
+    const layersOut = result.attention.map((layer) => ({ layer: layer.layer, heads: describeHeads(layer) }));
+    const next = likeliest(result, topKeys).map(({ id, logit }) => ({ id, logit, text: token(id) }));
+    printLine(
+      JSON.stringify({ tokens, layers: layersOut, values, next, model: model.source, adapter: engine.adapter }),
+    );
+    return;
+  }
+  printTable(result.attention, ids.map(token));
+  const next = likeliest(result, topKeys).map(({ id, logit }) => `${JSON.stringify(token(id))} ${logit.toFixed(2)}`);
+  note(`heed: likeliest next tokens, with their logits: ${next.join(", ")}`);
+}
+
+interface DescribedRow {
+  query: number;
+  weights?: number[];
+  entropy: number;
+  firstMass: number;
+  meanDistance: number;
+  topKeys: { key: number; weight: number }[];
+}
+
+/** A layer's capture, head by head and row by row. */
+function describeHeads(captured: CapturedAttention): { head: number; queries: DescribedRow[] }[] {
+  const { heads, queries, keys, weights, summary } = captured;
+  if (!summary) return [];
+  const top = summary.topKeys.length / (heads.length * queries.length);
+  return heads.map((head, h) => ({
+    head,
+    queries: queries.map((query, q): DescribedRow => {
+      const row = h * queries.length + q;
+      const names = [...summary.topKeys.subarray(row * top, (row + 1) * top)];
+      return {
+        query,
+        ...(weights ? { weights: [...weights.subarray(row * keys, row * keys + query + 1)] } : {}),
+        entropy: summary.entropy[row] as number,
+        firstMass: summary.firstMass[row] as number,
+        meanDistance: summary.meanDistance[row] as number,
+        topKeys: names
+          .map((key, i) => ({ key, weight: summary.topWeights[row * top + i] as number }))
+          .filter(({ weight }) => weight > 0),
+      };
+    }),
+  }));
+}
+
+function printTable(attention: readonly CapturedAttention[], tokens: readonly string[]): void {
+  printLine(["layer", "head", "query", "entropy", "first", "distance", "attends to"].join("\t"));
+  for (const captured of attention) {
+    for (const { head, queries } of describeHeads(captured)) {
+      for (const { query, entropy, firstMass, meanDistance, topKeys } of queries) {
+        const keys = topKeys.map(({ key, weight }) => `${key} ${JSON.stringify(tokens[key])} ${weight.toFixed(3)}`);
+        const numbers = [entropy.toFixed(3), firstMass.toFixed(3), meanDistance.toFixed(2)];
+        printLine([captured.layer, head, query, ...numbers, keys.join(", ")].join("\t"));
+      }
+    }
+  }
+}
+
+function likeliest({ logits = [] }: RunResult, count: number): { id: number; logit: number }[] {
+  const ranked = [...(logits[0] ?? [])].map((logit, id) => ({ id, logit }));
+  return ranked.sort((a, b) => b.logit - a.logit || a.id - b.id).slice(0, count);
+}

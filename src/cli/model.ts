@@ -1,0 +1,61 @@
+import { HeedError } from "../core/errors.ts";
+import type { Tier } from "../gpu/tiers.ts";
+import type { Engine } from "../tasks/engine.ts";
+import type { TextModel } from "../tasks/text_model.ts";
+import { byteProgress } from "./progress.ts";
+
+/** The options of commands that load a model. */
+export interface ModelOptions {
+  model?: string;
+  revision?: string;
+  dtype?: "f32" | "f16";
+  cacheTokens?: number;
+  cacheDtype?: "f32" | "f16";
+  tier?: Tier;
+}
+
+/** Loads a model, showing how far it is. */
+export async function loadModel(
+  engine: Engine,
+  spec: string,
+  { dtype, cacheTokens, cacheDtype }: ModelOptions,
+  signal: AbortSignal,
+): Promise<TextModel> {
+  const download = byteProgress("downloading");
+  const upload = byteProgress("loading");
+  try {
+    return await engine.load(spec, {
+      dtype,
+      cacheTokens,
+      cacheDtype,
+      signal,
+      source: { onProgress: ({ loadedBytes, totalBytes }) => download.update(loadedBytes, totalBytes) },
+      onProgress: ({ loadedBytes, totalBytes }) => {
+        download.stop();
+        upload.update(loadedBytes, totalBytes);
+      },
+    });
+  } finally {
+    download.stop();
+    upload.stop();
+  }
+}
+
+/** The model with its revision; only the Hub has revisions. Throws `USAGE` in the name of `command`. */
+export function modelSpec(command: string, model: string, revision: string | undefined): string {
+  if (revision === undefined) return model;
+  if (model.startsWith("hf:") && !model.includes("@")) return `${model}@${revision}`;
+  throw new HeedError(
+    "USAGE",
+    `${command}: --revision needs a Hub model without one of its own (hf:owner/name); got --model ${model}. Leave it out.`,
+  );
+}
+
+/** All of stdin, without the line's end that a shell adds. */
+export async function readStdin(): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks)
+    .toString("utf8")
+    .replace(/\r?\n$/, "");
+}
