@@ -14,6 +14,7 @@ export const GOLDEN_NAMES = [
   "qwen2",
   "mistral",
   "qwen3",
+  "gpt_neox",
 ] as const;
 
 export type GoldenName = (typeof GOLDEN_NAMES)[number];
