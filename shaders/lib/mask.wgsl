@@ -23,6 +23,16 @@ fn mask_end(last: u32, keys: u32, prefix: u32) -> u32 {
   return min(min(keys, last + params.ahead + 1u), max(prefix, last + params.right + 1u));
 }
 
+// Queries that may keep some key in first..last stand at positions [mask_query_begin(first, prefix), mask_query_end(last)).
+fn mask_query_begin(first: u32, prefix: u32) -> u32 {
+  let by_right = select(first - min(first, params.right), 0u, first < prefix);
+  return max(by_right, first - min(first, params.ahead));
+}
+
+fn mask_query_end(last: u32) -> u32 {
+  return last + params.left + 1u;
+}
+
 // True if every query at positions first..last keeps every key in [key_begin, key_end): no test is needed inside.
 fn mask_keeps_all(first: u32, last: u32, key_begin: u32, key_end: u32, keys: u32, prefix: u32) -> bool {
   return key_begin + params.left >= last && key_end <= mask_end(first, keys, prefix);

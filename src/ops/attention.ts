@@ -1,4 +1,5 @@
 import denseCode from "../../shaders/lib/attention_dense.wgsl";
+import headsCode from "../../shaders/lib/attention_heads.wgsl";
 import lseCode from "../../shaders/lib/attention_lse.wgsl";
 import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
 import { HeedError, invariant } from "../core/errors.ts";
@@ -14,11 +15,10 @@ import {
   splitKeys,
   tileSizeOf,
 } from "./attention_kernels.ts";
+import { type FusedAttrs, fusedGradients, hasFusedGradient } from "./attention_backward.ts";
 import { type Heads, isAligned, padDispatch, paddedShape } from "./attention_pad.ts";
 import { finalPart, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
 import {
-  type AttentionLayout,
-  type AttentionSizes,
   type AttentionSpec,
   checkHeads,
   checkOptions,
@@ -30,15 +30,7 @@ import {
   softcapOf,
   valueDimOf,
 } from "./attention_spec.ts";
-import {
-  type Addends,
-  addendsOf,
-  checkModifiers,
-  linkModifiers,
-  type MaskNumbers,
-  type ScoreSizes,
-  splitMask,
-} from "./attention_table.ts";
+import { type Addends, addendsOf, checkModifiers, linkModifiers, splitMask } from "./attention_table.ts";
 import { attentionUnfused, unfusedGradients } from "./attention_unfused.ts";
 import { type Inputs, type LowerContext, type OpDef, type OpNode, type Recorder, shader, type Value } from "./op.ts";
 import { relativeBias, relativeStrides } from "./relative_bias.ts";
@@ -54,14 +46,12 @@ export interface AttentionOptions extends AttentionSpec {
   readonly kernel?: AttentionKernel;
 }
 
-interface AttentionAttrs extends AttentionSizes, MaskNumbers, ScoreSizes {
-  readonly layout: AttentionLayout;
-  readonly scale?: number;
-  readonly softcap?: number;
+interface AttentionAttrs extends FusedAttrs {
   readonly kernel?: AttentionKernel;
   readonly keep?: "lse";
 }
 
+const HEADS = shader("lib/attention_heads.wgsl", headsCode);
 const DENSE = shader("lib/attention_dense.wgsl", denseCode);
 const LSE = shader("lib/attention_lse.wgsl", lseCode);
 const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
@@ -81,11 +71,15 @@ const ATTENTION: OpDef<AttentionAttrs> = {
     if (node.outputs.some((out) => numel(out.shape) === 0)) return;
     lowerAttention(node, context);
   },
-  backward(rec, { inputs, attrs }, [dout, dlse], needs): Record<string, Value> {
+  backward(rec, { inputs, outputs, attrs }, [dout, dlse], needs): Record<string, Value> {
     if (dlse) {
       throw new HeedError("UNSUPPORTED", "attention: lse has no gradient. Compute the loss from out.");
     }
-    return dout ? unfusedGradients(rec, attrs, inputs, dout, needs) : {};
+    if (!dout) return {};
+    if (!hasFusedGradient(inputs, needs)) return unfusedGradients(rec, attrs, inputs, dout, needs);
+    // A call that did not keep its lse runs once more.
+    const [out, lse] = outputs[1] ? outputs : rec.record(ATTENTION, inputs, { ...attrs, keep: "lse" });
+    return fusedGradients(rec, attrs, { ...inputs, out, lse, dout }, needs);
   },
 };
 
@@ -270,7 +264,7 @@ function denseAddressing(
       maskPart(),
       modifiers.parts,
       finalPart(modifiers.isModified),
-      { parts: [DENSE, lse ? LSE : NO_LSE] },
+      { parts: [HEADS, DENSE, lse ? LSE : NO_LSE] },
       vec4Part(q.value.dtype as "f32" | "f16", context.facts),
     ],
     bindings: {

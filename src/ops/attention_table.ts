@@ -1,5 +1,6 @@
 import packCode from "../../shaders/attention_pack.wgsl";
 import scoreCode from "../../shaders/lib/attention_score.wgsl";
+import oneScoreCode from "../../shaders/lib/attention_score_one.wgsl";
 import plainScoreCode from "../../shaders/lib/attention_score_plain.wgsl";
 import tableCode from "../../shaders/lib/attention_table.wgsl";
 import noTableCode from "../../shaders/lib/attention_table_none.wgsl";
@@ -12,6 +13,7 @@ const PACK = shader("attention_pack.wgsl", packCode);
 const TABLE = shader("lib/attention_table.wgsl", tableCode);
 const NO_TABLE = shader("lib/attention_table_none.wgsl", noTableCode);
 const SCORE = shader("lib/attention_score.wgsl", scoreCode);
+const SCORE_ONE = shader("lib/attention_score_one.wgsl", oneScoreCode);
 const PLAIN_SCORE = shader("lib/attention_score_plain.wgsl", plainScoreCode);
 
 const BY_SEQUENCE = ["queryStart", "prefix", "keyLengths"] as const;
@@ -126,6 +128,10 @@ export interface Addends {
   readonly bias?: Addend;
   readonly mask?: Addend;
   readonly isCapped?: boolean;
+  /** The kernel has one binding for tensors; it always needs a table. */
+  readonly only?: "mask";
+  /** Words that the table has room for after its own. */
+  readonly extraWords?: number;
 }
 
 const NOWHERE: BroadcastStrides = { offset: 0, batch: 0, head: 0, query: 0, key: 0 };
@@ -137,7 +143,7 @@ export function linkModifiers(
   inputs: Inputs,
   mask: MaskNumbers,
   sizes: ScoreSizes,
-  { isCapped = false, ...addends }: Addends = addendsOf(inputs),
+  { isCapped = false, only, extraWords = 0, ...addends }: Addends = addendsOf(inputs),
 ): Modifiers {
   const present = [...BY_SEQUENCE, ...BY_HEAD].flatMap((name) => inputs[name] ?? []);
   const isModified = Boolean(isCapped || addends.bias || addends.mask || inputs["alibiSlopes"]);
@@ -154,14 +160,21 @@ export function linkModifiers(
     ...strideParams("mask", addends.mask),
   };
   const stand = present[0] ?? addends.bias?.value ?? addends.mask?.value ?? inputs["q"];
-  if (!stand || (present.length === 0 && !isModified)) {
+  if (!stand || (present.length === 0 && !isModified && !only)) {
     return { parts: { parts: [NO_TABLE, PLAIN_SCORE] }, bindings: {}, params, isModified };
   }
-  const table = packTable(context, inputs, { start: queryStart, prefix, length: params.length }, sizes, stand);
+  const table = packTable(
+    context,
+    inputs,
+    { start: queryStart, prefix, length: params.length },
+    { ...sizes, extraWords },
+    stand,
+  );
+  const score = only ? SCORE_ONE : SCORE;
   return {
-    parts: { parts: [TABLE, isModified ? SCORE : PLAIN_SCORE] },
+    parts: { parts: [TABLE, isModified ? score : PLAIN_SCORE] },
     bindings: isModified
-      ? { table, bias: addends.bias?.value ?? stand, mask: addends.mask?.value ?? stand }
+      ? { table, ...(only ? {} : { bias: addends.bias?.value ?? stand }), mask: addends.mask?.value ?? stand }
       : { table },
     params,
     isModified,
@@ -185,10 +198,10 @@ function packTable(
   { temp, dispatch }: LowerContext,
   inputs: Inputs,
   numbers: { start: number; prefix: number; length: number },
-  { batch, heads }: ScoreSizes,
+  { batch, heads, extraWords }: ScoreSizes & { readonly extraWords: number },
   stand: Value,
 ): Value {
-  const table = temp("table", [3 * batch + 2 * heads], "u32");
+  const table = temp("table", [3 * batch + 2 * heads + extraWords], "u32");
   const { queryStart, prefix, keyLengths, alibiSlopes, sinks } = inputs;
   dispatch({
     kernel: { kernel: PACK },

@@ -133,6 +133,11 @@ const MASKED_SOFTMAX_BACKWARD: OpDef<null> = {
   },
 };
 
+/** The gradient of the sinks `[H]`: lse `[B, H, T]` includes them, dots `[B, H, T]` are `Σ_j probs · dprobs` of each row. */
+export function sinksBackward(rec: Recorder, inputs: { sinks: Value; lse: Value; dots: Value }): Value {
+  return only(rec.record(ATTENTION_SINKS_BACKWARD, inputs, null));
+}
+
 const ATTENTION_SINKS_BACKWARD: OpDef<null> = {
   name: "attentionSinksBackward",
   infer: ({ sinks }) => [{ shape: need({ sinks }, "sinks").shape, dtype: "f32" }],
