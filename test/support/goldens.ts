@@ -15,6 +15,7 @@ export const GOLDEN_NAMES = [
   "mistral",
   "qwen3",
   "gpt_neox",
+  "opt",
 ] as const;
 
 export type GoldenName = (typeof GOLDEN_NAMES)[number];
