@@ -16,7 +16,12 @@ function prompt(): number[] {
 }
 
 /** Holds each step's weights against those of a full pass over all ids. */
-async function compare(model: TextModel, ids: readonly number[], steps: readonly AttentionStep[]): Promise<void> {
+async function compare(
+  model: TextModel,
+  ids: readonly number[],
+  steps: readonly AttentionStep[],
+  close = WEIGHTS,
+): Promise<void> {
   const full = await model.run(ids, { attention: true, logits: false });
   for (const { position, token, layers } of steps) {
     expect(token).toBe(ids[position]);
@@ -25,7 +30,7 @@ async function compare(model: TextModel, ids: readonly number[], steps: readonly
       const all = full.attention[layer]?.weights as Float32Array;
       const T = ids.length;
       const want = heads.flatMap((h) => [...all.subarray((h * T + position) * T, (h * T + position) * T + keys)]);
-      assertClose(weights, want, { ...WEIGHTS, label: `layer ${layer}, position ${position}` });
+      assertClose(weights, want, { ...close, label: `layer ${layer}, position ${position}` });
     }
   }
 }
@@ -98,6 +103,19 @@ describe("attention of a generation", () => {
     for (const { ids, attention = [] } of [a, b]) await compare(model, [...ids.prompt, ...ids.generated], attention);
     expect(a.attention?.[0]?.layers.map(({ layer, heads }) => [layer, heads])).toEqual([[0, [1, 3]]]);
     expect(b.ids.generated).toEqual(c.ids.generated);
+  });
+
+  it("keeps to the window of the model, and to a cache in f16", async () => {
+    const { ids: long } = readGolden("mistral")[1] as { ids: number[] };
+    const windowed = await engine.load(goldenPath("mistral"));
+    const { ids, attention = [] } = await windowed.generate(long, { ...GREEDY, attention: {} }).result;
+    await compare(windowed, [...ids.prompt, ...ids.generated], attention);
+    expect(attention[0]?.layers[0]?.weights?.[0]).toBe(0);
+    await windowed.dispose();
+    const half = await engine.load(goldenPath("llama_gqa"), { cacheDtype: "f16" });
+    const { ids: all, attention: seen = [] } = await half.generate(prompt(), { ...GREEDY, attention: {} }).result;
+    await compare(half, [...all.prompt, ...all.generated], seen, { atol: 2e-3, rtol: 1e-2 });
+    await half.dispose();
   });
 
   it("ends the generation with what its callback throws, and frees everything", async () => {

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { CapturedAttention } from "../../src/inspect/attention_request.ts";
 import { weightSummary } from "../../src/reference/weight_summary.ts";
+import type { RunOptions } from "../../src/inspect/run.ts";
 import { nodeGpu } from "../../src/gpu/platform_node.ts";
 import { openSource } from "../../src/sources/open_source_node.ts";
 import { createEngineWith, type Engine } from "../../src/tasks/engine.ts";
@@ -45,6 +46,20 @@ function withGolden(engine: () => Engine, name: GoldenName, body: (model: () => 
     });
     body(() => model);
   });
+}
+
+/** The most bytes that the device holds while `body` runs, looked at whenever a buffer is made. */
+async function peakOf({ device }: Engine, body: () => Promise<unknown>): Promise<number> {
+  let peak = 0;
+  const create = device.createBuffer.bind(device);
+  device.createBuffer = (...args) => {
+    const buffer = create(...args);
+    peak = Math.max(peak, device.bytesInUse);
+    return buffer;
+  };
+  await body();
+  device.createBuffer = create;
+  return peak;
 }
 
 await describeOnTiers("model.run", (engine) => {
@@ -100,6 +115,40 @@ describe("taps", () => {
     await opened?.dispose();
     expect(opened?.device.buffersInUse).toBe(0);
   });
+  it.each(["llama_gqa", "mistral"] as const)(
+    "rebuild in %s what the three kernels compute, windows too",
+    async (name) => {
+      const model = await opened.load(goldenPath(name));
+      const { ids } = readGolden(name)[1] as { ids: number[] };
+      const { attention } = await model.run(ids, { attention: true, logits: false });
+      const capture = attention.map(({ layer }) => `block.${layer}.attention.probs`);
+      const { values } = await model.run(ids, { capture, logits: false });
+      const probs = Float32Array.from(capture.flatMap((probsName) => [...(values[probsName]?.data ?? [])]));
+      assertClose(allWeights(attention), probs, WEIGHTS);
+      const first = attention.flatMap(({ summary: _, weights = [], heads }) =>
+        heads.map((_head, h) => weights[h * ids.length ** 2 + (ids.length - 1) * ids.length]),
+      );
+      expect(first.some((w) => w === 0)).toBe(name === "mistral");
+      await model.dispose();
+    },
+  );
+
+  it("capture rows of a long text without holding weights of all of it", async () => {
+    const engine = await createEngineWith({ gpu: await nodeGpu() }, openSource);
+    const model = await engine.load(goldenPath("gpt2"));
+    const ids = Array.from({ length: model.contextLength }, (_, i) => i % model.vocabSize);
+    const held = engine.device.bytesInUse;
+    const heads = model.values({ tokens: 1 }).find(({ name }) => name === "block.0.attention.probs")
+      ?.shape[1] as number;
+    const run = (options: RunOptions) => peakOf(engine, () => model.run(ids, { logits: false, ...options }));
+    const plain = (await run({})) - held;
+    const rows = (await run({ attention: { layers: [0], queries: [3, ids.length - 1] } })) - held;
+    const square = heads * ids.length ** 2 * 4;
+    expect(rows - plain).toBeLessThan(square / 4);
+    expect((await run({ attention: { layers: [0] } })) - held).toBeGreaterThan(plain + square / 2);
+    await engine.dispose();
+  });
+
   withGolden(
     () => opened,
     "llama_gqa",
