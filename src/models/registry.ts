@@ -5,11 +5,12 @@ import { gptNeox } from "./gpt_neox/model.ts";
 import { llama } from "./llama/model.ts";
 import { mistral } from "./mistral/model.ts";
 import { opt } from "./opt/model.ts";
+import { phi3 } from "./phi3/model.ts";
 import { qwen2 } from "./qwen2/model.ts";
 import { qwen3 } from "./qwen3/model.ts";
 
 /** Every family that Heed runs: a new one is a folder, a test and a line here. */
-export const FAMILIES: readonly DecoderFamily[] = [gpt2, gptNeox, llama, mistral, opt, qwen2, qwen3];
+export const FAMILIES: readonly DecoderFamily[] = [gpt2, gptNeox, llama, mistral, opt, phi3, qwen2, qwen3];
 
 /** Opens config.json with the family that its `model_type` names. Throws `UNSUPPORTED` naming the families there are. */
 export function openDecoder(config: Readonly<Record<string, unknown>>): Decoder {

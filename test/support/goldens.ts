@@ -16,6 +16,7 @@ export const GOLDEN_NAMES = [
   "qwen3",
   "gpt_neox",
   "opt",
+  "phi3",
 ] as const;
 
 export type GoldenName = (typeof GOLDEN_NAMES)[number];
