@@ -95,6 +95,20 @@ await describeOnTiers("model.run", (engine) => {
       assertClose(flat(logits), reference.logits, tolerance("f32", "logits"));
     });
 
+    it("switches a head off as if its rows of the output projection were 0", async () => {
+      const name = "h.0.attn.c_proj.weight";
+      const projection = tensors.get(name);
+      if (!projection) throw new Error(`the checkpoint has no ${name}`);
+      // [C, C], stored [in, out]: a head's rows are D in a row.
+      const size = projection.data.length / (config["n_head"] as number);
+      const data = projection.data.slice().fill(0, size, 2 * size);
+      const without = new Map(tensors).set(name, { ...projection, data });
+      const { logits } = await model().run(ids, { ablate: [{ layer: 0, head: 1 }] });
+      const expectedLogits = gpt2Reference(without, config as unknown as Gpt2Sizes, ids).logits;
+      assertClose(flat(logits), expectedLogits, tolerance("f32", "logits"));
+      expect(() => assertClose(flat(logits), reference.logits, tolerance("f32", "logits"))).toThrow("out of tolerance");
+    });
+
     it("captures every layer, head and query of attention from the saved lse", async () => {
       const { attention, logits } = await model().run(ids, { attention: true, logits: "last" });
       const want = attention.flatMap(({ layer }) => [...expected(`block.${layer}.probs`)]);
