@@ -11,6 +11,7 @@ import { transposeInto } from "../ops/transpose.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import { type Decoder, mapRules, type WeightRule, type WeightTree } from "./family.ts";
+import { placedRuns } from "./placed_runs.ts";
 
 /** Progress of a load, in bytes of the checkpoint. */
 export interface LoadProgress {
@@ -200,31 +201,5 @@ class Loader {
       this.#loadedBytes = before + Math.round((entry.end - entry.start) * share);
       onProgress?.({ tensor: entry.name, loadedBytes: this.#loadedBytes, totalBytes: this.#totalBytes });
     }
-  }
-}
-
-/**
- * Where the bytes `data`, which a tensor of `sizeBytes` has from byte `at` on, go: as they are, or for rows
- * `[heads, parts, D]` to their places in `[parts, heads, D]`.
- */
-function* placedRuns(
-  perHead: WeightRule["perHead"],
-  sizeBytes: number,
-  at: number,
-  data: Uint8Array<ArrayBuffer>,
-): Generator<{ readonly at: number; readonly data: Uint8Array<ArrayBuffer> }> {
-  if (!perHead) {
-    yield { at, data };
-    return;
-  }
-  const { heads, parts } = perHead;
-  const block = sizeBytes / (heads * parts);
-  for (let done = 0; done < data.length; ) {
-    const index = Math.floor((at + done) / block);
-    const within = (at + done) % block;
-    const count = Math.min(block - within, data.length - done);
-    const place = (index % parts) * heads + Math.floor(index / parts);
-    yield { at: place * block + within, data: data.subarray(done, done + count) };
-    done += count;
   }
 }
