@@ -199,7 +199,13 @@ export class Batcher {
       tasks.forEach((task, row) => {
         if (task.finish) return;
         const id = tokens[step * burst.rows + row] as number;
-        if (group.attention) task.attention?.take(group.attention, result, row, task.ids);
+        try {
+          if (group.attention) task.attention?.take(group.attention, result, row, task.ids);
+        } catch (error) {
+          // The caller's callback threw: that is its generation's end, and no other's.
+          task.fail(error);
+          return;
+        }
         if (id < this.#runtime.decoder.facts.vocabSize) task.accept(id);
         else
           task.fail(

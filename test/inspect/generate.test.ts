@@ -118,12 +118,18 @@ describe("attention of a generation", () => {
     await half.dispose();
   });
 
-  it("ends the generation with what its callback throws, and frees everything", async () => {
+  it("ends the generation with what its callback throws, and no other, and frees everything", async () => {
+    await Promise.all([model.generate(prompt(), GREEDY).result, model.generate(prompt(), GREEDY).result]);
     const before = engine.device.bytesInUse;
     const onStep = () => {
       throw new Error("enough");
     };
-    await expect(model.generate(prompt(), { ...GREEDY, attention: { onStep } }).result).rejects.toThrow("enough");
+    const plain = await model.generate(prompt(), GREEDY).result;
+    const other = model.generate(prompt(), GREEDY).result;
+    const failing = model.generate(prompt(), { ...GREEDY, attention: { onStep } }).result;
+    await expect(failing).rejects.toThrow("enough");
+    expect((await other).ids).toEqual(plain.ids);
+    await engine.device.idle();
     expect(engine.device.bytesInUse).toBe(before);
   });
 
