@@ -15,6 +15,7 @@ export const GOLDEN_NAMES = [
   "mistral",
   "qwen3",
   "gpt_neox",
+  "gpt_neox_sequential",
   "opt",
   "phi3",
 ] as const;
