@@ -12,12 +12,21 @@ const relaxedPolicy: Plugin = {
       : html,
 };
 
+/** The page has two documents; pages of tests that are built with this configuration under another root have their own. */
+const documents: Plugin = {
+  name: "heed:documents",
+  config: ({ root }) => {
+    const input = ["index.html", "conformance.html"].map((file) => `${import.meta.dirname}/demo/${file}`);
+    return root === "demo" ? { build: { rolldownOptions: { input } } } : undefined;
+  },
+};
+
 // The page. Library and command line are tsdown.config.ts.
 export default defineConfig({
   root: "demo",
   // Relative, so that the built page works under any path.
   base: "./",
-  plugins: [svelte({ configFile: false }), wgsl({ strip: true }), relaxedPolicy],
+  plugins: [svelte({ configFile: false }), wgsl({ strip: true }), documents, relaxedPolicy],
   worker: { format: "es", plugins: () => [wgsl({ strip: true })] },
   build: { outDir: "../dist/demo", emptyOutDir: true, target: "es2022" },
 });

@@ -9,8 +9,14 @@ export interface Choice {
   readonly spec: ModelSpec;
 }
 
-/** Files chosen with an input, by their path inside the chosen folder. Throws for two files of one name. */
-export function chosenFiles(files: Iterable<File>): Choice {
+/** Files by their path inside the folder that was chosen, if it was one. */
+export interface Entries {
+  readonly folder: string | undefined;
+  readonly entries: readonly (readonly [string, File])[];
+}
+
+/** Files chosen with an input, by their path inside the chosen folder. */
+export function chosenEntries(files: Iterable<File>): Entries {
   let folder: string | undefined;
   const entries = [...files].map((file): [string, File] => {
     const path = file.webkitRelativePath;
@@ -19,20 +25,30 @@ export function chosenFiles(files: Iterable<File>): Choice {
     folder = path.slice(0, cut);
     return [path.slice(cut + 1), file];
   });
-  return fromFiles(entries, folder);
+  return { folder, entries };
 }
 
-/** Files dropped on the page: single ones, or what one folder holds. Throws for two files of one name. */
-export async function droppedFiles(data: DataTransfer): Promise<Choice> {
+/** Files dropped on the page: single ones, or what one folder holds. Throws for more than a model or a folder of vectors has. */
+export async function droppedEntries(data: DataTransfer): Promise<Entries> {
   // Both have to be taken before the first await: the lists are emptied after the event.
   const roots = [...data.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
   const files = [...data.files];
   // Files that come from another page's script have no entry.
-  if (roots.length === 0) return chosenFiles(files);
-  const found: [string, File][] = [];
-  for (const root of roots) await collect(root, root.isDirectory ? undefined : "", found);
+  if (roots.length === 0) return chosenEntries(files);
+  const entries: [string, File][] = [];
+  for (const root of roots) await collect(root, root.isDirectory ? undefined : "", entries);
   const [first] = roots;
-  return fromFiles(found, first?.isDirectory ? first.name : undefined);
+  return { folder: first?.isDirectory ? first.name : undefined, entries };
+}
+
+/** A model's files, chosen with an input. Throws for two files of one name. */
+export function chosenFiles(files: Iterable<File>): Choice {
+  return fromFiles(chosenEntries(files));
+}
+
+/** A model's files, dropped on the page. Throws for two files of one name. */
+export async function droppedFiles(data: DataTransfer): Promise<Choice> {
+  return fromFiles(await droppedEntries(data));
 }
 
 /** Reads an entry and all below it; the name of the dropped folder itself (`prefix` undefined) is left out. */
@@ -55,7 +71,7 @@ async function collect(entry: FileSystemEntry, prefix: string | undefined, into:
   }
 }
 
-function fromFiles(entries: readonly (readonly [string, File])[], folder: string | undefined): Choice {
+function fromFiles({ folder, entries }: Entries): Choice {
   if (entries.length === 0) throw new Error("There are no files in it. Choose the folder with config.json.");
   if (entries.length > MAX_FILES) throw new Error(tooMany());
   const files = new Map(entries);

@@ -31,6 +31,18 @@ for (const colorScheme of ["light", "dark"] as const) {
   });
 }
 
+test("axe finds nothing serious on the conformance page", async ({ page, home }) => {
+  await page.goto(`${home}conformance.html`);
+  await page.getByLabel("Name contains").fill("softmax");
+  await page.getByRole("button", { name: "Run" }).click();
+  await expect(page.getByTestId("status")).toHaveText(/passed/);
+  expect(await seriousFindings(page)).toEqual([]);
+  for (const width of [320, 1280]) {
+    await page.setViewportSize({ width, height: 800 });
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
+  }
+});
+
 test("nothing is wider than the screen, from 320 pixels on", async ({ page, home }) => {
   const expectToFit = async (state: string) => {
     for (const width of [320, 390, 768, 1280, 1920]) {
