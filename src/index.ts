@@ -44,6 +44,7 @@ export type * from "./tasks/direct_ops.ts";
 export type { Engine, EngineLoadOptions } from "./tasks/engine.ts";
 export type { Finish, GenerationResult, GenerationStats } from "./tasks/generation.ts";
 export type { GenerateOptions, GenerationAttention } from "./tasks/generation_options.ts";
+export type { SelfTestOptions, SelfTestReport, VariantResult } from "./tasks/self_test.ts";
 export type { Generation, Session } from "./tasks/session.ts";
 export type { LoadOptions, TextModel } from "./tasks/text_model.ts";
 export type { Tokenizer } from "./text/tokenizer.ts";

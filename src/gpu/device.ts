@@ -48,6 +48,7 @@ export class Device {
   readonly #owned: boolean;
   readonly #pipelines: PipelineCache;
   readonly #buffers = new Set<GPUBuffer>();
+  readonly #refused = new Set<string>();
   /** Rejects what {@link guard} waits for. A set, because races against one promise that never settles would pile up. */
   readonly #waiting = new Set<(error: HeedError) => void>();
   readonly #gentle: GentleWait | undefined;
@@ -172,6 +173,27 @@ export class Device {
     if (!this.#buffers.delete(buffer)) return;
     this.#bytes -= buffer.size;
     buffer.destroy();
+  }
+
+  /** Takes a kernel variant out of use, by its key: plans choose another from then on, and those that have it stop. */
+  refuse(variant: string): void {
+    this.#refused.add(variant);
+  }
+
+  /** True if a kernel variant is out of use. */
+  isRefused(variant: string): boolean {
+    return this.#refused.has(variant);
+  }
+
+  /** Throws `UNSUPPORTED` if one of the kernels is out of use; `user` begins the message. */
+  checkKernels(user: string, kernels: readonly { readonly kernel: string }[]): void {
+    if (this.#refused.size === 0) return;
+    const found = kernels.find(({ kernel }) => this.#refused.has(kernel));
+    if (!found) return;
+    throw new HeedError(
+      "UNSUPPORTED",
+      `${user}: the kernel ${found.kernel} gave wrong results in the self test and is out of use. Load the model again; update the GPU driver or the browser.`,
+    );
   }
 
   /** The compiled pipeline of a variant; compiled asynchronously, once. */

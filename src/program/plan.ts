@@ -1,8 +1,8 @@
 import { HeedError, invariant } from "../core/errors.ts";
 import { alignUp, formatShape, numel, type Shape } from "../core/shape.ts";
 import { bytesPerElement, type DType } from "../core/dtype.ts";
-import { packParams } from "../gpu/compose.ts";
-import type { Device } from "../gpu/device.ts";
+import { packParams, variantKey } from "../gpu/compose.ts";
+import type { Device, GpuFacts } from "../gpu/device.ts";
 import type { Pipeline } from "../gpu/pipelines.ts";
 import type { Bound, Dispatch, LowerContext, OpNode, Value, Workgroups } from "../ops/op.ts";
 import { liveNodes } from "./liveness.ts";
@@ -30,7 +30,7 @@ export async function plan(device: Device, record: ProgramRecorder, options: Pla
   const kept = new Set([...record.outputs.values()].map(rootOf));
   let nodes = liveNodes(record.nodes, record.outputs.values());
   if (options.fuse ?? true) nodes = fuse(nodes, new Set(record.outputs.values()), device.facts);
-  const lowered = nodes.flatMap((node) => lower(node, device));
+  const lowered = nodes.flatMap((node) => lowerUsable(node, device));
   const pipelines = await Promise.all(lowered.map(({ dispatch }) => device.pipeline(dispatch.kernel)));
   const touches = lowered.map(({ dispatch, node }, i) => findTouches(dispatch, pipelines[i] as Pipeline, node));
   const layout = layOut(touches, kept, device.raw.limits.maxBufferSize);
@@ -61,10 +61,41 @@ function checkBindable(device: Device, record: ProgramRecorder, layout: MemoryLa
   for (const value of record.inputs.values()) check(value, numel(value.shape) * bytesPerElement(value.dtype));
 }
 
-function lower(node: OpNode, device: Device): Lowered[] {
+/** Lowers a node to kernels that are in use. Throws `UNSUPPORTED` naming the one that is not and has no other in its place. */
+function lowerUsable(node: OpNode, device: Device): Lowered[] {
+  const lowered = lower(node, device.facts);
+  const refused = findRefused(lowered, device);
+  if (refused === undefined) return lowered;
+  for (const facts of fallbackFacts(device.facts)) {
+    try {
+      const other = lower(node, facts);
+      if (findRefused(other, device) === undefined) return other;
+    } catch (error) {
+      // The op has no kernel for such a device.
+      if (!(error instanceof HeedError)) throw error;
+    }
+  }
+  throw new HeedError(
+    "UNSUPPORTED",
+    `${node.label}: the kernel ${refused} gave wrong results in the self test, and there is no other for it. Update the GPU driver or the browser.`,
+  );
+}
+
+function findRefused(lowered: readonly Lowered[], device: Device): string | undefined {
+  return lowered.map(({ dispatch }) => variantKey(dispatch.kernel)).find((key) => device.isRefused(key));
+}
+
+/** Lesser devices whose kernels this one runs too, nearest first; last those for the other kind of adapter. */
+function fallbackFacts(facts: GpuFacts): GpuFacts[] {
+  const plain = { subgroups: false, subgroupMin: 0, subgroupMax: 0 };
+  const alike = [facts, { ...facts, ...plain }, { ...facts, f16: false }, { ...facts, ...plain, f16: false }];
+  return [...alike.slice(1), ...alike.map((f) => ({ ...f, software: !f.software }))];
+}
+
+function lower(node: OpNode, facts: GpuFacts): Lowered[] {
   const lowered: Lowered[] = [];
   const context: LowerContext = {
-    facts: device.facts,
+    facts,
     temp: (name: string, shape: Shape, dtype: DType): Value => ({
       id: -1,
       kind: "intermediate",

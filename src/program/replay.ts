@@ -188,6 +188,7 @@ export class Plan {
 
   #checkUsable(): void {
     if (this.#disposed) throw new HeedError("DISPOSED", `program ${this.label}: replayed after it was disposed`);
+    this.device.checkKernels(`program ${this.label}`, this.dispatches);
     this.device.check();
   }
 }

@@ -27,7 +27,7 @@ export async function runOps<I extends Record<string, HostTensor>>(
   device: Device,
   inputs: I,
   record: (rec: ProgramRecorder, values: { [K in keyof I]: Value }) => Record<string, Value>,
-  options: PlanOptions & { readonly dims?: Dims } = {},
+  options: PlanOptions & { readonly dims?: Dims; readonly onKernels?: (kernels: readonly string[]) => void } = {},
 ): Promise<Record<string, HostArray>> {
   const tensors: Tensor[] = [];
   const rec = new ProgramRecorder("ops");
@@ -45,6 +45,7 @@ export async function runOps<I extends Record<string, HostTensor>>(
     const outputs = record(rec, values);
     for (const [name, value] of Object.entries(outputs)) rec.output(name, value);
     const planned = await plan(device, rec, options);
+    options.onKernels?.(planned.dispatches.map((d) => d.kernel));
     try {
       await planned.run(options.dims);
       const results: Record<string, HostArray> = {};

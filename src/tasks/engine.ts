@@ -3,6 +3,7 @@ import { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } f
 import type { OpenSourceOptions, SourceSpec } from "../sources/open_source.ts";
 import type { Source } from "../core/source.ts";
 import { DirectOps } from "./direct_ops.ts";
+import type { SelfTestOptions, SelfTestReport } from "./self_test.ts";
 import { type LoadOptions, TextModel } from "./text_model.ts";
 
 /** Turns what a user names (a Hub id, URL, folder or files) into a source. */
@@ -52,6 +53,24 @@ export class Engine extends DirectOps {
     const model = await TextModel.load(this.device, source, loadOptions);
     this.#models.add(model.whenDisposed((m) => this.#models.delete(m)));
     return model;
+  }
+
+  /**
+   * Runs small golden cases for the kernel variants of this device and takes those that give wrong results out of use, so that
+   * their ops fall back to others. Run it before models are loaded. Throws `ABORTED`, `DEVICE_LOST` and `DISPOSED`.
+   *
+   * @example
+   * const { ok, variants } = await engine.selfTest();
+   * if (!ok) console.warn(variants.filter((v) => !v.ok));
+   */
+  async selfTest(options: SelfTestOptions = {}): Promise<SelfTestReport> {
+    if (this.#disposed) throw new HeedError("DISPOSED", "engine: self test after dispose. Create a new engine.");
+    // The cases bring the reference with them, which nothing else needs.
+    const { selfTest } = await import("./self_test.ts");
+    const report = await selfTest(this.device, options);
+    // Their plans may hold a variant that is out of use now.
+    this.programs.clear();
+    return report;
   }
 
   /** Frees every model and the device, unless that is the caller's own. Idempotent. */

@@ -20,7 +20,8 @@ const ALLOWED: Record<string, readonly string[]> = {
   nn: [...BASE, "ops", "program"],
   models: MODELS,
   // model.run and the capture of a generation are inspections.
-  tasks: [...TASKS, "inspect"],
+  // The self test compares kernels with the reference on the user's own device.
+  tasks: [...TASKS, "inspect", "reference"],
   train: TASKS,
   inspect: TASKS,
   conformance: [...TASKS, "tasks", "train", "inspect", "reference"],
