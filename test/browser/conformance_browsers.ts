@@ -1,15 +1,15 @@
 import { readdirSync } from "node:fs";
 import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import puppeteer, { type Browser, type Page } from "puppeteer-core";
 import { build } from "vite";
 import { type CaseResult, caseLine, type ConformanceReport, closingLine } from "../../src/conformance/run.ts";
 import type { Tier } from "../../src/index.ts";
 import { ROOT } from "../support/built.ts";
-import type { OpsPage } from "./ops_page/main.ts";
 import { provideChromium } from "./support/chromium.ts";
+import { type CompiledShader, collectShaders, compileShaders, watchShaders } from "./support/compiled_shaders.ts";
 import { findFirefox } from "./support/firefox.ts";
 import { serveFolders } from "./support/static_server.ts";
 
@@ -17,8 +17,8 @@ const USAGE = `usage: npm run conformance:browsers [-- FOLDER] [options]
   FOLDER            vectors to run; without it, the cases of this repository
   --browser NAME    chromium or firefox alone
   --tier TIER       one tier alone
-  --filter TEXT     the cases alone whose name contains this
-  --no-shaders      leave out the op tests, which compile the shaders of tier core
+  --filter TEXT     the cases and op tests alone whose name contains this
+  --no-shaders      leave out the op tests, and compiling in each browser what either has compiled on tier core
   --verbose         a line for each case, not only for what failed or was skipped`;
 
 /** Everything of one tier may take this long on a software GPU of two cores. */
@@ -31,6 +31,17 @@ interface Options {
   readonly filter: string;
   readonly shaders: boolean;
   readonly verbose: boolean;
+}
+
+/** What each browser has compiled, by the browser's name and the shader's label. */
+type ShadersOf = Map<string, Map<string, CompiledShader>>;
+
+/** What every browser gets to do. */
+interface Work {
+  readonly origin: string;
+  readonly files: readonly { readonly name: string; readonly path: string }[];
+  readonly options: Options;
+  readonly shaders: ShadersOf;
 }
 
 interface Counts {
@@ -52,6 +63,8 @@ const SUBJECTS: readonly Subject[] = [
   { name: "firefox", launch: launchFirefox, remedy: "install firefox-esr, or name one by HEED_FIREFOX" },
 ];
 
+const PAGE = "/demo/conformance.html";
+
 /** Runs the conformance page in each browser on each of its tiers, prints counts, and resolves with the exit code. */
 export async function conformanceBrowsers(argv: readonly string[]): Promise<number> {
   const options = optionsOf(argv);
@@ -63,10 +76,12 @@ export async function conformanceBrowsers(argv: readonly string[]): Promise<numb
     await buildPages(folder, options);
     const server = await serveFolders({ demo: join(folder, "demo"), ops: join(folder, "ops") });
     try {
-      for (const subject of SUBJECTS) {
-        if (options.browser && options.browser !== subject.name) continue;
-        add(total, await runBrowser(subject, server.origin, files, options));
+      const chosen = SUBJECTS.filter(({ name }) => !options.browser || options.browser === name);
+      const shaders: ShadersOf = new Map();
+      for (const subject of chosen) {
+        add(total, await runBrowser(subject, { origin: server.origin, files, options, shaders }));
       }
+      if (options.shaders) add(total, await exchangeShaders(chosen, shaders, server.origin));
     } finally {
       await server.close();
     }
@@ -134,12 +149,8 @@ async function launchFirefox(): Promise<Browser | undefined> {
   });
 }
 
-async function runBrowser(
-  { name, launch, remedy }: Subject,
-  origin: string,
-  files: readonly { name: string; path: string }[],
-  options: Options,
-): Promise<Counts> {
+async function runBrowser({ name, launch, remedy }: Subject, work: Work): Promise<Counts> {
+  const { origin, options } = work;
   const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
   const browser = await launch();
   if (!browser) {
@@ -149,17 +160,56 @@ async function runBrowser(
   try {
     console.log(`${name}: ${await browser.version()}`);
     const page = await browser.newPage();
-    const tiers = await openPage(page, `${origin}/demo/conformance.html`);
+    const compiled = new Map<string, CompiledShader>();
+    const tiers = await openPage(page, `${origin}${PAGE}`);
+    if (options.tier && !tiers.includes(options.tier as Tier)) {
+      console.log(`skipped ${name}: it has no tier ${options.tier}`);
+      return { ...counts, skipped: 1 };
+    }
+    await watchShaders(page);
     for (const tier of tiers) {
-      if (options.tier && options.tier !== tier) continue;
-      add(counts, await runTier(page, name, tier, files, options));
+      if (!options.tier || options.tier === tier) add(counts, await runTier(page, name, tier, work));
     }
-    if (options.shaders && (!options.tier || options.tier === "core")) {
-      add(counts, await runOps(page, name, `${origin}/ops/`, options));
+    await collectShaders(page, compiled);
+    if (options.shaders) {
+      add(counts, await runOps(page, name, work));
+      await collectShaders(page, compiled);
     }
+    work.shaders.set(name, compiled);
   } finally {
     await browser.close();
   }
+  return counts;
+}
+
+/** Compiles in each browser what the others have compiled on tier core: kernels differ by adapter, and have to compile everywhere. */
+async function exchangeShaders(subjects: readonly Subject[], shaders: ShadersOf, origin: string): Promise<Counts> {
+  const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
+  const all = new Map([...shaders.values()].flatMap((own) => [...own]));
+  for (const { name, launch } of subjects) {
+    const own = shaders.get(name);
+    const browser = own && (await launch());
+    if (!own || !browser) continue;
+    try {
+      const page = await browser.newPage();
+      await page.goto(`${origin}${PAGE}`);
+      const others = [...all.values()].filter(({ label }) => !own.has(label));
+      const failures = await compileShaders(page, others);
+      for (const failure of failures) console.log(`  failed ${failure}`);
+      add(counts, { passed: others.length - failures.length, failed: failures.length, skipped: 0 });
+      const compiled = all.size - failures.length;
+      console.log(
+        `${name}: ${compiled} of ${all.size} shader variants compile on tier core, ${own.size} of them in use`,
+      );
+    } finally {
+      await browser.close();
+    }
+  }
+  const used = new Set([...all.values()].map(({ label }) => label.replace(/\(.*$/s, "")));
+  const kernels = readdirSync(`${ROOT}/shaders`).flatMap((name) => /^(.*)\.wgsl$/.exec(name)?.[1] ?? []);
+  const rest = kernels.filter((kernel) => !used.has(kernel));
+  const others = rest.length > 0 ? `; no case compiles ${rest.join(", ")} on it` : "";
+  console.log(`tier core: ${kernels.length - rest.length} of ${kernels.length} kernels${others}`);
   return counts;
 }
 
@@ -175,17 +225,16 @@ async function openPage(page: Page, url: string): Promise<Tier[]> {
   return tiers as Tier[];
 }
 
-async function runTier(
-  page: Page,
-  browser: string,
-  tier: Tier,
-  files: readonly { name: string; path: string }[],
-  { filter, verbose }: Options,
-): Promise<Counts> {
+async function runTier(page: Page, browser: string, tier: Tier, { files, options }: Work): Promise<Counts> {
+  const { filter, verbose } = options;
   const chosen = files.filter(({ name }) => name.includes(filter));
+  if (files.length > 0 && chosen.length === 0) return { passed: 0, failed: 0, skipped: 0 };
   if (chosen.length > 0) {
+    // Chosen as files: not every browser lets a driver choose a folder.
     const handle = await page.waitForSelector("input#files");
     await handle?.uploadFile(...chosen.map(({ path }) => path));
+  } else {
+    await page.locator("#filter").fill(filter);
   }
   await page.select("#tier", tier);
   const from = performance.now();
@@ -212,50 +261,28 @@ async function runTier(
 }
 
 /** The op tests on tier core: they compile and run the shaders that the vectors do not reach. */
-async function runOps(page: Page, browser: string, url: string, { verbose }: Options): Promise<Counts> {
+async function runOps(page: Page, browser: string, { origin, options }: Work): Promise<Counts> {
   const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
-  await page.goto(url);
+  await page.goto(`${origin}/ops/`);
   await page.waitForFunction(() => "opsPage" in globalThis);
-  await page.evaluate(watchPipelines);
+  await watchShaders(page);
   const from = performance.now();
   for (const file of readdirSync(`${ROOT}/test/ops`).filter((name) => name.endsWith(".cases.ts"))) {
     const results = await page.evaluate(
-      (name) => (globalThis as unknown as { opsPage: OpsPage }).opsPage.run(name, "core"),
+      (name, match) => globalThis.opsPage.run(name, "core", match),
       file,
+      options.filter,
     );
     for (const { name, error } of results) {
       counts[error === undefined ? "passed" : "failed"] += 1;
-      if (verbose || error !== undefined)
-        console.log(`  ${error === undefined ? "passed" : "failed"} ${file} › ${name}${error ? `: ${error}` : ""}`);
+      if (error !== undefined) console.log(`  failed ${file} › ${name}: ${error}`);
+      else if (options.verbose) console.log(`  passed ${file} › ${name}`);
     }
   }
-  const compiled = new Set(await page.evaluate(() => [...(globalThis as unknown as WatchedPage).compiledKernels]));
-  const kernels = readdirSync(`${ROOT}/shaders`)
-    .filter((name) => name.endsWith(".wgsl"))
-    .map((name) => basename(name, ".wgsl"));
-  const missing = kernels.filter((kernel) => !compiled.has(kernel));
+  await page.evaluate(() => globalThis.opsPage.probe("core"));
   const seconds = ((performance.now() - from) / 1000).toFixed(0);
   console.log(`${browser}, op tests on tier core: ${closingLine(counts)} (${seconds} s)`);
-  console.log(
-    `${browser}: ${kernels.length - missing.length} of ${kernels.length} shaders compiled on tier core${missing.length > 0 ? `; not used there: ${missing.join(", ")}` : ""}`,
-  );
   return counts;
-}
-
-interface WatchedPage {
-  compiledKernels: Set<string>;
-}
-
-/** In the page: notes the kernel of each pipeline that compiles. */
-function watchPipelines(): void {
-  const compiledKernels = new Set<string>();
-  Object.assign(globalThis, { compiledKernels });
-  const create = GPUDevice.prototype.createComputePipelineAsync;
-  GPUDevice.prototype.createComputePipelineAsync = async function (descriptor) {
-    const pipeline = await create.call(this, descriptor);
-    compiledKernels.add((descriptor.label ?? "").replace(/\(.*$/s, ""));
-    return pipeline;
-  };
 }
 
 function add(total: Counts, { passed, failed, skipped }: Counts): void {

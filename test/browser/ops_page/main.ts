@@ -1,4 +1,5 @@
 // Runs the cases of test/ops/*.cases.ts in this browser: the body that Vitest runs in Node. Also hands out the public API.
+import { measureSpeed } from "../../../src/gpu/probe.ts";
 import * as heed from "../../../src/index.ts";
 import type { OpCase } from "../../support/op_cases.ts";
 
@@ -14,6 +15,8 @@ export interface OpsPage {
   readonly heed: typeof heed;
   /** Runs every case of a file on a device of the tier; `match` narrows it to names that hold that text. */
   run(file: string, tier: heed.Tier, match?: string): Promise<CaseResult[]>;
+  /** Runs the kernels by which speed is measured, which are no ops, for a moment each. */
+  probe(tier: heed.Tier): Promise<void>;
 }
 
 const files = import.meta.glob<{ cases: readonly OpCase[] }>("../../ops/*.cases.ts");
@@ -36,6 +39,15 @@ async function run(file: string, tier: heed.Tier, match = ""): Promise<CaseResul
   return results;
 }
 
+async function probe(tier: heed.Tier): Promise<void> {
+  const device = await heed.Device.request({ tier });
+  try {
+    await measureSpeed(device, { budgetMs: 2 });
+  } finally {
+    device.dispose();
+  }
+}
+
 async function runCase(c: OpCase, name: string, device: heed.Device): Promise<CaseResult> {
   const before = { buffers: device.buffersInUse, bytes: device.bytesInUse };
   const from = performance.now();
@@ -53,5 +65,5 @@ async function runCase(c: OpCase, name: string, device: heed.Device): Promise<Ca
   return { name, elapsedMs: performance.now() - from, error };
 }
 
-const page: OpsPage = { heed, run };
+const page: OpsPage = { heed, run, probe };
 Object.assign(globalThis, { opsPage: page });
