@@ -39,7 +39,7 @@ import {
 import { addRelativeBias, relativeBias } from "./relative_bias.ts";
 import { need } from "./rows.ts";
 
-export { maskedSoftmax, type MaskedSoftmaxOptions, maskedSoftmaxWithLse } from "./masked_softmax.ts";
+export { maskedSoftmax, maskedSoftmaxWithLse } from "./masked_softmax.ts";
 
 /** Sizes and layout of q, k, v and out; scores and probs are always `[B, H, T, S]` f32. */
 export interface UnfusedOptions extends AttentionSizes {
