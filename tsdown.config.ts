@@ -14,7 +14,12 @@ export default defineConfig([
   {
     ...shared,
     // One build, so that the entries share their classes: an error of one is an error of the other.
-    entry: { index: "src/index.ts", node: "src/node.ts", cli: "src/cli/entry.ts" },
+    entry: {
+      index: "src/index.ts",
+      node: "src/node.ts",
+      conformance: "src/conformance/index.ts",
+      cli: "src/cli/entry.ts",
+    },
     platform: "neutral",
     deps: { neverBundle: [/^node:/] },
     outDir: "dist",

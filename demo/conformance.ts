@@ -1,16 +1,12 @@
 // Runs the conformance suite in this browser, on chosen files or on the cases that come with Heed. Public API only.
 import {
-  availableTiers,
   type CaseFile,
   type CaseResult,
   closingLine,
-  createEngine,
   type ConformanceReport,
-  isHeedError,
   runConformance,
-  type Tier,
-  TIERS,
-} from "../src/index.ts";
+} from "../src/conformance/index.ts";
+import { availableTiers, createEngine, isHeedError, type Tier, TIERS } from "../src/index.ts";
 import { caseRows } from "./conformance_table.ts";
 import { chosenEntries, droppedEntries } from "./files.ts";
 import "./style.css";

@@ -1,4 +1,4 @@
-import type { CaseResult, OutputResult } from "../src/index.ts";
+import type { CaseResult, OutputResult } from "../src/conformance/index.ts";
 
 /** The rows of a case: one an output, and one more for what it lacks or why it broke. All of it is text, never markup. */
 export function caseRows(result: CaseResult): HTMLTableRowElement[] {

@@ -14,14 +14,6 @@ export function createEngine(options: RequestDeviceOptions = {}): Promise<Engine
   return createEngineWith(options, openSource);
 }
 
-export {
-  type CaseFile,
-  type CaseResult,
-  caseLine,
-  type ConformanceOptions,
-  type ConformanceReport,
-} from "./conformance/run.ts";
-export { closingLine, type OutputResult, runConformance } from "./conformance/run.ts";
 export { HeedError, type HeedErrorCode, isHeedError } from "./core/errors.ts";
 export type { Source, SourceFile } from "./core/source.ts";
 export type { ActivationName } from "./ops/activation_parts.ts";

@@ -1,0 +1,10 @@
+export {
+  type CaseFile,
+  type CaseResult,
+  caseLine,
+  closingLine,
+  type ConformanceOptions,
+  type ConformanceReport,
+  type OutputResult,
+  runConformance,
+} from "./run.ts";
