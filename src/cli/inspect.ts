@@ -80,7 +80,7 @@ async function inspect(prompt: string | undefined, options: InspectOptions, sign
   try {
     const model = await loadModel(engine, spec, options, signal);
     const ids = typeof input === "string" ? encode(model, input) : input;
-    if (options.values) printValues(model, ids.length);
+    if (options.values) await printValues(model, ids.length);
     else await run(engine, model, ids, { ...options, signal });
     return EXIT.OK;
   } finally {
@@ -93,8 +93,8 @@ function encode({ tokenizer }: TextModel, text: string): number[] {
   throw new HeedError("BAD_FILE", "inspect: text needs tokenizer.json, which the checkpoint lacks. Give --ids.");
 }
 
-function printValues(model: TextModel, tokens: number): void {
-  for (const { name, shape } of model.values({ tokens })) printLine(`${name} [${shape.join(", ")}]`);
+async function printValues(model: TextModel, tokens: number): Promise<void> {
+  for (const { name, shape } of await model.values({ tokens })) printLine(`${name} [${shape.join(", ")}]`);
 }
 
 async function run(

@@ -1,9 +1,7 @@
 import { HeedError } from "../core/errors.ts";
-import { opfsCache } from "./cache_opfs.ts";
 import { type FilesInput, filesSource } from "./files.ts";
-import { type HubOptions, hubSource } from "./hub.ts";
+import type { HubOptions } from "./hub.ts";
 import type { Source } from "../core/source.ts";
-import { urlSource } from "./url.ts";
 
 /** What names a checkpoint: `hf:owner/name[@revision]`, an http(s) URL, chosen files, or a source already made. */
 export type SourceSpec = string | URL | FilesInput | Source;
@@ -28,6 +26,8 @@ export async function openSource(spec: SourceSpec, options: OpenSourceOptions = 
         "Local paths need the openSource of heed/node.",
     );
   }
+  // Loaded when a model is fetched: a page that opens files pays nothing for it.
+  const { openRemote, opfsCache } = await import("./remote.ts");
   const cache = options.cache === undefined ? await opfsCache() : options.cache;
   return openRemote(spec, { ...options, cache: cache || undefined });
 }
@@ -40,17 +40,4 @@ export function isRemoteSpec(spec: string | URL): boolean {
 /** True for something that already is a {@link Source}. */
 export function isSource(spec: SourceSpec): spec is Source {
   return typeof spec === "object" && "readText" in spec && "open" in spec;
-}
-
-/** A source for a spec of which {@link isRemoteSpec} is true; a model's page on the Hub counts as its `hf:` name. */
-export function openRemote(spec: string | URL, options: HubOptions): Source {
-  const text = String(spec);
-  const page = /^https:\/\/(?:huggingface\.co|hf\.co)\/([\w.-]+\/[\w.-]+?)(?:\/tree\/([\w.\-/]+?))?\/?$/.exec(text);
-  if (page) return hubSource(`hf:${page[1]}${page[2] ? `@${page[2]}` : ""}`, options);
-  return text.startsWith("hf:") ? hubSource(text, options) : urlSource(text, urlOptions(options));
-}
-
-/** Only what concerns any server: the Hub's token is not for strangers. */
-function urlOptions({ fetch, retries, retryDelayMs, idleTimeoutMs, cache, onProgress }: HubOptions) {
-  return { fetch, retries, retryDelayMs, idleTimeoutMs, cache, onProgress };
 }

@@ -7,10 +7,10 @@ import {
   isRemoteSpec,
   isSource,
   type OpenSourceOptions,
-  openRemote,
   openSource as openHere,
   type SourceSpec,
 } from "./open_source.ts";
+import { openRemote } from "./remote.ts";
 import type { Source } from "../core/source.ts";
 
 /**

@@ -6,8 +6,8 @@ import { openDecoder } from "../models/registry.ts";
 import type { PlanDescription } from "../program/describe.ts";
 import type { DispatchTime } from "../program/profile.ts";
 import type { Source } from "../core/source.ts";
-import { loadTokenizer, type Tokenizer } from "../text/tokenizer.ts";
-import { type NamedValue, namedValues, type RunOptions, type RunResult, runTapped } from "../inspect/run.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
 import { Batcher } from "./batcher.ts";
 import { type CacheOptions, DecoderRuntime } from "./decoder_runtime.ts";
 import { type GenerateOptions, readGenerationDefaults } from "./generation_options.ts";
@@ -106,7 +106,7 @@ export class TextModel {
   async run(prompt: string | readonly number[], options: RunOptions = {}): Promise<RunResult> {
     if (this.#disposed) throw new HeedError("DISPOSED", "run: the model was disposed. Load it again.");
     const ids = this.#encode(prompt);
-    const run = runTapped(this.#parts.runtime, ids, options);
+    const run = import("../inspect/run.ts").then(({ runTapped }) => runTapped(this.#parts.runtime, ids, options));
     this.#runs.add(run);
     try {
       return await run;
@@ -116,7 +116,8 @@ export class TextModel {
   }
 
   /** The values of a forward pass over so many tokens that {@link run} can capture and patch, in their order. */
-  values(options: { readonly tokens?: number } = {}): NamedValue[] {
+  async values(options: { readonly tokens?: number } = {}): Promise<NamedValue[]> {
+    const { namedValues } = await import("../inspect/run.ts");
     return namedValues(this.#parts.runtime, options.tokens ?? 1);
   }
 
@@ -167,6 +168,8 @@ export class TextModel {
 async function openTokenizer({ source }: Checkpoint, signal: AbortSignal | undefined): Promise<Tokenizer | undefined> {
   const json = await readJsonObject(source, "tokenizer.json", { signal, maxBytes: MAX_TOKENIZER_BYTES });
   if (!json) return undefined;
+  // Loaded here, because an engine for attention alone, or a model run on ids, has no use for it.
+  const { loadTokenizer } = await import("../text/tokenizer.ts");
   return loadTokenizer(json, await readJsonObject(source, "tokenizer_config.json", { signal }));
 }
 

@@ -152,8 +152,8 @@ describe("taps", () => {
     const model = await engine.load(goldenPath("gpt2"));
     const ids = Array.from({ length: model.contextLength }, (_, i) => i % model.vocabSize);
     const held = engine.device.bytesInUse;
-    const heads = model.values({ tokens: 1 }).find(({ name }) => name === "block.0.attention.probs")
-      ?.shape[1] as number;
+    const values = await model.values({ tokens: 1 });
+    const heads = values.find(({ name }) => name === "block.0.attention.probs")?.shape[1] as number;
     const run = (options: RunOptions) => peakOf(engine, () => model.run(ids, { logits: false, ...options }));
     const plain = (await run({})) - held;
     const rows = (await run({ attention: { layers: [0], queries: [3, ids.length - 1] } })) - held;
@@ -170,10 +170,8 @@ describe("taps", () => {
       const { ids } = readGolden("llama_gqa")[1] as { ids: number[] };
       const T = ids.length;
 
-      it("names the values of both families alike", () => {
-        const names = model()
-          .values({ tokens: 3 })
-          .map(({ name }) => name);
+      it("names the values of both families alike", async () => {
+        const names = (await model().values({ tokens: 3 })).map(({ name }) => name);
         for (const name of ["norm", "qkv", "q", "k", "v", "scores", "probs", "mixed", "projected", "residual"]) {
           expect(names).toContain(`block.1.attention.${name}`);
         }
@@ -239,10 +237,8 @@ describe("taps", () => {
 
       it("switch a head off: the run equals one whose mixed values have zeros there, and its rows are 0", async () => {
         const name = "block.0.attention.mixed";
-        const D =
-          (model()
-            .values()
-            .find((v) => v.name === name)?.shape[1] as number) / 4;
+        const values = await model().values();
+        const D = (values.find((v) => v.name === name)?.shape[1] as number) / 4;
         const plain = await model().run(ids, { capture: [name] });
         const mixed = plain.values[name] as { data: Float32Array };
         const zeroed = mixed.data.map((x, i) => (Math.floor(i / D) % 4 === 2 ? 0 : x));
