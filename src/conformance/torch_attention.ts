@@ -114,12 +114,5 @@ function slackOf(name: string, call: TorchCall, headDim: number, scores: ArrayLi
   const of = (input: string) => (call.inputs[input] ? toF32(call.input(input)).data : Float32Array.of(1));
   if (name === "out") return largeScoreSlack(headDim, scores, of("v"));
   if (name === "weights") return largeScoreSlack(headDim, scores, [1]);
-  const gradient = call.outputs[name] ? toF32(call.outputs[name]).data : [1];
-  const fromScores = largeScoreSlack(headDim, scores, [largest(gradient)]);
-  // dscores = p · (dout·v − dout·out) cancels: sums of Dv products, rounded at 2⁻²⁴, remain and are multiplied with k or q.
-  const other = name === "dq" ? "k" : name === "dk" ? "q" : undefined;
-  if (other === undefined) return fromScores;
-  const scale = call.number("scale") ?? 1 / Math.sqrt(headDim);
-  const cancelled = largeScoreSlack(call.input("v").shape[3] as number, of("dout"), of("v"));
-  return Math.max(fromScores, cancelled * scale * largest(of(other)));
+  return largeScoreSlack(headDim, scores, [largest(call.outputs[name] ? toF32(call.outputs[name]).data : [1])]);
 }
