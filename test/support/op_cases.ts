@@ -11,7 +11,10 @@ export interface OpCase {
 }
 
 /** Collects the cases of one op. */
-export function opCases(op: string, define: (add: (title: string, run: OpCase["run"], tiers?: readonly Tier[]) => void) => void): OpCase[] {
+export function opCases(
+  op: string,
+  define: (add: (title: string, run: OpCase["run"], tiers?: readonly Tier[]) => void) => void,
+): OpCase[] {
   const cases: OpCase[] = [];
   define((title, run, tiers) => cases.push({ op, title, run, tiers }));
   return cases;
