@@ -2,7 +2,7 @@ import { HeedError, isHeedError, throwIfAborted } from "../core/errors.ts";
 import type { ArrayTensor } from "../program/direct.ts";
 import type { CallOptions, DirectOps } from "../tasks/direct_ops.ts";
 import { type CaseTensor, toF32 } from "./arrays.ts";
-import { compare, type Precision, toleranceOf } from "./compare.ts";
+import { compare, type Precision, type Tolerance, toleranceOf } from "./compare.ts";
 import { isOnnxCase, runOnnxCase } from "./onnx.ts";
 import type { CaseResult, ConformanceReport, OutputResult } from "./report.ts";
 import { isTorchCase, runTorchCase } from "./torch.ts";
@@ -34,6 +34,8 @@ export interface Check {
   readonly kernels: readonly string[];
   /** The least absolute tolerance, for inputs whose size makes larger errors. */
   readonly slack?: number;
+  /** In place of the published one. */
+  readonly tolerance?: Tolerance;
 }
 
 /** What a case's format gets to run it: the ops, and where results go. */
@@ -43,11 +45,11 @@ export class CaseRun {
   readonly missing: string[] = [];
   /** dtypes of the case's arrays. */
   dtypes: readonly string[] = [];
-  readonly #signal: AbortSignal | undefined;
+  readonly signal: AbortSignal | undefined;
 
   constructor(engine: DirectOps, signal?: AbortSignal) {
     this.engine = engine;
-    this.#signal = signal;
+    this.signal = signal;
   }
 
   /** Makes a call and tells the kernels that it ran. */
@@ -56,7 +58,7 @@ export class CaseRun {
     const onKernels = (ran: readonly string[]) => {
       kernels = [...kernels, ...ran];
     };
-    const result = await make({ signal: this.#signal, onKernels });
+    const result = await make({ signal: this.signal, onKernels });
     return { result, kernels };
   }
 
@@ -71,9 +73,9 @@ export class CaseRun {
   }
 
   /** Compares an output. */
-  check({ name, actual, expected, precision, kernels, slack }: Check): void {
+  check({ name, actual, expected, precision, kernels, slack, tolerance: given }: Check): void {
     const numbers = toF32(expected).data;
-    const tolerance = toleranceOf(precision, this.dtypes, numbers, slack);
+    const tolerance = given ?? toleranceOf(precision, this.dtypes, numbers, slack);
     const compared = compare(toF32(actual).data, numbers, tolerance);
     this.outputs.push({ name, ...compared, ...tolerance, tier: this.engine.device.facts.tier, kernels });
   }

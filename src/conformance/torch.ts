@@ -7,6 +7,7 @@ import { type CaseTensor, decodeArray, type FileArray, isFileArray, rowsOf } fro
 import type { CaseRun } from "./run.ts";
 import { torchAttention } from "./torch_attention.ts";
 import { torchOp } from "./torch_ops.ts";
+import { isTraining, torchTraining } from "./torch_training.ts";
 
 /** A file of `torch/`: options, named inputs, and named outputs with their gradients. */
 interface TorchCase {
@@ -60,7 +61,8 @@ export function isTorchCase(content: unknown): content is TorchCase {
 export async function runTorchCase(run: CaseRun, content: TorchCase, file: string): Promise<void> {
   const call = callOf(content, file);
   run.dtypes = [...Object.values(content.inputs), ...Object.values(content.outputs)].map((array) => array.dtype);
-  if (call.inputs["q"] && call.inputs["k"] && call.inputs["v"]) await torchAttention(run, call);
+  if (isTraining(call)) await torchTraining(run, call);
+  else if (call.inputs["q"] && call.inputs["k"] && call.inputs["v"]) await torchAttention(run, call);
   else await runRecorded(run, call, torchOp(call));
   const compared = new Set(run.outputs.map(({ name }) => name.replace(/ \(.*$/, "")));
   for (const name of Object.keys(call.outputs)) {

@@ -40,6 +40,8 @@ export interface TrainingRunResult {
   /** The loss of each step, before its update. */
   readonly losses: Float32Array;
   readonly parameters: ReadonlyMap<string, Float32Array>;
+  /** The kernels of a step, each once. */
+  readonly kernels: readonly string[];
 }
 
 const LAYER_NORM_EPS = 1e-5;
@@ -199,7 +201,7 @@ export async function repeatTraining(
       }
       const parameters = new Map<string, Float32Array>();
       for (const [name, tensor] of tensors) parameters.set(name, new Float32Array(await tensor.read()));
-      return { losses, parameters };
+      return { losses, parameters, kernels: [...new Set(planned.dispatches.map((d) => d.kernel))] };
     } finally {
       planned.dispose();
     }
