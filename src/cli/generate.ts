@@ -43,7 +43,7 @@ export function generateCommand(signal: AbortSignal, done: (code: number) => voi
     .argument("[prompt]", "the text to continue; - reads it from stdin")
     .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
     .option("--revision <name>", "branch, tag or commit of a Hub model")
-    .option("--max-tokens <n>", "stop after this many tokens", numberIn({ min: 1, integer: true }))
+    .option("--max-tokens <n>", "stop after this many tokens; 256 unless given", numberIn({ min: 1, integer: true }))
     .option("--greedy", "always take the likeliest token")
     .option(
       "--temperature <t>",
@@ -66,7 +66,11 @@ export function generateCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--stop <text>", "end before this text; may be given several times", collect)
     .option("--ids <list>", "a prompt of token ids instead of text", tokenIds)
     .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16"]))
-    .option("--cache-tokens <n>", "tokens that the cache of keys and values holds", numberIn({ min: 1, integer: true }))
+    .option(
+      "--cache-tokens <n>",
+      "tokens that the cache of keys and values holds, rounded up to pages of 32",
+      numberIn({ min: 1, integer: true }),
+    )
     .addOption(new Option("--cache-dtype <dtype>", "keep keys and values in this type").choices(["f32", "f16"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object instead of streaming text")

@@ -1,4 +1,5 @@
 import { HeedError, isHeedError } from "../core/errors.ts";
+import { checkOptionNames } from "../core/options.ts";
 import type { KernelVariant } from "./compose.ts";
 import { GentleWait } from "./gentle_wait.ts";
 import { PipelineCache, type Pipeline } from "./pipelines.ts";
@@ -96,6 +97,7 @@ export class Device {
 
   /** Requests a device of the given tier. Throws `NO_WEBGPU`, `NO_ADAPTER` or `UNSUPPORTED`. */
   static async request(options: RequestDeviceOptions = {}): Promise<Device> {
+    checkOptionNames("createEngine", options, REQUEST_OPTIONS);
     if (options.device) {
       const raw = options.device;
       return new Device(raw, false, chooseTier(raw, options.tier), adapterFacts(raw.adapterInfo));
@@ -295,6 +297,8 @@ export class Device {
     this.dispose();
   }
 }
+
+const REQUEST_OPTIONS = ["gpu", "device", "tier", "powerPreference"];
 
 /** How long a failed GPU call waits to hear that the device is lost. */
 const LOSS_GRACE_MS = 50;

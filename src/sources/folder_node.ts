@@ -77,9 +77,11 @@ export async function folderSource(path: string): Promise<Source> {
   const root = resolve(path);
   const info = await stat(root).catch(() => undefined);
   if (!info?.isDirectory()) {
+    const hub = /^[\w.-]+\/[\w.-]+$/.test(path) && !path.startsWith(".") ? ` For the Hub write hf:${path}.` : "";
+    const mend = info ? " Name the folder that it is in." : ` Check the path.${hub}`;
     throw new HeedError(
       "BAD_FILE",
-      `open: ${path} must be a folder with config.json and *.safetensors; got ${info ? "a file" : "nothing there"}.`,
+      `open: ${path} must be a folder with config.json and *.safetensors; got ${info ? "a file" : "nothing there"}.${mend}`,
     );
   }
   const source: Source = {

@@ -197,6 +197,7 @@ export class Batcher {
     this.#burst = Math.min(MAX_BURST, Math.max(1, Math.floor(BURST_MS / stepMs)));
     for (let step = 0; step < burst.steps; step++) {
       tasks.forEach((task, row) => {
+        if (task.aborted) task.end("abort");
         if (task.finish) return;
         const id = tokens[step * burst.rows + row] as number;
         try {

@@ -224,6 +224,12 @@ export class DecoderRuntime {
 
   /** Throws `USAGE` for ids that are no whole numbers below the vocabulary's size. */
   checkIds(ids: readonly number[]): void {
+    if (!Array.isArray(ids)) {
+      throw new HeedError(
+        "USAGE",
+        `generate: a prompt is text or an array of token ids; got ${typeof ids}. Options come second.`,
+      );
+    }
     const { vocabSize } = this.decoder.facts;
     const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
     if (bad !== undefined) {

@@ -1,4 +1,5 @@
 import { HeedError } from "../core/errors.ts";
+import { checkOptionNames } from "../core/options.ts";
 import { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } from "../gpu/device.ts";
 import type { OpenSourceOptions, SourceSpec } from "../sources/open_source.ts";
 import type { Source } from "../core/source.ts";
@@ -14,6 +15,8 @@ export interface EngineLoadOptions extends LoadOptions {
   /** Hub access: revision, token, endpoint, cache, download progress. */
   readonly source?: OpenSourceOptions;
 }
+
+const LOAD_OPTIONS = ["dtype", "signal", "onProgress", "cacheTokens", "maxSequences", "cacheDtype", "source"];
 
 /**
  * Heed on one device. Make one with `createEngine()`; dispose it when done.
@@ -48,6 +51,10 @@ export class Engine extends DirectOps {
    */
   async load(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<TextModel> {
     if (this.#disposed) throw new HeedError("DISPOSED", "engine: load after dispose. Create a new engine.");
+    checkOptionNames("load", options, LOAD_OPTIONS);
+    if (typeof spec !== "string" && (typeof spec !== "object" || spec === null)) {
+      throw new HeedError("USAGE", `load: a model is hf:owner/name, a URL, a folder or files; got ${String(spec)}.`);
+    }
     const { source: sourceOptions, ...loadOptions } = options;
     const source = await this.#openSource(spec, sourceOptions);
     const model = await TextModel.load(this.device, source, loadOptions);

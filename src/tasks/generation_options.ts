@@ -23,7 +23,7 @@ export interface GenerateOptions {
   readonly seed?: number;
   /** Generation ends before any of these strings. */
   readonly stop?: string | readonly string[];
-  /** Ends the generation after the current token. */
+  /** Ends the generation: no token is taken from the GPU after it fires. */
   readonly signal?: AbortSignal;
   /** Captures how each step's token attends, weights or summaries. Such a generation reads back more and waits at every token. */
   readonly attention?: GenerationAttention;

@@ -272,3 +272,25 @@ it("gives back a session's pages when it is disposed while it appends", async ()
   await small.dispose();
   await expect(async () => small.session().append([1])).rejects.toMatchObject({ code: "DISPOSED" });
 });
+
+it("refuses options that do not exist and prompts that are none, by typed errors", async () => {
+  const gpu = await nodeGpu();
+  await expect(createEngineWith({ gpu, foo: 1 } as object, openSource)).rejects.toMatchObject({ code: "USAGE" });
+  await expect(engine.load(folder, { wibble: 1 } as object)).rejects.toThrowError(/no option wibble; there are dtype/);
+  await expect(engine.load(5 as unknown as string)).rejects.toMatchObject({ code: "USAGE" });
+  expect(() => model.generate(5 as unknown as string)).toThrowError(/text or an array of token ids; got number/);
+  using session = model.session();
+  expect(() => session.generate({ maxTokens: 3 } as unknown as string)).toThrowError(/Options come second/);
+});
+
+it("takes no token from the GPU once its signal has fired", async () => {
+  const controller = new AbortController();
+  const generation = model.generate("Hello", { greedy: true, maxTokens: 200, signal: controller.signal });
+  let taken = 0;
+  for await (const _ of generation) {
+    if (++taken === 5) controller.abort();
+  }
+  const { ids } = await generation.result;
+  // What the last burst had brought before the signal is given out; nothing is added to it.
+  expect(ids.generated.length).toBeLessThanOrEqual(5 + 8);
+});
