@@ -15,7 +15,7 @@ let files: string[];
 
 beforeAll(async () => {
   await ensureBuilt();
-  const packed = await run("npm", ["pack", "--json", "--pack-destination", project], { cwd: ROOT });
+  const packed = await run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", project], { cwd: ROOT });
   const [{ filename, files: listed }] = JSON.parse(packed.stdout);
   files = listed.map((file: { path: string }) => file.path);
   writeFileSync(join(project, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
