@@ -143,6 +143,35 @@ it("refuses a wrong load option and frees everything when aborted", async () => 
   expect(engine.device.buffersInUse).toBe(before);
 });
 
+it("makes the rotary table for the cache's context, not for all positions that the config allows", async () => {
+  const small = await engine.load(folder, { cacheTokens: 64 });
+  const held = engine.device.bytesInUse;
+  await small.dispose();
+  editConfig((c) => {
+    c.max_position_embeddings = 1 << 22;
+  });
+  const long = await engine.load(folder, { cacheTokens: 64 });
+  expect(long.contextLength).toBe(64);
+  // Only the page table and the like may differ; the whole table would be hundreds of megabytes.
+  expect(engine.device.bytesInUse).toBeLessThanOrEqual(held + 4096);
+  await long.dispose();
+});
+
+it("refuses what the cache cannot hold at load, with nothing left", async () => {
+  const before = engine.device.buffersInUse;
+  await expect(engine.load(folder, { maxSequences: 5e7 })).rejects.toMatchObject({ code: "USAGE" });
+  await expect(engine.load(folder, { cacheTokens: 1 << 29 })).rejects.toMatchObject({ code: "LIMIT" });
+  expect(engine.device.buffersInUse).toBe(before);
+});
+
+it("refuses stop strings without a tokenizer, and a temperature of 0 with a choice among tokens", async () => {
+  const model = await engine.load(folder);
+  expect(model.tokenizer).toBeUndefined();
+  expect(() => model.generate([1, 2], { stop: "x" })).toThrowError(/stop strings need tokenizer\.json/);
+  expect(() => model.generate([1, 2], { temperature: 0, topK: 5 })).toThrowError(/temperature of 0 takes no topK/);
+  await model.dispose();
+});
+
 it("reports progress up to the whole", async () => {
   const seen: number[] = [];
   const model = await engine.load(folder, {
