@@ -1,4 +1,5 @@
 import { HeedError, throwIfAborted } from "../core/errors.ts";
+import { isObject, readJsonObject } from "../core/json.ts";
 import { checkFileName, type ReadOptions, type Source } from "../core/source.ts";
 import { readSafetensorsHeader, type TensorEntry } from "./safetensors.ts";
 
@@ -34,29 +35,6 @@ export async function openCheckpoint(source: Source, options: ReadOptions = {}):
   });
   const tensors = await openTensors(source, options);
   return generationConfig ? { source, config, generationConfig, tensors } : { source, config, tensors };
-}
-
-/**
- * A JSON file that must hold an object, or `undefined` where there is no such file. Throws `BAD_FILE` for more than
- * `maxBytes` bytes (4 MiB unless given) and for anything but a JSON object.
- */
-export async function readJsonObject(
-  source: Source,
-  name: string,
-  options: ReadOptions & { maxBytes?: number } = {},
-): Promise<Record<string, unknown> | undefined> {
-  const text = await source.readText(name, { maxBytes: MAX_CONFIG_BYTES, ...options });
-  if (text === undefined) return undefined;
-  const fail = (got: string, cause?: unknown) =>
-    new HeedError("BAD_FILE", `read: ${name} in ${source.description} must be a JSON object; got ${got}.`, { cause });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw fail(String(cause).slice(0, 200), cause);
-  }
-  if (!isObject(value)) throw fail(Array.isArray(value) ? "an array" : value === null ? "null" : `a ${typeof value}`);
-  return value;
 }
 
 async function openTensors(source: Source, options: ReadOptions): Promise<Map<string, TensorEntry>> {
@@ -139,8 +117,4 @@ async function missingError(source: Source, need: string, options: ReadOptions):
   const other = names?.find((name) => /\.(bin|gguf|onnx|pt|pth|h5|msgpack)$/.test(name));
   const mend = other ? ` ${other} is of a format that is not read here: convert it to safetensors.` : "";
   return new HeedError("BAD_FILE", `openCheckpoint: ${need} is needed; got ${there} in ${source.description}.${mend}`);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

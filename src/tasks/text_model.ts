@@ -1,11 +1,12 @@
 import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
-import { type Checkpoint, openCheckpoint, readJsonObject } from "../formats/checkpoint.ts";
+import { openCheckpoint } from "../formats/checkpoint.ts";
 import { type LoadProgress, loadWeights } from "../models/load.ts";
 import { openDecoder } from "../models/registry.ts";
 import type { PlanDescription } from "../program/describe.ts";
 import type { DispatchTime } from "../program/profile.ts";
 import type { Source } from "../core/source.ts";
+import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
 import { Batcher } from "./batcher.ts";
@@ -47,7 +48,7 @@ export class TextModel {
     const checkpoint = await openCheckpoint(source, { signal });
     const decoder = openDecoder(checkpoint.config);
     const defaults = readGenerationDefaults(checkpoint.config, checkpoint.generationConfig);
-    const tokenizer = await openTokenizer(checkpoint, signal);
+    const tokenizer = (await openTokenizers(checkpoint, { signal }))?.source;
     const weights = await loadWeights(device, decoder, checkpoint, options);
     let runtime: DecoderRuntime | undefined;
     try {
@@ -164,13 +165,3 @@ export class TextModel {
     return ids;
   }
 }
-
-async function openTokenizer({ source }: Checkpoint, signal: AbortSignal | undefined): Promise<Tokenizer | undefined> {
-  const json = await readJsonObject(source, "tokenizer.json", { signal, maxBytes: MAX_TOKENIZER_BYTES });
-  if (!json) return undefined;
-  // Loaded here, because an engine for attention alone, or a model run on ids, has no use for it.
-  const { loadTokenizer } = await import("../text/tokenizer.ts");
-  return loadTokenizer(json, await readJsonObject(source, "tokenizer_config.json", { signal }));
-}
-
-const MAX_TOKENIZER_BYTES = 64 << 20;
