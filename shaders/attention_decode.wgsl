@@ -1,6 +1,7 @@
 // out = softmax(mask(scale · q kᵀ)) v for few queries and many keys.
 //
-// in:  q, k, v and lengths as the addressing part says (attention_dense.wgsl or attention_paged.wgsl)
+// in:  q, k, v and lengths as the addressing part says (attention_dense.wgsl or attention_paged.wgsl); scores become what
+//      final_score makes of them (attention_final*.wgsl)
 // out: out and lse (attention_whole.wgsl), or each split's share of them (attention_share.wgsl)
 // Grid: x: key heads × groups of HEADS query heads, y: splits of split_keys keys, z: rows.
 // One workgroup: HEADS query heads of one row that share a key head, so that K and V are read once for all of them; the
@@ -79,7 +80,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
       }
       for (var h = 0u; h < HEADS; h++) {
-        let score = scores[h] * params.factor;
+        let score = final_score(tile, first_head + min(h, heads - 1u), tile.position, block + j, scores[h]);
         weights[h * BLOCK + j] = score;
         best[h] = max(best[h], score);
       }

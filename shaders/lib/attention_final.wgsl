@@ -27,3 +27,13 @@ fn final_scores(tile: Tile, head: u32, positions: vec4<u32>, keys: vec4<u32>, pr
   }
   return scores * 1.4426950408889634;
 }
+
+// One of them.
+fn final_score(tile: Tile, head: u32, position: u32, key: u32, product: f32) -> f32 {
+  var score = product * params.factor;
+  if (params.softcap > 0.0) {
+    score = params.softcap * cap_ratio(vec4<f32>(score)).x;
+  }
+  let query = tile.first + position - tile.position;
+  return modified_score(tile.sequence, head, query, key, position, score) * 1.4426950408889634;
+}

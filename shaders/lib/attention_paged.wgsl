@@ -17,6 +17,10 @@ struct Params {
   splits: u32,
   split_keys: u32,
   factor: f32,
+  softcap: f32,
+  buckets: u32,
+  max_distance: u32,
+  bidirectional: u32,
   q_offset: u32,
   q_row: u32,
   k_row: u32,
@@ -43,9 +47,11 @@ struct Tile {
   prefix: u32,
 }
 
-// The keys of a chunk are in the pool before its attention runs, so the last row's own key is the sequence's last.
-fn paged_tile(first: u32, rows: u32, slot: u32, position: u32) -> Tile {
-  return Tile(select(slot, 0u, slot == NO_SLOT), first, rows, position, select(position + rows, 0u, slot == NO_SLOT), 0u);
+// The keys of a chunk are in the pool before its attention runs, so that the last key of the sequence is the last row's own
+// or the last of the prefix.
+fn paged_tile(first: u32, rows: u32, slot: u32, position: u32, prefix: u32) -> Tile {
+  let keys = max(position + rows, prefix);
+  return Tile(select(slot, 0u, slot == NO_SLOT), first, rows, position, select(keys, 0u, slot == NO_SLOT), prefix);
 }
 
 fn head_sink(head: u32) -> f32 {

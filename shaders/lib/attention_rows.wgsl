@@ -4,5 +4,5 @@
 
 fn row_tile(index: u32) -> Tile {
   let entry = row_table[index];
-  return paged_tile(index, 1u, entry.x, entry.y);
+  return paged_tile(index, 1u, entry.x, entry.y, 0u);
 }

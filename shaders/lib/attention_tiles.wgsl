@@ -4,5 +4,5 @@
 
 fn tile_of(index: u32, batch: u32, size: u32) -> Tile {
   let entry = tile_table[index];
-  return paged_tile(entry.x, min(entry.y, size), entry.z, entry.w);
+  return paged_tile(entry.x, min(entry.y, size), entry.z, entry.w, 0u);
 }

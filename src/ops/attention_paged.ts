@@ -1,7 +1,12 @@
 import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
 import pagedCode from "../../shaders/lib/attention_paged.wgsl";
 import rowsCode from "../../shaders/lib/attention_rows.wgsl";
+import alibiCode from "../../shaders/lib/attention_score_alibi.wgsl";
+import plainScoreCode from "../../shaders/lib/attention_score_plain.wgsl";
+import relativeCode from "../../shaders/lib/attention_score_relative.wgsl";
 import tilesCode from "../../shaders/lib/attention_tiles.wgsl";
+import prefixTilesCode from "../../shaders/lib/attention_tiles_prefix.wgsl";
+import bucketCode from "../../shaders/lib/relative_bucket.wgsl";
 import { HeedError } from "../core/errors.ts";
 import { dim, formatTensor, shapeError } from "../core/shape.ts";
 import type { Shader } from "../gpu/compose.ts";
@@ -16,8 +21,9 @@ import {
   splitKeys,
 } from "./attention_kernels.ts";
 import { finalPart, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
-import { checkOptions, checkSizes, maskBounds, scaleOf } from "./attention_spec.ts";
+import { checkOptions, checkSizes, maskBounds, type RelativeBias, scaleOf, softcapOf } from "./attention_spec.ts";
 import { type Inputs, only, type OpDef, type OpNode, type Recorder, rowLayout, shader, type Value } from "./op.ts";
+import { checkRelative } from "./relative_bias.ts";
 
 /** Tokens of a page of the key/value pool. */
 export const PAGE_TOKENS = 32;
@@ -36,7 +42,21 @@ export interface PagedAttentionOptions {
   readonly scale?: number;
   /** Keep keys j > p − window. Default: no window. */
   readonly window?: number;
+  /** `c · tanh(score / c)` of the scaled scores, c > 0. Default: none. */
+  readonly softcap?: number;
+  /** `[H]` f32: adds `slope · (j − p)`. Press et al., "Train Short, Test Long" (2022), §3. */
+  readonly alibiSlopes?: Value;
+  /** T5's relative position bias; not together with `alibiSlopes`. */
+  readonly relativeBias?: RelativeBias;
 }
+
+/** The options as attributes: what is a tensor is one of the op's inputs instead. */
+interface PagedAttrs extends Omit<PagedAttentionOptions, "alibiSlopes" | "relativeBias"> {
+  readonly relative?: { readonly bidirectional: boolean; readonly maxDistance: number };
+}
+
+type PrefillAttrs = PagedAttrs & Pick<PagedPrefillOptions, "kernel">;
+type DecodeAttrs = PagedAttrs & Pick<PagedDecodeOptions, "maxSplits">;
 
 /** What {@link attentionPaged} takes. */
 export interface PagedPrefillOptions extends PagedAttentionOptions {
@@ -63,21 +83,27 @@ export interface PagedInputs {
 
 const PAGED = shader("lib/attention_paged.wgsl", pagedCode);
 const TILES = shader("lib/attention_tiles.wgsl", tilesCode);
+const PREFIX_TILES = shader("lib/attention_tiles_prefix.wgsl", prefixTilesCode);
 const ROWS = shader("lib/attention_rows.wgsl", rowsCode);
+const PLAIN_SCORE = shader("lib/attention_score_plain.wgsl", plainScoreCode);
+const ALIBI = shader("lib/attention_score_alibi.wgsl", alibiCode);
+const RELATIVE = shader("lib/attention_score_relative.wgsl", relativeCode);
+const BUCKET = shader("lib/relative_bucket.wgsl", bucketCode);
 const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
 
-const OPTIONS = ["heads", "kvHeads", "headDim", "maxPages", "scale", "window"];
+const OPTIONS = ["heads", "kvHeads", "headDim", "maxPages", "scale", "window", "softcap", "relative"];
+const OPTION_NAMES = [...OPTIONS.filter((name) => name !== "relative"), "alibiSlopes", "relativeBias"];
 const DEFAULT_MAX_SPLITS = { gpu: 16, software: 1 };
 
-const ATTENTION_PAGED: OpDef<PagedPrefillOptions> = {
+const ATTENTION_PAGED: OpDef<PrefillAttrs> = {
   name: "attentionPaged",
   infer(inputs, attrs) {
     const q = checkPaged("attentionPaged", inputs, attrs, [...OPTIONS, "kernel"]);
     const { tileTable } = inputs;
-    if (tileTable?.shape.length !== 2 || dim(tileTable.shape, 1) !== 4 || tileTable.dtype !== "u32") {
+    if (tileTable?.shape.length !== 2 || ![4, 8].includes(dim(tileTable.shape, 1)) || tileTable.dtype !== "u32") {
       throw shapeError(
         "attentionPaged",
-        "tileTable must be [tiles, 4] u32",
+        "tileTable must be [tiles, 4] u32, or [tiles, 8] with prefixes",
         tileTable ? formatTensor("tileTable", tileTable) : "nothing",
       );
     }
@@ -88,8 +114,9 @@ const ATTENTION_PAGED: OpDef<PagedPrefillOptions> = {
     const { tileTable } = node.inputs as { tileTable: Value };
     const { heads, headDim, kernel = prefillKernel(facts, headDim) } = node.attrs;
     const most = dim(tileTable.shape, 0);
+    const tiles = dim(tileTable.shape, 1) === 8 ? PREFIX_TILES : TILES;
     dispatch(
-      prefillDispatch(kernel, pagedAddressing(node, facts, TILES, { tile_table: tileTable }), {
+      prefillDispatch(kernel, pagedAddressing(node, facts, tiles, { tile_table: tileTable }), {
         facts,
         dim: headDim,
         tileSize: attentionQueryTile(facts),
@@ -99,7 +126,7 @@ const ATTENTION_PAGED: OpDef<PagedPrefillOptions> = {
   },
 };
 
-const ATTENTION_DECODE: OpDef<PagedDecodeOptions> = {
+const ATTENTION_DECODE: OpDef<DecodeAttrs> = {
   name: "attentionDecodePaged",
   infer(inputs, attrs) {
     const q = checkPaged("attentionDecodePaged", inputs, attrs, [...OPTIONS, "maxSplits"]);
@@ -140,8 +167,9 @@ const ATTENTION_DECODE: OpDef<PagedDecodeOptions> = {
  *
  * q `[N, H·D]` f32, kv `[pages, 2, Hkv, 32, D]` f32 or f16, pageTable `[slots, maxPages]` u32, tileTable `[tiles, 4]` u32:
  * (first row, rows ≤ {@link attentionQueryTile}, slot, first position), made by the host so that no tile crosses
- * sequences; slot 0xffffffff gives rows of 0. The chunk's own keys are appended before. → out `[N, H·D]`; rows of no tile
- * are not written. At replay `dims.tiles` is the number of tiles (default all). `rowTable` is not read: tiles carry slot
+ * sequences; slot 0xffffffff gives rows of 0. Tables `[tiles, 8]` have a prefix length in the fifth column: the tile's rows see
+ * that many first keys of the sequence whatever their own position, which all have to be in the pool. The chunk's own keys
+ * are appended before. → out `[N, H·D]`; rows of no tile are not written. At replay `dims.tiles` is the number of tiles (default all). `rowTable` is not read: tiles carry slot
  * and position. Throws `SHAPE`, `USAGE` or `UNSUPPORTED`.
  */
 export function attentionPaged(
@@ -149,7 +177,8 @@ export function attentionPaged(
   inputs: PagedInputs & { readonly tileTable: Value },
   options: PagedPrefillOptions,
 ): Value {
-  return only(rec.record(ATTENTION_PAGED, { ...inputs }, options));
+  const { values, attrs } = splitOptions("attentionPaged", options, [...OPTION_NAMES, "kernel"]);
+  return only(rec.record(ATTENTION_PAGED, { ...inputs, ...values }, attrs));
 }
 
 /**
@@ -161,16 +190,32 @@ export function attentionPaged(
  * Throws `SHAPE`, `USAGE` or `UNSUPPORTED`. Source: "Flash-Decoding for long-context inference" (2023).
  */
 export function attentionDecodePaged(rec: Recorder, inputs: PagedInputs, options: PagedDecodeOptions): Value {
-  return only(rec.record(ATTENTION_DECODE, { ...inputs }, options));
+  const { values, attrs } = splitOptions("attentionDecodePaged", options, [...OPTION_NAMES, "maxSplits"]);
+  return only(rec.record(ATTENTION_DECODE, { ...inputs, ...values }, attrs));
 }
 
-function capacityOf({ maxPages }: PagedAttentionOptions): number {
+/** The options that are tensors, and the others. Throws `UNSUPPORTED` for what is unknown or can't be combined. */
+function splitOptions<O extends PagedAttentionOptions>(op: string, options: O, known: readonly string[]) {
+  checkOptions(op, options, known);
+  const { alibiSlopes, relativeBias, ...rest } = options;
+  if (alibiSlopes && relativeBias) {
+    throw new HeedError(
+      "UNSUPPORTED",
+      `${op}: alibiSlopes and relativeBias can't be combined in a paged cache; got both. Leave out one.`,
+    );
+  }
+  const { bidirectional = false, maxDistance = 128 } = relativeBias ?? {};
+  const relative = relativeBias && { bidirectional, maxDistance };
+  return { values: { alibiSlopes, relativeWeight: relativeBias?.weight }, attrs: { ...rest, relative } };
+}
+
+function capacityOf({ maxPages }: PagedAttrs): number {
   return maxPages * PAGE_TOKENS;
 }
 
 /** How a kernel finds its rows in q, the pool and out; `tiles` is the part that says which rows a workgroup has. */
 function pagedAddressing(
-  { op, inputs, outputs, attrs }: OpNode<PagedAttentionOptions>,
+  { op, inputs, outputs, attrs }: OpNode<PagedAttrs>,
   facts: GpuFacts,
   tiles: Shader,
   table: Record<string, Value>,
@@ -179,14 +224,16 @@ function pagedAddressing(
   const { heads, kvHeads, headDim, maxPages } = attrs;
   const { offset, rowStride } = rowLayout(q);
   const columns = headDim / 4;
+  const { parts: score, bindings: modifier, isModified } = scoreOf(inputs, attrs);
   return {
     parts: [
       maskPart(),
-      finalPart(false),
+      finalPart(isModified),
+      { parts: score },
       { parts: [PAGED, tiles, NO_LSE] },
       vec4Part(kv.dtype as "f32" | "f16", facts),
     ],
-    bindings: { q, kv, page_table: pageTable, out: only(outputs), ...table },
+    bindings: { q, kv, page_table: pageTable, out: only(outputs), ...table, ...modifier },
     params: {
       // A row sees the keys up to its own.
       ...maskBounds(op.name, { causal: true, window: attrs.window }),
@@ -197,7 +244,11 @@ function pagedAddressing(
       value_columns: columns,
       splits: 1,
       split_keys: capacityOf(attrs),
-      factor: scaleOf(op.name, attrs) * LOG2_E,
+      factor: scaleOf(op.name, attrs) * (isModified ? 1 : LOG2_E),
+      softcap: softcapOf(op.name, attrs.softcap),
+      buckets: inputs["relativeWeight"]?.shape[0] ?? 0,
+      max_distance: attrs.relative?.maxDistance ?? 0,
+      bidirectional: attrs.relative?.bidirectional ? 1 : 0,
       q_offset: offset / 4,
       q_row: rowStride / 4,
       k_row: columns,
@@ -207,10 +258,35 @@ function pagedAddressing(
   };
 }
 
+/** What becomes of scaled products, as link-time parts: models that do nothing to them link none. */
+function scoreOf(
+  { alibiSlopes, relativeWeight }: Inputs,
+  { softcap }: PagedAttrs,
+): { parts: readonly Shader[]; bindings: Readonly<Record<string, Value>>; isModified: boolean } {
+  if (alibiSlopes) return { parts: [ALIBI], bindings: { slopes: alibiSlopes }, isModified: true };
+  if (relativeWeight) {
+    return { parts: [RELATIVE, BUCKET], bindings: { relative_weight: relativeWeight }, isModified: true };
+  }
+  return softcap === undefined
+    ? { parts: [], bindings: {}, isModified: false }
+    : { parts: [PLAIN_SCORE], bindings: {}, isModified: true };
+}
+
+function checkScores(op: string, { alibiSlopes, relativeWeight }: Inputs, attrs: PagedAttrs): void {
+  softcapOf(op, attrs.softcap);
+  const { heads, relative } = attrs;
+  if (relative) {
+    checkRelative(relativeWeight, { heads, buckets: relativeWeight?.shape[0] ?? 0, ...relative });
+  }
+  if (!alibiSlopes || (alibiSlopes.shape.length === 1 && alibiSlopes.shape[0] === heads && alibiSlopes.dtype === "f32"))
+    return;
+  throw shapeError(op, `alibiSlopes must be [H] = [${heads}] f32`, formatTensor("alibiSlopes", alibiSlopes));
+}
+
 function checkPaged(
   op: string,
-  { q, kv, pageTable }: Inputs,
-  attrs: PagedAttentionOptions,
+  { q, kv, pageTable, ...modifiers }: Inputs,
+  attrs: PagedAttrs,
   known: readonly string[],
 ): Value {
   checkOptions(op, attrs, known);
@@ -248,5 +324,6 @@ function checkPaged(
   }
   maskBounds(op, { window: attrs.window });
   scaleOf(op, attrs);
+  checkScores(op, modifiers, attrs);
   return q;
 }

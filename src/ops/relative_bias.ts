@@ -141,7 +141,16 @@ function paramsOf({ inputs, attrs }: OpNode<RelativeAttrs>): Record<string, numb
   };
 }
 
-function checkRelative(weight: Value | undefined, { heads, buckets, maxDistance, bidirectional }: RelativeAttrs): void {
+/** Throws `SHAPE` or `USAGE` unless the weight is `[buckets, H]` and its buckets fit the distances. */
+export function checkRelative(
+  weight: Value | undefined,
+  {
+    heads,
+    buckets,
+    maxDistance,
+    bidirectional,
+  }: Pick<RelativeAttrs, "heads" | "buckets" | "maxDistance" | "bidirectional">,
+): void {
   if (weight?.shape.length !== 2 || weight.shape[1] !== heads || weight.dtype !== "f32" || weight.view) {
     const got = weight ? formatTensor("relativeBias.weight", weight) : "nothing";
     throw shapeError("relativeBias", `weight must be [buckets, H] = [buckets, ${heads}] f32`, got);

@@ -69,6 +69,78 @@ export const cases = opCases("attentionPaged", (add) => {
       ),
     );
   }
+  for (const op of ["prefill", "decode"] as const) {
+    add(`${op} caps scores softly`, (device) =>
+      checkPaged(
+        device,
+        createRandom(21),
+        { H: 4, Hkv: 2, D: 16, maxPages: 4, sequences: RAGGED, softcap: 2.5, scale: 1.5, window: 30 },
+        op,
+      ),
+    );
+    add(`${op} adds slopes of distances (ALiBi)`, (device) =>
+      checkPaged(
+        device,
+        createRandom(22),
+        { H: 3, Hkv: 1, D: 16, maxPages: 4, sequences: RAGGED, alibiSlopes: [0.5, 0.0625, 1], softcap: 20 },
+        op,
+      ),
+    );
+    add(`${op} adds a relative position bias`, (device) =>
+      checkPaged(
+        device,
+        createRandom(23),
+        {
+          ...{ H: 4, Hkv: 4, D: 16, maxPages: 4, sequences: RAGGED },
+          relative: { buckets: 8, maxDistance: 20, bidirectional: false },
+        },
+        op,
+      ),
+    );
+  }
+  for (const kernel of ["lanes", "tiled"] as const) {
+    add(`prefill sees the whole prefix of each sequence, then causally (${kernel})`, (device) =>
+      checkPaged(
+        device,
+        createRandom(24),
+        {
+          ...{ H: 4, Hkv: 2, D: 16, maxPages: 4, kernel },
+          sequences: [
+            { keys: 70, rows: 70, prefix: 41 },
+            { keys: 9, rows: 9, prefix: 9 },
+            { keys: 40, rows: 40 },
+            { keys: 50, rows: 10, prefix: 20 },
+          ],
+        },
+        "prefill",
+      ),
+    );
+  }
+  add("prefill combines a prefix with a soft cap, slopes and a window", (device) =>
+    checkPaged(
+      device,
+      createRandom(25),
+      {
+        ...{ H: 2, Hkv: 2, D: 16, maxPages: 4, softcap: 3, alibiSlopes: [0.25, 0.125], window: 50 },
+        sequences: [{ keys: 90, rows: 90, prefix: 66 }],
+      },
+      "prefill",
+    ),
+  );
+  add("decode joins splits whose scores have slopes", (device) =>
+    checkPaged(
+      device,
+      createRandom(26),
+      {
+        ...{ H: 8, Hkv: 1, D: 64, maxPages: 40, alibiSlopes: Array.from({ length: 8 }, (_, i) => 2 ** -(i + 3)) },
+        sequences: [
+          { keys: 1100, rows: 1 },
+          { keys: 30, rows: 2 },
+        ],
+      },
+      "decode",
+    ),
+  );
   add("prefill matches the reference with tiles in workgroup memory", (device) =>
     checkPaged(
       device,
@@ -157,6 +229,7 @@ export const cases = opCases("attentionPaged", (add) => {
       "pageTable must be [slots, maxPages] = [slots, 2] u32; got pageTable [2, 3] u32",
     );
     checkRejected("prefill", { tileTable: [2, 3] }, {}, "SHAPE", "attentionPaged: tileTable must be [tiles, 4] u32");
+    checkRejected("decode", {}, { softcap: 0 }, "USAGE", "attentionDecodePaged: softcap must be positive; got 0");
     checkRejected("decode", {}, { maxSplits: 0 }, "USAGE", "maxSplits must be a whole number from 1; got 0");
     checkRejected("prefill", {}, { causal: true }, "UNSUPPORTED", 'attentionPaged: there is no option "causal"');
     checkRejected(

@@ -18,8 +18,13 @@ export interface PagedProblem {
   D: number;
   maxPages: number;
   /** A sequence's keys, and how many of its last positions are queried; they stand in row order. */
-  sequences: { keys: number; rows: number }[];
+  sequences: { keys: number; rows: number; prefix?: number }[];
   window?: number;
+  softcap?: number;
+  alibiSlopes?: number[];
+  /** The weight is drawn. */
+  relative?: { buckets: number; maxDistance: number; bidirectional: boolean };
+  scale?: number;
   dtype?: "f32" | "f16";
   maxSplits?: number;
   /** q are columns of a matrix wider by so many columns on each side. */
@@ -41,6 +46,8 @@ interface PagedData {
   /** Of each sequence `[Hkv, keys, D]`. */
   k: Float64Array[];
   v: Float64Array[];
+  /** `[buckets, H]` of the relative bias. */
+  bias: Float64Array;
 }
 
 /** Random data; pages lie in a drawn order and unwritten places hold 1e30, so that reading one shows. */
@@ -72,7 +79,8 @@ export function drawPaged(random: Random, p: PagedProblem): PagedData {
   const rows = p.sequences.flatMap((s, slot) =>
     Array.from({ length: s.rows }, (_, i) => ({ slot, position: s.keys - s.rows + i })),
   );
-  return { q: random.normals(rows.length * p.H * p.D), rows, kv, pages: Uint32Array.from(order), k, v };
+  const bias = random.normals((p.relative?.buckets ?? 0) * p.H);
+  return { q: random.normals(rows.length * p.H * p.D), rows, kv, pages: Uint32Array.from(order), k, v, bias };
 }
 
 /** What the float64 reference gives, `[N, H·D]`. */
@@ -80,9 +88,11 @@ export function expectedPaged(p: PagedProblem, data: PagedData): Float64Array {
   const out = new Float64Array(data.q.length);
   const width = p.H * p.D;
   data.rows.forEach(({ slot, position }, i) => {
-    const S = p.sequences[slot]?.keys ?? 0;
+    const { keys: S = 0, prefix = 0 } = p.sequences[slot] ?? {};
     const dims = { B: 1, H: p.H, Hkv: p.Hkv, T: 1, S, D: p.D, Dv: p.D };
-    const options = { causal: true, queryStart: position, window: p.window };
+    const { window, softcap, alibiSlopes, scale } = p;
+    const relative = p.relative && { ...p.relative, weight: data.bias };
+    const options = { causal: true, queryStart: position, window, softcap, alibiSlopes, scale, relative, prefix };
     const row = reference(
       data.q.subarray(i * width, (i + 1) * width),
       data.k[slot] as Float64Array,
@@ -96,13 +106,14 @@ export function expectedPaged(p: PagedProblem, data: PagedData): Float64Array {
 }
 
 /** Tiles as a host makes them: none crosses sequences or is longer than `size`. */
-export function tilesOf(rows: readonly Row[], size: number): Uint32Array {
+export function tilesOf(rows: readonly Row[], size: number, prefixes?: readonly number[]): Uint32Array {
   const tiles: number[] = [];
   for (let i = 0; i < rows.length; ) {
     const { slot, position } = rows[i] as Row;
     let n = 1;
     while (n < size && rows[i + n]?.slot === slot) n++;
     tiles.push(i, n, slot, position);
+    if (prefixes) tiles.push(prefixes[slot] ?? 0, 0, 0, 0);
     i += n;
   }
   return Uint32Array.from(tiles);
@@ -124,21 +135,32 @@ export async function checkPaged(
   for (let i = 0; i < data.rows.length; i++)
     wide.set(data.q.subarray(i * width, (i + 1) * width), i * (width + 2 * margin) + margin);
   const rows = [...data.rows, { slot: NO_SLOT, position: 0 }];
-  const tiles = tilesOf(rows, attentionQueryTile(device.facts));
+  const prefixes = p.sequences.some((s) => s.prefix) ? p.sequences.map((s) => s.prefix ?? 0) : undefined;
+  const tileWords = prefixes ? 8 : 4;
+  const tiles = tilesOf(rows, attentionQueryTile(device.facts), prefixes);
   const inputs = {
     wide: { shape: [N, width + 2 * margin], data: wide },
     kv: { shape: [p.sequences.length * p.maxPages, 2, p.Hkv, PAGE, p.D], data: hostData(data.kv, p.dtype) },
     rowTable: { shape: [N, 2], data: Uint32Array.from(rows.flatMap((r) => [r.slot, r.position])) },
     pageTable: { shape: [p.sequences.length, p.maxPages], data: data.pages },
     // Tiles past those in use: `dims.tiles` keeps them from running.
-    tileTable: { shape: [tiles.length / 4 + 1, 4], data: Uint32Array.from([...tiles, ...tiles.slice(0, 4)]) },
+    tileTable: {
+      shape: [tiles.length / tileWords + 1, tileWords],
+      data: Uint32Array.from([...tiles, ...tiles.slice(0, tileWords)]),
+    },
+    ...(p.alibiSlopes ? { slopes: { shape: [p.H], data: Float32Array.from(p.alibiSlopes) } } : {}),
+    ...(p.relative ? { bias: { shape: [p.relative.buckets, p.H], data: Float32Array.from(data.bias) } } : {}),
   };
-  const options = { heads: p.H, kvHeads: p.Hkv, headDim: p.D, maxPages: p.maxPages, window: p.window };
-  const dims = { tiles: tiles.length / 4, keys: Math.max(...p.sequences.map((s) => s.keys)) };
+  const { window, softcap, scale } = p;
+  const plain = { heads: p.H, kvHeads: p.Hkv, headDim: p.D, maxPages: p.maxPages, window, softcap, scale };
+  const dims = { tiles: tiles.length / tileWords, keys: Math.max(...p.sequences.map((s) => s.keys)) };
   const result = await runOps(
     device,
     inputs,
-    (rec, { wide: x, kv, rowTable, pageTable, tileTable }) => {
+    (rec, { wide: x, kv, rowTable, pageTable, tileTable, slopes, bias }) => {
+      const { bidirectional, maxDistance } = p.relative ?? {};
+      const relativeBias = bias && { weight: bias, bidirectional, maxDistance };
+      const options = { ...plain, alibiSlopes: slopes, relativeBias };
       const view = { base: x, offset: margin, rowStride: width + 2 * margin };
       const q = margin === 0 ? x : { ...x, shape: [N, width], tensor: undefined, view };
       const paged = { q, kv, rowTable, pageTable };
