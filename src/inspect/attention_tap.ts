@@ -1,5 +1,6 @@
 import { HeedError, invariant } from "../core/errors.ts";
 import { numel, type Shape } from "../core/shape.ts";
+import type { AttendSeen } from "../nn/dense_step.ts";
 import type { AttendCache, AttendInputs } from "../nn/step.ts";
 import { headWeights, headWeightsPaged } from "../ops/head_weights.ts";
 import { PAGE_TOKENS } from "../ops/kv_append.ts";
@@ -55,12 +56,13 @@ export class AttentionTap {
   }
 
   /** A layer of a whole sequence: the rows in `queries` `[r]` u32. */
-  recordDense(inputs: AttendInputs, queries: Value, lse: Value | undefined): void {
-    if (!this.#wants(inputs.layer)) return;
-    const { q, k } = inputs;
+  recordDense({ layer, q, k, spec, lse }: AttendSeen, queries: Value): void {
+    if (!this.#wants(layer)) return;
     this.#check(queries.shape[0] ?? 0, k.shape[0] ?? 0);
-    const weights = headWeights(this.#rec, { q, k, headList: this.#heads(), queries, lse }, sizesOf(inputs));
-    this.#keep(inputs.layer, weights, queries);
+    const { heads, kvHeads, headDim, scale = headDim ** -0.5, window } = spec;
+    invariant(typeof window !== "object", "a window of a decoder is a number");
+    const sizes = { heads, kvHeads, headDim, scale, window };
+    this.#keep(layer, headWeights(this.#rec, { q, k, headList: this.#heads(), queries, lse }, sizes), queries);
   }
 
   /** A layer of a decode step: every row, over the cache. */

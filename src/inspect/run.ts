@@ -5,10 +5,8 @@ import { Tensor } from "../gpu/tensor.ts";
 import { type Decoder, mapLeaves, type WeightTree } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
 import { denseStep, type DenseStepParts } from "../nn/dense_step.ts";
-import type { AttendInputs, DecoderStep } from "../nn/step.ts";
-import { attention } from "../ops/attention.ts";
 import { embedding } from "../ops/embedding.ts";
-import type { Recorder, Value } from "../ops/op.ts";
+import type { Value } from "../ops/op.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
@@ -124,13 +122,11 @@ function recordRun(model: InspectedModel, length: number, options: RunOptions): 
   checkBinding(model, unfused.size > 0 ? facts.heads * length * length : 0, "scores of a layer");
   checkBinding(model, logits === true ? length * facts.vocabSize : 0, 'logits (take logits: "last")');
   const queries = attention && input("attention.queries", attention.queries);
-  const forward = recordForward(rec, model, length, (parts) =>
-    inspectedStep(parts, {
-      unfused: (layer) => unfused.has(layer),
-      lse: (layer) => attention?.tap.request.layers.includes(layer) ?? false,
-      onAttend: (inputs, lse) => queries && attention?.tap.recordDense(inputs, queries, lse),
-    }),
-  );
+  const forward = recordForward(rec, model, length, {
+    unfused: (layer) => unfused.has(layer),
+    lse: (layer) => attention?.tap.request.layers.includes(layer) ?? false,
+    onAttend: (seen) => queries && attention?.tap.recordDense(seen, queries),
+  });
   rec.output("result", recordResult(rec, forward, logits));
   if (logits === "last") inputs.set("last", Uint32Array.of(length - 1));
   return { rec, taps, attention, inputs };
@@ -139,7 +135,7 @@ function recordRun(model: InspectedModel, length: number, options: RunOptions): 
 /** Every value that a run can name, by name. */
 function catalogue(model: InspectedModel, length: number, logits: boolean | "last"): ReadonlyMap<string, Value> {
   const rec = new ProgramRecorder("catalogue");
-  recordResult(rec, recordForward(rec, model, length, denseStep), logits);
+  recordResult(rec, recordForward(rec, model, length, { unfused: () => true }), logits);
   return rec.named;
 }
 
@@ -158,7 +154,7 @@ function recordForward(
   rec: ProgramRecorder,
   { decoder, weights, constants, contextLength }: InspectedModel,
   length: number,
-  stepOf: (parts: DenseStepParts) => DecoderStep,
+  watch: Pick<DenseStepParts, "unfused" | "lse" | "onAttend">,
 ): Forward {
   if (length < 1 || length > contextLength) {
     const rule = `from 1 to ${contextLength} tokens, its context`;
@@ -166,7 +162,8 @@ function recordForward(
   }
   const isTensor = (node: WeightTree<Tensor>): node is Tensor => node instanceof Tensor;
   const tree = mapLeaves(weights.tree, isTensor, (t) => rec.weight(t));
-  const step = stepOf({
+  const step = denseStep({
+    ...watch,
     tokens: rec.input("tokens", [length], "u32"),
     rowTable: rec.input("row_table", [length, 2], "u32"),
     batch: 1,
@@ -175,39 +172,6 @@ function recordForward(
   });
   const hidden = decoder.hidden(rec, tree, step);
   return { hidden, logits: (h) => decoder.logits(rec, tree, h) };
-}
-
-/** A step on one whole sequence: the fused kernel, but the three named ones in the layers whose scores are tapped. */
-function inspectedStep(
-  parts: DenseStepParts,
-  watch: {
-    unfused(layer: number): boolean;
-    lse(layer: number): boolean;
-    onAttend(inputs: AttendInputs, lse: Value | undefined): void;
-  },
-): DecoderStep {
-  const named = denseStep(parts);
-  return {
-    ...named,
-    attend(rec: Recorder, inputs: AttendInputs): Value {
-      const { layer, q, k, v, heads, kvHeads, headDim, scale, window } = inputs;
-      if (watch.unfused(layer)) {
-        watch.onAttend(inputs, undefined);
-        return named.attend(rec, inputs);
-      }
-      const { out, lse } = attention(
-        rec,
-        { q, k, v },
-        {
-          ...{ batch: 1, heads, kvHeads, headDim, scale, window, causal: true, layout: "rows" },
-          ...{ queryLength: parts.length, keyLength: parts.length },
-          ...(watch.lse(layer) ? { keep: "lse" } : {}),
-        },
-      );
-      watch.onAttend(inputs, lse);
-      return rec.name(out, "mixed"); // [N, H·D]
-    },
-  };
 }
 
 function unfusedLayers(options: TapOptions): ReadonlySet<number> {

@@ -1,5 +1,5 @@
 import type { Shape } from "../core/shape.ts";
-import type { DecoderStep } from "../nn/step.ts";
+import type { MemoryRows, Step } from "../nn/step.ts";
 import type { Recorder, Value } from "../ops/op.ts";
 
 /** Where a weight of Heed's comes from in a checkpoint. */
@@ -45,11 +45,8 @@ export interface DecoderFacts {
 /** Host-made constants beside the weights, such as the rotary table. */
 export type Constants = Readonly<Record<string, { readonly shape: Shape; readonly data: Float32Array }>>;
 
-/**
- * A family of decoders as its folder defines it: what the config means (`parse`), where the weights are (`rules`) and
- * the forward pass. `Rules` types the weights that `hidden` and `logits` are given.
- */
-export interface DecoderDefinition<Config extends DecoderFacts, Rules> {
+/** What every family's definition has, whatever it models. `Rules` types the weights that its functions are given. */
+export interface FamilyDefinition<Config, Rules> {
   /** The name of the folder and of the registry, such as `llama`. */
   readonly name: string;
   /** Values of `model_type` in config.json that mean this family. */
@@ -63,55 +60,126 @@ export interface DecoderDefinition<Config extends DecoderFacts, Rules> {
   rules(config: Config): Rules;
   /** For positions 0 … positions − 1. */
   constants?(config: Config, positions: number): Constants;
+}
+
+/** A family of decoders as its folder defines it: what the config means, where the weights are, and the forward pass. */
+export interface DecoderDefinition<Config extends DecoderFacts, Rules> extends FamilyDefinition<Config, Rules> {
   /** Rows of token ids to rows of hidden states after the last norm: `[N] → [N, C]`. */
-  hidden(rec: Recorder, config: Config, weights: WithLeaf<Rules, Value>, step: DecoderStep): Value;
+  hidden(rec: Recorder, config: Config, weights: WithLeaf<Rules, Value>, step: Step): Value;
   /** `[M, C] → [M, V]`. */
   logits(rec: Recorder, config: Config, weights: WithLeaf<Rules, Value>, hidden: Value): Value;
 }
 
-/** A decoder with its config read: what the loader and the runtime work with. */
-export interface Decoder {
+/** What the runtime has to know of any encoder–decoder, beside its decoder. */
+export interface EncoderDecoderFacts extends DecoderFacts {
+  readonly encoder: {
+    /** Rows that the encoder takes at most. */
+    readonly contextLength: number;
+    readonly layers: number;
+    readonly heads: number;
+  };
+  /** The first token that the decoder reads, before it has written any. */
+  readonly decoderStart: number;
+}
+
+/** A family of encoder–decoders: a decoder that also attends to an encoder's rows. */
+export interface EncoderDecoderDefinition<Config extends EncoderDecoderFacts, Rules>
+  extends DecoderDefinition<Config, Rules> {
+  /** The encoder: rows of its tokens (or features of sound) to rows `[M, C]`. The step attends both ways. */
+  encode(rec: Recorder, config: Config, weights: WithLeaf<Rules, Value>, step: Step): Value;
+  /** Keys and values of the encoder's rows for the cross-attention of each layer, computed once a source. */
+  memory(rec: Recorder, config: Config, weights: WithLeaf<Rules, Value>, encoded: Value): readonly MemoryRows[];
+}
+
+/** A checkpoint's config read: what the loader works with. */
+export interface Model {
   readonly family: string;
-  readonly facts: DecoderFacts;
   readonly prefixes: readonly string[];
   readonly ignored: readonly RegExp[];
   readonly rules: WeightTree<WeightRule>;
   /** The constants for positions 0 … positions − 1, made at each call. */
   constants(positions: number): Constants;
-  hidden(rec: Recorder, weights: WeightTree<Value>, step: DecoderStep): Value;
+}
+
+/** A decoder with its config read: what the runtime works with. */
+export interface Decoder extends Model {
+  readonly facts: DecoderFacts;
+  hidden(rec: Recorder, weights: WeightTree<Value>, step: Step): Value;
   logits(rec: Recorder, weights: WeightTree<Value>, hidden: Value): Value;
 }
 
+/** An encoder–decoder with its config read. */
+export interface EncoderDecoder extends Decoder {
+  readonly facts: EncoderDecoderFacts;
+  encode(rec: Recorder, weights: WeightTree<Value>, step: Step): Value;
+  memory(rec: Recorder, weights: WeightTree<Value>, encoded: Value): readonly MemoryRows[];
+}
+
 /** A family in the registry: opens a config. */
-export interface DecoderFamily {
+export interface Family<Opened extends Model> {
   readonly name: string;
   readonly modelTypes: readonly string[];
-  open(config: Readonly<Record<string, unknown>>): Decoder;
+  open(config: Readonly<Record<string, unknown>>): Opened;
 }
+
+export type DecoderFamily = Family<Decoder>;
+export type EncoderDecoderFamily = Family<EncoderDecoder>;
 
 /** Hides a family's own types behind the interface that the registry holds. */
 export function decoderFamily<Config extends DecoderFacts, Rules extends WeightTree<WeightRule>>(
   definition: DecoderDefinition<Config, Rules>,
 ): DecoderFamily {
-  const { name, modelTypes, prefixes, ignored } = definition;
+  return family(definition, (config) => openedDecoder(definition, config));
+}
+
+/** Like {@link decoderFamily}, for encoder–decoders. */
+export function encoderDecoderFamily<Config extends EncoderDecoderFacts, Rules extends WeightTree<WeightRule>>(
+  definition: EncoderDecoderDefinition<Config, Rules>,
+): EncoderDecoderFamily {
+  return family(definition, (config) => ({
+    ...openedDecoder(definition, config),
+    facts: config,
+    encode: (rec, weights, step) => definition.encode(rec, config, typed<Rules>(weights), step),
+    memory: (rec, weights, encoded) => definition.memory(rec, config, typed<Rules>(weights), encoded),
+  }));
+}
+
+/** A family whose models are what `opened` makes of their config. */
+export function family<Config, Rules extends WeightTree<WeightRule>, Opened extends Model>(
+  { name, modelTypes, parse }: FamilyDefinition<Config, Rules>,
+  opened: (config: Config) => Opened,
+): Family<Opened> {
+  return { name, modelTypes, open: (fields) => opened(parse(fields)) };
+}
+
+/** What the loader needs of a definition whose config is read. */
+export function openedModel<Config, Rules extends WeightTree<WeightRule>>(
+  definition: FamilyDefinition<Config, Rules>,
+  config: Config,
+): Model {
   return {
-    name,
-    modelTypes,
-    open(fields) {
-      const config = definition.parse(fields);
-      // The loader replaces every rule of this tree by one value, so the tree has the type that the family expects.
-      const typed = (weights: WeightTree<Value>) => weights as WithLeaf<Rules, Value>;
-      return {
-        family: name,
-        facts: config,
-        prefixes,
-        ignored,
-        rules: definition.rules(config),
-        constants: (positions) => definition.constants?.(config, positions) ?? {},
-        hidden: (rec, weights, step) => definition.hidden(rec, config, typed(weights), step),
-        logits: (rec, weights, hidden) => definition.logits(rec, config, typed(weights), hidden),
-      };
-    },
+    family: definition.name,
+    prefixes: definition.prefixes,
+    ignored: definition.ignored,
+    rules: definition.rules(config),
+    constants: (positions) => definition.constants?.(config, positions) ?? {},
+  };
+}
+
+/** The loader replaces every rule of a family's tree by one leaf, so the tree has the type that the family expects. */
+export function typed<Rules>(weights: WeightTree<Value>): WithLeaf<Rules, Value> {
+  return weights as WithLeaf<Rules, Value>;
+}
+
+function openedDecoder<Config extends DecoderFacts, Rules extends WeightTree<WeightRule>>(
+  definition: DecoderDefinition<Config, Rules>,
+  config: Config,
+): Decoder {
+  return {
+    ...openedModel(definition, config),
+    facts: config,
+    hidden: (rec, weights, step) => definition.hidden(rec, config, typed<Rules>(weights), step),
+    logits: (rec, weights, hidden) => definition.logits(rec, config, typed<Rules>(weights), hidden),
   };
 }
 

@@ -10,7 +10,7 @@ import { Tensor } from "../gpu/tensor.ts";
 import { transposeInto } from "../ops/transpose.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
-import { type Decoder, mapRules, type WeightRule, type WeightTree } from "./family.ts";
+import { mapRules, type Model, type WeightRule, type WeightTree } from "./family.ts";
 import { placedRuns } from "./placed_runs.ts";
 
 /** Progress of a load, in bytes of the checkpoint. */
@@ -50,22 +50,20 @@ interface PlannedWeight {
  */
 export async function loadWeights(
   device: Device,
-  decoder: Decoder,
+  model: Model,
   checkpoint: Checkpoint,
   options: LoadWeightsOptions = {},
 ): Promise<LoadedWeights> {
   const planned = new Map<WeightRule, PlannedWeight>();
-  const resolve = nameResolver(decoder, checkpoint);
-  mapRules(decoder.rules, (rule) =>
-    planned.set(rule, planWeight(decoder.family, rule, resolve, options.dtype ?? "auto")),
-  );
-  refuseUnused(decoder, checkpoint, planned.values());
+  const resolve = nameResolver(model, checkpoint);
+  mapRules(model.rules, (rule) => planned.set(rule, planWeight(model.family, rule, resolve, options.dtype ?? "auto")));
+  refuseUnused(model, checkpoint, planned.values());
   const made: Tensor[] = [];
   try {
     const loader = new Loader(device, [...planned.values()], options, made);
     const tensors = new Map<WeightRule, Tensor>();
     for (const [rule, weight] of planned) tensors.set(rule, await loader.load(weight));
-    const tree = mapRules(decoder.rules, (rule) => tensors.get(rule) as Tensor);
+    const tree = mapRules(model.rules, (rule) => tensors.get(rule) as Tensor);
     await device.idle();
     const half = [...planned.values()].some((w) => w.dtype === "f16");
     return { tree, dtype: half ? "f16" : "f32", dispose: () => disposeAll(made) };
@@ -80,16 +78,16 @@ function disposeAll(tensors: readonly Tensor[]): void {
 }
 
 /** Finds a rule's tensor under its own name or behind one of the family's prefixes. */
-function nameResolver(decoder: Decoder, checkpoint: Checkpoint): (name: string) => TensorEntry {
+function nameResolver(model: Model, checkpoint: Checkpoint): (name: string) => TensorEntry {
   return (name) => {
-    for (const prefix of ["", ...decoder.prefixes]) {
+    for (const prefix of ["", ...model.prefixes]) {
       const entry = checkpoint.tensors.get(prefix + name);
       if (entry) return entry;
     }
     const near = [...checkpoint.tensors.keys()].slice(0, 4).join(", ");
     throw new HeedError(
       "BAD_FILE",
-      `${decoder.family}: the checkpoint must hold the tensor ${name}; it has ${checkpoint.tensors.size} tensors (${near}, …). Check that config.json and the weights belong together.`,
+      `${model.family}: the checkpoint must hold the tensor ${name}; it has ${checkpoint.tensors.size} tensors (${near}, …). Check that config.json and the weights belong together.`,
     );
   };
 }
@@ -121,16 +119,16 @@ function sourceShape(rule: WeightRule, i: number): Shape {
 }
 
 /** A tensor that nobody reads means that the forward pass would not be the checkpoint's. */
-function refuseUnused(decoder: Decoder, checkpoint: Checkpoint, planned: Iterable<PlannedWeight>): void {
+function refuseUnused(model: Model, checkpoint: Checkpoint, planned: Iterable<PlannedWeight>): void {
   const used = new Set([...planned].flatMap((w) => w.entries.map((e) => e.name)));
   const surplus = [...checkpoint.tensors.keys()].filter(
-    (name) => !used.has(name) && !decoder.ignored.some((r) => r.test(name)),
+    (name) => !used.has(name) && !model.ignored.some((r) => r.test(name)),
   );
   if (surplus.length === 0) return;
   const some = surplus.slice(0, 5).join(", ");
   throw new HeedError(
     "UNSUPPORTED",
-    `${decoder.family}: the checkpoint holds ${surplus.length} tensors that this architecture does not use (${some}${surplus.length > 5 ? ", …" : ""}). It may be a variant that Heed does not run, or an adapter.`,
+    `${model.family}: the checkpoint holds ${surplus.length} tensors that this architecture does not use (${some}${surplus.length > 5 ? ", …" : ""}). It may be a variant that Heed does not run, or an adapter.`,
   );
 }
 

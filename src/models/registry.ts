@@ -1,5 +1,5 @@
 import { HeedError } from "../core/errors.ts";
-import type { Decoder, DecoderFamily } from "./family.ts";
+import type { Decoder, DecoderFamily, EncoderDecoder, EncoderDecoderFamily } from "./family.ts";
 import { gpt2 } from "./gpt2/model.ts";
 import { gptNeox } from "./gpt_neox/model.ts";
 import { llama } from "./llama/model.ts";
@@ -9,19 +9,43 @@ import { phi3 } from "./phi3/model.ts";
 import { qwen2 } from "./qwen2/model.ts";
 import { qwen3 } from "./qwen3/model.ts";
 
-/** Every family that Heed runs: a new one is a folder, a test and a line here. */
-export const FAMILIES: readonly DecoderFamily[] = [gpt2, gptNeox, llama, mistral, opt, phi3, qwen2, qwen3];
+/** Every family of causal decoders: a new one is a folder, a test and a line here. */
+export const DECODERS: readonly DecoderFamily[] = [gpt2, gptNeox, llama, mistral, opt, phi3, qwen2, qwen3];
+
+/** Every family of encoder–decoders. */
+export const ENCODER_DECODERS: readonly EncoderDecoderFamily[] = [];
+
+/** What a config.json describes. */
+export type OpenedModel =
+  | { readonly kind: "decoder"; readonly model: Decoder }
+  | { readonly kind: "encoder-decoder"; readonly model: EncoderDecoder };
 
 /** Opens config.json with the family that its `model_type` names. Throws `UNSUPPORTED` naming the families there are. */
+export function openModel(config: Readonly<Record<string, unknown>>): OpenedModel {
+  const decoder = find(DECODERS, config);
+  if (decoder) return { kind: "decoder", model: decoder.open(config) };
+  const encoderDecoder = find(ENCODER_DECODERS, config);
+  if (encoderDecoder) return { kind: "encoder-decoder", model: encoderDecoder.open(config) };
+  const known = [...DECODERS, ...ENCODER_DECODERS].flatMap((f) => f.modelTypes).join(", ");
+  throw new HeedError(
+    "UNSUPPORTED",
+    `model: the architecture ${JSON.stringify(config.model_type ?? null)} (model_type in config.json) is not supported; Heed runs ${known}.`,
+  );
+}
+
+/** Like {@link openModel}, for those who need a causal decoder. Throws `UNSUPPORTED` for any other kind. */
 export function openDecoder(config: Readonly<Record<string, unknown>>): Decoder {
-  const type = config.model_type;
-  const family = FAMILIES.find((f) => typeof type === "string" && f.modelTypes.includes(type));
-  if (!family) {
-    const known = FAMILIES.flatMap((f) => f.modelTypes).join(", ");
-    throw new HeedError(
-      "UNSUPPORTED",
-      `model: the architecture ${JSON.stringify(type ?? null)} (model_type in config.json) is not supported; Heed runs ${known}.`,
-    );
-  }
-  return family.open(config);
+  const opened = openModel(config);
+  if (opened.kind === "decoder") return opened.model;
+  throw new HeedError(
+    "UNSUPPORTED",
+    `model: a causal decoder is needed here; ${opened.model.family} is an ${opened.kind}. Use the call or command for its kind, such as translate.`,
+  );
+}
+
+function find<F extends { readonly modelTypes: readonly string[] }>(
+  families: readonly F[],
+  { model_type: type }: Readonly<Record<string, unknown>>,
+): F | undefined {
+  return families.find((f) => typeof type === "string" && f.modelTypes.includes(type));
 }

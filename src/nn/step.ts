@@ -4,26 +4,36 @@ import { attentionDecodePaged, attentionPaged } from "../ops/attention_paged.ts"
 import { kvAppend } from "../ops/kv_append.ts";
 import type { Recorder, Value } from "../ops/op.ts";
 
-/** What a block hands to attention: rows `q [N, H·D]`, `k` and `v [N, Hkv·D]`, views welcome. */
-export interface AttendInputs {
-  readonly layer: number;
-  readonly q: Value;
+/** What a block hands to self-attention: rows `q [N, H·D]`, `k` and `v [N, Hkv·D]`, views welcome. */
+export interface AttendInputs extends ScoreInputs {
   readonly k: Value;
   readonly v: Value;
+  /** A row sees itself and the `window − 1` positions before it; default: all that its step lets it see. */
+  readonly window?: number | undefined;
+}
+
+/** What a block hands to cross-attention: rows `q [N, H·D]`; keys and values are the step's memory of that layer. */
+export interface ScoreInputs {
+  readonly layer: number;
+  readonly q: Value;
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
   readonly scale: number;
-  /** A row sees itself and the `window − 1` positions before it; default: all before it. */
-  readonly window?: number | undefined;
+}
+
+/** Keys and values of the encoder's rows for one layer of the decoder: `[M, Hkv·D]` each, views welcome. */
+export interface MemoryRows {
+  readonly k: Value;
+  readonly v: Value;
 }
 
 /**
- * What a decoder's forward pass runs on: rows of tokens with their places, and an attention. The model does not know
- * whether it generates from a cache or trains on whole sequences.
+ * What a forward pass runs on: rows of tokens with their places, and an attention. The model does not know whether it
+ * generates from a cache, encodes, or trains on whole sequences.
  */
-export interface DecoderStep {
-  /** Token ids `[N]` u32. */
+export interface Step {
+  /** Token ids `[N]` u32; for an encoder of sound, its features `[frames, channels]` f32. */
   readonly tokens: Value;
   /** (sequence slot, position) of each row, `[N, 2]` u32; slot 0xffffffff marks a row without a token. */
   readonly rowTable: Value;
@@ -31,8 +41,12 @@ export interface DecoderStep {
   constant(name: string): Value;
   /** Records a block of the model: its scope, and whether backward computes it again. */
   block<T>(rec: Recorder, layer: number, body: () => T): T;
-  /** Causal self-attention of the rows, `[N, H·D]`. */
+  /** Self-attention of the rows, `[N, H·D]`: causal in decoders, both ways in encoders. */
   attend(rec: Recorder, inputs: AttendInputs): Value;
+  /** Attention of the rows to the encoder's, `[N, H·D]`. */
+  attendMemory(rec: Recorder, inputs: ScoreInputs): Value;
+  /** In training: drops elements of `x [N, C]` where the papers do (embeddings, sublayers' outputs); otherwise `x`. */
+  dropout(rec: Recorder, x: Value): Value;
 }
 
 /** Slot of a row that holds no token. */
@@ -50,6 +64,15 @@ export interface CachedStepParts {
   readonly tileTable?: Value;
   /** Sees q and the cache of each layer after the rows' own keys are in it; records what it wants to know of them. */
   readonly onAttend?: (rec: Recorder, inputs: AttendInputs, cache: AttendCache) => void;
+  /** Set in encoder–decoders: where each layer's keys and values of the encoder's rows are. */
+  readonly memory?: MemoryCache;
+}
+
+/** A cache of the encoder's keys and values. Row n sees the first `position + 1` keys of its (slot, position) in `rowTable`. */
+export interface MemoryCache {
+  readonly rowTable: Value;
+  readonly pageTable: Value;
+  readonly pools: readonly Value[];
 }
 
 /** Where the keys and values are that a cached step attends to. */
@@ -60,7 +83,7 @@ export interface AttendCache {
 }
 
 /** A step on the paged cache: appends the rows' keys and values, then attends to everything up to the row's own position. */
-export function cachedStep(parts: CachedStepParts): DecoderStep {
+export function cachedStep(parts: CachedStepParts): Step {
   const { tokens, rowTable, pageTable, pools, constants, tileTable } = parts;
   const maxPages = dim(pageTable.shape, 1);
   return {
@@ -80,6 +103,15 @@ export function cachedStep(parts: CachedStepParts): DecoderStep {
         : attentionDecodePaged(rec, { q, kv, rowTable, pageTable }, options);
       return rec.name(mixed, "mixed"); // [N, H·D]
     },
+    attendMemory(rec, { layer, q, heads, kvHeads, headDim, scale }) {
+      const { memory } = parts;
+      const kv = memory?.pools[layer];
+      invariant(memory && kv, `no memory of the encoder for layer ${layer}`);
+      const { rowTable, pageTable } = memory;
+      const options = { heads, kvHeads, headDim, maxPages: dim(pageTable.shape, 1), scale };
+      return rec.name(attentionDecodePaged(rec, { q, kv, rowTable, pageTable }, options), "mixed"); // [N, H·D]
+    },
+    dropout: (_, x) => x,
   };
 }
 

@@ -241,6 +241,7 @@ export function attentionUnfused(
   rec: Recorder,
   { q, k, v }: { q: Value; k: Value; v: Value },
   options: AttentionSpec,
+  named: (value: Value, name: "scores" | "probs") => Value = (value) => value,
 ): UnfusedResult {
   checkOptions("attention", options, SPEC_OPTIONS);
   const { heads, kvHeads, headDim, valueDim, batch, queryLength, keyLength, layout } = options;
@@ -257,14 +258,16 @@ export function attentionUnfused(
     keyLengths,
   } = options;
   const { alibiSlopes, bias, mask, sinks, selection } = options;
-  const capped = qkScores(rec, { q, k }, { ...sizes, scale, softcap });
+  const capped = named(qkScores(rec, { q, k }, { ...sizes, scale, softcap }), "scores");
   const scores = relative
     ? addRelativeBias(rec, capped, relativeBias(rec, relative, { batch, heads, queryLength, keyLength, queryStart }))
     : capped;
-  const { probs, lse } = maskedSoftmaxWithLse(rec, scores, {
+  const softmax = maskedSoftmaxWithLse(rec, scores, {
     ...{ causal, window, queryStart, prefix, keyLengths },
     ...{ alibiSlopes, bias, mask, sinks, selection },
   });
+  const { lse } = softmax;
+  const probs = named(softmax.probs, "probs");
   const weights = drop ? dropout(rec, probs, drop) : probs;
   return { out: weightedSum(rec, { probs: weights, v }, sizes), scores: capped, probs, lse };
 }

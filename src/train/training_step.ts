@@ -122,7 +122,11 @@ function recordStep(
       return value;
     },
   );
-  const hidden = decoder.hidden(rec, tree, denseStep({ tokens, rowTable, batch, length, constants, recompute }));
+  const hidden = decoder.hidden(
+    rec,
+    tree,
+    denseStep({ tokens, rowTable, batch, length, constants, recompute, training: true }),
+  );
   const loss = rec.output("loss", crossEntropy(rec, decoder.logits(rec, tree, hidden), targets));
   const grads = gradients(rec, loss, trained);
   trained.forEach((param, i) => {

@@ -66,7 +66,11 @@ if (root) {
       );
       const tokens = rec.input("tokens", [batch * length], "u32");
       const rowTable = rec.input("row_table", [batch * length, 2], "u32");
-      const hidden = decoder.hidden(rec, tree, denseStep({ tokens, rowTable, batch, length, constants: {} }));
+      const hidden = decoder.hidden(
+        rec,
+        tree,
+        denseStep({ tokens, rowTable, batch, length, constants: {}, unfused: () => true }),
+      );
       const taps = new Set(Object.values(TAPS));
       for (const name of taps) rec.output(name, rec.find(name));
       rec.output("ln_f", hidden);

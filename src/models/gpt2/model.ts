@@ -19,7 +19,7 @@ export const gpt2 = decoderFamily<Gpt2Config, Gpt2Rules>({
   hidden(rec, c, w, step) {
     const tokens = rec.name(embedding(rec, step.tokens, w.tokens), "token_embedding"); // [N, C]
     const positions = rec.name(positionEmbedding(rec, step.rowTable, w.positions), "position_embedding"); // [N, C]
-    let x = rec.name(add(rec, tokens, positions), "embedding");
+    let x = step.dropout(rec, rec.name(add(rec, tokens, positions), "embedding"));
     w.blocks.forEach((block, layer) => {
       x = step.block(rec, layer, () => plainBlock(rec, c, block, { step, layer, x }));
     });

@@ -6,7 +6,7 @@ import type { Recorder, Value } from "../../ops/op.ts";
 import { rmsNorm } from "../../ops/rms_norm.ts";
 import { rope } from "../../ops/rope.ts";
 import { sliceColumns } from "../../ops/slice_columns.ts";
-import type { DecoderStep } from "../step.ts";
+import type { Step } from "../step.ts";
 
 /** What a gated block has to know of its model. */
 export interface GatedBlockConfig {
@@ -54,27 +54,27 @@ export function gatedBlock(
   rec: Recorder,
   c: GatedBlockConfig,
   w: GatedBlockWeights,
-  { step, layer, x }: { readonly step: DecoderStep; readonly layer: number; readonly x: Value },
+  { step, layer, x }: { readonly step: Step; readonly layer: number; readonly x: Value },
 ): Value {
   const attended = rec.scope("attention", () => {
     const h = rec.name(rmsNorm(rec, x, w.attentionNorm, { eps: c.normEps }), "norm");
     return attention(rec, c, w, { step, layer, h });
   });
-  const middle = rec.name(add(rec, x, attended), "attention.residual");
+  const middle = rec.name(add(rec, x, step.dropout(rec, attended)), "attention.residual");
   const fed = rec.scope("feed_forward", () => {
     const h = rec.name(rmsNorm(rec, middle, w.feedForwardNorm, { eps: c.normEps }), "norm");
     const gateUp = rec.name(linear(rec, h, w.gateUp.weight, { bias: w.gateUp.bias }), "gate_up"); // [N, 2F]
     const active = rec.name(gatedActivation(rec, gateUp, c.activation), "activation"); // [N, F]
     return rec.name(linear(rec, active, w.down.weight, { bias: w.down.bias }), "down"); // [N, C]
   });
-  return rec.name(add(rec, middle, fed), "output");
+  return rec.name(add(rec, middle, step.dropout(rec, fed)), "output");
 }
 
 function attention(
   rec: Recorder,
   c: GatedBlockConfig,
   w: GatedBlockWeights,
-  { step, layer, h }: { readonly step: DecoderStep; readonly layer: number; readonly h: Value },
+  { step, layer, h }: { readonly step: Step; readonly layer: number; readonly h: Value },
 ): Value {
   const { heads, kvHeads, headDim } = c;
   const query = heads * headDim;

@@ -6,7 +6,7 @@ import { linear } from "../../ops/linear.ts";
 import type { Recorder, Value } from "../../ops/op.ts";
 import { rope } from "../../ops/rope.ts";
 import { sliceColumns } from "../../ops/slice_columns.ts";
-import type { DecoderStep } from "../step.ts";
+import type { Step } from "../step.ts";
 import type { Projection } from "./gated_block.ts";
 
 /** What a plain block has to know of its model. */
@@ -50,26 +50,26 @@ export function plainBlock(
   rec: Recorder,
   c: PlainBlockConfig,
   w: PlainBlockWeights,
-  { step, layer, x }: { readonly step: DecoderStep; readonly layer: number; readonly x: Value },
+  { step, layer, x }: { readonly step: Step; readonly layer: number; readonly x: Value },
 ): Value {
   const norm = (value: Value, { weight, bias }: Norm) =>
     rec.name(layerNorm(rec, value, weight, bias, { eps: c.normEps }), "norm");
   const attended = rec.scope("attention", () => attention(rec, c, w, { step, layer, h: norm(x, w.norm1) }));
-  const middle = rec.name(add(rec, x, attended), "attention.residual");
+  const middle = rec.name(add(rec, x, step.dropout(rec, attended)), "attention.residual");
   const fed = rec.scope("feed_forward", () => {
     const h = norm(c.parallel ? x : middle, w.norm2);
     const up = rec.name(linear(rec, h, w.up.weight, { bias: w.up.bias }), "up"); // [N, F]
     const active = rec.name(activation(rec, up, c.activation), "activation");
     return rec.name(linear(rec, active, w.down.weight, { bias: w.down.bias }), "down"); // [N, C]
   });
-  return rec.name(add(rec, middle, fed), "output");
+  return rec.name(add(rec, middle, step.dropout(rec, fed)), "output");
 }
 
 function attention(
   rec: Recorder,
   c: PlainBlockConfig,
   w: PlainBlockWeights,
-  { step, layer, h }: { readonly step: DecoderStep; readonly layer: number; readonly h: Value },
+  { step, layer, h }: { readonly step: Step; readonly layer: number; readonly h: Value },
 ): Value {
   const { heads, headDim, rotary } = c;
   const qkv = rec.name(linear(rec, h, w.qkv.weight, { bias: w.qkv.bias }), "qkv"); // [N, 3C]
