@@ -1,7 +1,7 @@
 import { HeedError, invariant } from "../core/errors.ts";
 import { numel, type Shape } from "../core/shape.ts";
 import type { AttendSeen } from "../nn/dense_step.ts";
-import type { AttendCache, AttendInputs } from "../nn/step.ts";
+import { type AttendCache, type AttendInputs, scoresOf } from "../nn/step.ts";
 import { headWeights, headWeightsPaged } from "../ops/head_weights.ts";
 import { PAGE_TOKENS } from "../ops/kv_append.ts";
 import type { Value } from "../ops/op.ts";
@@ -59,10 +59,11 @@ export class AttentionTap {
   recordDense({ layer, q, k, spec, lse }: AttendSeen, queries: Value): void {
     if (!this.#wants(layer)) return;
     this.#check(queries.shape[0] ?? 0, k.shape[0] ?? 0);
-    const { heads, kvHeads, headDim, scale = headDim ** -0.5, window } = spec;
-    invariant(typeof window !== "object", "a window of a decoder is a number");
-    const sizes = { heads, kvHeads, headDim, scale, window };
-    this.#keep(layer, headWeights(this.#rec, { q, k, headList: this.#heads(), queries, lse }, sizes), queries);
+    const { heads, kvHeads, headDim, scale = headDim ** -0.5, window, causal = false, prefix = 0 } = spec;
+    invariant(typeof window !== "object" && typeof prefix === "number", "a mask that a run does not have");
+    const { softcap, alibiSlopes, relativeBias } = spec;
+    const options = { heads, kvHeads, headDim, scale, window, causal, prefix, softcap, alibiSlopes, relativeBias };
+    this.#keep(layer, headWeights(this.#rec, { q, k, headList: this.#heads(), queries, lse }, options), queries);
   }
 
   /** A layer of a decode step: every row, over the cache. */
@@ -70,7 +71,11 @@ export class AttentionTap {
     if (!this.#wants(inputs.layer)) return;
     this.#check(rowTable.shape[0] ?? 0, (pageTable.shape[1] ?? 0) * PAGE_TOKENS);
     const paged = { q: inputs.q, kv, headList: this.#heads(), rowTable, pageTable };
-    this.#keep(inputs.layer, headWeightsPaged(this.#rec, paged, sizesOf(inputs)), rowTable);
+    this.#keep(
+      inputs.layer,
+      headWeightsPaged(this.#rec, paged, { ...scoresOf(inputs), window: inputs.window }),
+      rowTable,
+    );
   }
 
   /** Writes what the program has to know before its first replay. */
@@ -144,10 +149,6 @@ export class AttentionTap {
 /** Bytes of an output, all of whose elements have four. */
 export function outputBytes({ shape }: AttentionOutput): number {
   return numel(shape) * 4;
-}
-
-function sizesOf({ heads, kvHeads, headDim, scale, window }: AttendInputs) {
-  return { heads, kvHeads, headDim, scale, window };
 }
 
 /** Some heads and rows of `[H, R, N]`, the first `length` elements of each. */

@@ -4,7 +4,7 @@ import type { AttentionSpec, PerSequence } from "../ops/attention_spec.ts";
 import { attentionUnfused } from "../ops/attention_unfused.ts";
 import { dropout } from "../ops/dropout.ts";
 import type { Recorder, Value } from "../ops/op.ts";
-import { type AttendInputs, type MemoryRows, namedConstant, type ScoreInputs, type Step } from "./step.ts";
+import { type MemoryRows, namedConstant, type ScoreInputs, scoresOf, type Step } from "./step.ts";
 
 /** What {@link denseStep} needs: `batch` sequences of `length` tokens each, row b·length + t. */
 export interface DenseStepParts {
@@ -98,8 +98,8 @@ export function denseStep(parts: DenseStepParts): Step {
   };
 }
 
-function sizesOf({ heads, kvHeads, headDim, scale }: ScoreInputs | AttendInputs) {
-  return { heads, kvHeads, headDim, scale, layout: "rows" } as const;
+function sizesOf(inputs: ScoreInputs) {
+  return { ...scoresOf(inputs), layout: "rows" } as const;
 }
 
 /** Records one attention, `[N, H·D]`, and shows it to who watches. */

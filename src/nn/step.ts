@@ -1,6 +1,7 @@
 import { invariant } from "../core/errors.ts";
 import { dim } from "../core/shape.ts";
 import { attentionDecodePaged, attentionPaged } from "../ops/attention_paged.ts";
+import type { RelativeBias } from "../ops/attention_spec.ts";
 import { kvAppend } from "../ops/kv_append.ts";
 import type { Recorder, Value } from "../ops/op.ts";
 
@@ -20,6 +21,12 @@ export interface ScoreInputs {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly scale: number;
+  /** `c · tanh(score / c)` of the scaled scores; default: none. */
+  readonly softcap?: number | undefined;
+  /** `[H]` f32: adds `slope · (key − position)`; default: none. */
+  readonly alibiSlopes?: Value | undefined;
+  /** T5's relative position bias; default: none. Not together with slopes. */
+  readonly relativeBias?: RelativeBias | undefined;
 }
 
 /** Keys and values of the encoder's rows for one layer of the decoder: `[M, Hkv·D]` each, views welcome. */
@@ -60,7 +67,7 @@ export interface CachedStepParts {
   /** One pool per layer. */
   readonly pools: readonly Value[];
   readonly constants: Readonly<Record<string, Value>>;
-  /** Set in prefill: (first row, rows, slot, first position) of each query tile. */
+  /** Set in prefill: (first row, rows, slot, first position) of each query tile; in tables of 8 columns its prefix too. */
   readonly tileTable?: Value;
   /** Sees q and the cache of each layer after the rows' own keys are in it; records what it wants to know of them. */
   readonly onAttend?: (rec: Recorder, inputs: AttendInputs, cache: AttendCache) => void;
@@ -92,27 +99,33 @@ export function cachedStep(parts: CachedStepParts): Step {
     constant: (name) => namedConstant(constants, name),
     block: (rec, layer, body) => rec.scope(`block.${layer}`, body),
     attend(rec, inputs) {
-      const { layer, q, k, v, heads, kvHeads, headDim, scale, window } = inputs;
+      const { layer, q, k, v, kvHeads, headDim, window } = inputs;
       const kv = pools[layer];
       invariant(kv, `no cache for layer ${layer}`);
       kvAppend(rec, { k, v, kv, rowTable, pageTable }, { kvHeads, headDim });
-      const options = { heads, kvHeads, headDim, maxPages, scale, window };
+      const options = { ...scoresOf(inputs), maxPages, window };
       parts.onAttend?.(rec, inputs, { kv, rowTable, pageTable });
       const mixed = tileTable
         ? attentionPaged(rec, { q, kv, rowTable, pageTable, tileTable }, options)
         : attentionDecodePaged(rec, { q, kv, rowTable, pageTable }, options);
       return rec.name(mixed, "mixed"); // [N, H·D]
     },
-    attendMemory(rec, { layer, q, heads, kvHeads, headDim, scale }) {
+    attendMemory(rec, inputs) {
+      const { layer, q } = inputs;
       const { memory } = parts;
       const kv = memory?.pools[layer];
       invariant(memory && kv, `no memory of the encoder for layer ${layer}`);
       const { rowTable, pageTable } = memory;
-      const options = { heads, kvHeads, headDim, maxPages: dim(pageTable.shape, 1), scale };
+      const options = { ...scoresOf(inputs), maxPages: dim(pageTable.shape, 1) };
       return rec.name(attentionDecodePaged(rec, { q, kv, rowTable, pageTable }, options), "mixed"); // [N, H·D]
     },
     dropout: (_, x) => x,
   };
+}
+
+/** How scores are made: what both kinds of attention take of a block's inputs. */
+export function scoresOf({ heads, kvHeads, headDim, scale, softcap, alibiSlopes, relativeBias }: ScoreInputs) {
+  return { heads, kvHeads, headDim, scale, softcap, alibiSlopes, relativeBias };
 }
 
 /** A constant of the step by its name. */

@@ -1,12 +1,8 @@
 import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
 import pagedCode from "../../shaders/lib/attention_paged.wgsl";
 import rowsCode from "../../shaders/lib/attention_rows.wgsl";
-import alibiCode from "../../shaders/lib/attention_score_alibi.wgsl";
-import plainScoreCode from "../../shaders/lib/attention_score_plain.wgsl";
-import relativeCode from "../../shaders/lib/attention_score_relative.wgsl";
 import tilesCode from "../../shaders/lib/attention_tiles.wgsl";
 import prefixTilesCode from "../../shaders/lib/attention_tiles_prefix.wgsl";
-import bucketCode from "../../shaders/lib/relative_bucket.wgsl";
 import { HeedError } from "../core/errors.ts";
 import { dim, formatTensor, shapeError } from "../core/shape.ts";
 import type { Shader } from "../gpu/compose.ts";
@@ -21,15 +17,22 @@ import {
   splitKeys,
 } from "./attention_kernels.ts";
 import { finalPart, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
-import { checkOptions, checkSizes, maskBounds, type RelativeBias, scaleOf, softcapOf } from "./attention_spec.ts";
+import {
+  checkScores,
+  linkScores,
+  SCORE_OPTIONS,
+  type ScoreAttrs,
+  type ScoreOptions,
+  splitScores,
+} from "./attention_score.ts";
+import { checkOptions, checkSizes, maskBounds, scaleOf } from "./attention_spec.ts";
 import { type Inputs, only, type OpDef, type OpNode, type Recorder, rowLayout, shader, type Value } from "./op.ts";
-import { checkRelative } from "./relative_bias.ts";
 
 /** Tokens of a page of the key/value pool. */
 export const PAGE_TOKENS = 32;
 
 /** What both paged ops take. */
-export interface PagedAttentionOptions {
+export interface PagedAttentionOptions extends ScoreOptions {
   /** H. */
   readonly heads: number;
   /** Hkv. */
@@ -41,19 +44,11 @@ export interface PagedAttentionOptions {
   /** Of q·k; default `1 / √D`. */
   readonly scale?: number;
   /** Keep keys j > p − window. Default: no window. */
-  readonly window?: number;
-  /** `c · tanh(score / c)` of the scaled scores, c > 0. Default: none. */
-  readonly softcap?: number;
-  /** `[H]` f32: adds `slope · (j − p)`. Press et al., "Train Short, Test Long" (2022), §3. */
-  readonly alibiSlopes?: Value;
-  /** T5's relative position bias; not together with `alibiSlopes`. */
-  readonly relativeBias?: RelativeBias;
+  readonly window?: number | undefined;
 }
 
 /** The options as attributes: what is a tensor is one of the op's inputs instead. */
-interface PagedAttrs extends Omit<PagedAttentionOptions, "alibiSlopes" | "relativeBias"> {
-  readonly relative?: { readonly bidirectional: boolean; readonly maxDistance: number };
-}
+type PagedAttrs = Omit<PagedAttentionOptions, keyof ScoreOptions> & ScoreAttrs;
 
 type PrefillAttrs = PagedAttrs & Pick<PagedPrefillOptions, "kernel">;
 type DecodeAttrs = PagedAttrs & Pick<PagedDecodeOptions, "maxSplits">;
@@ -85,20 +80,17 @@ const PAGED = shader("lib/attention_paged.wgsl", pagedCode);
 const TILES = shader("lib/attention_tiles.wgsl", tilesCode);
 const PREFIX_TILES = shader("lib/attention_tiles_prefix.wgsl", prefixTilesCode);
 const ROWS = shader("lib/attention_rows.wgsl", rowsCode);
-const PLAIN_SCORE = shader("lib/attention_score_plain.wgsl", plainScoreCode);
-const ALIBI = shader("lib/attention_score_alibi.wgsl", alibiCode);
-const RELATIVE = shader("lib/attention_score_relative.wgsl", relativeCode);
-const BUCKET = shader("lib/relative_bucket.wgsl", bucketCode);
 const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
 
-const OPTIONS = ["heads", "kvHeads", "headDim", "maxPages", "scale", "window", "softcap", "relative"];
-const OPTION_NAMES = [...OPTIONS.filter((name) => name !== "relative"), "alibiSlopes", "relativeBias"];
+const OPTIONS = ["heads", "kvHeads", "headDim", "maxPages", "scale", "window"];
+/** Names of the options as callers give them. */
+const GIVEN = [...OPTIONS, ...SCORE_OPTIONS];
 const DEFAULT_MAX_SPLITS = { gpu: 16, software: 1 };
 
 const ATTENTION_PAGED: OpDef<PrefillAttrs> = {
   name: "attentionPaged",
   infer(inputs, attrs) {
-    const q = checkPaged("attentionPaged", inputs, attrs, [...OPTIONS, "kernel"]);
+    const q = checkPaged("attentionPaged", inputs, attrs);
     const { tileTable } = inputs;
     if (tileTable?.shape.length !== 2 || ![4, 8].includes(dim(tileTable.shape, 1)) || tileTable.dtype !== "u32") {
       throw shapeError(
@@ -129,7 +121,7 @@ const ATTENTION_PAGED: OpDef<PrefillAttrs> = {
 const ATTENTION_DECODE: OpDef<DecodeAttrs> = {
   name: "attentionDecodePaged",
   infer(inputs, attrs) {
-    const q = checkPaged("attentionDecodePaged", inputs, attrs, [...OPTIONS, "maxSplits"]);
+    const q = checkPaged("attentionDecodePaged", inputs, attrs);
     const { rowTable } = inputs;
     if (
       rowTable?.shape.length !== 2 ||
@@ -177,7 +169,8 @@ export function attentionPaged(
   inputs: PagedInputs & { readonly tileTable: Value },
   options: PagedPrefillOptions,
 ): Value {
-  const { values, attrs } = splitOptions("attentionPaged", options, [...OPTION_NAMES, "kernel"]);
+  checkOptions("attentionPaged", options, [...GIVEN, "kernel"]);
+  const { values, attrs } = splitScores("attentionPaged", options);
   return only(rec.record(ATTENTION_PAGED, { ...inputs, ...values }, attrs));
 }
 
@@ -190,23 +183,9 @@ export function attentionPaged(
  * Throws `SHAPE`, `USAGE` or `UNSUPPORTED`. Source: "Flash-Decoding for long-context inference" (2023).
  */
 export function attentionDecodePaged(rec: Recorder, inputs: PagedInputs, options: PagedDecodeOptions): Value {
-  const { values, attrs } = splitOptions("attentionDecodePaged", options, [...OPTION_NAMES, "maxSplits"]);
+  checkOptions("attentionDecodePaged", options, [...GIVEN, "maxSplits"]);
+  const { values, attrs } = splitScores("attentionDecodePaged", options);
   return only(rec.record(ATTENTION_DECODE, { ...inputs, ...values }, attrs));
-}
-
-/** The options that are tensors, and the others. Throws `UNSUPPORTED` for what is unknown or can't be combined. */
-function splitOptions<O extends PagedAttentionOptions>(op: string, options: O, known: readonly string[]) {
-  checkOptions(op, options, known);
-  const { alibiSlopes, relativeBias, ...rest } = options;
-  if (alibiSlopes && relativeBias) {
-    throw new HeedError(
-      "UNSUPPORTED",
-      `${op}: alibiSlopes and relativeBias can't be combined in a paged cache; got both. Leave out one.`,
-    );
-  }
-  const { bidirectional = false, maxDistance = 128 } = relativeBias ?? {};
-  const relative = relativeBias && { bidirectional, maxDistance };
-  return { values: { alibiSlopes, relativeWeight: relativeBias?.weight }, attrs: { ...rest, relative } };
 }
 
 function capacityOf({ maxPages }: PagedAttrs): number {
@@ -224,16 +203,16 @@ function pagedAddressing(
   const { heads, kvHeads, headDim, maxPages } = attrs;
   const { offset, rowStride } = rowLayout(q);
   const columns = headDim / 4;
-  const { parts: score, bindings: modifier, isModified } = scoreOf(inputs, attrs);
+  const scores = linkScores(op.name, inputs, attrs);
   return {
     parts: [
       maskPart(),
-      finalPart(isModified),
-      { parts: score },
+      finalPart(scores.isModified),
+      { parts: scores.isModified ? scores.parts : [] },
       { parts: [PAGED, tiles, NO_LSE] },
       vec4Part(kv.dtype as "f32" | "f16", facts),
     ],
-    bindings: { q, kv, page_table: pageTable, out: only(outputs), ...table, ...modifier },
+    bindings: { q, kv, page_table: pageTable, out: only(outputs), ...table, ...scores.bindings },
     params: {
       // A row sees the keys up to its own.
       ...maskBounds(op.name, { causal: true, window: attrs.window }),
@@ -244,11 +223,8 @@ function pagedAddressing(
       value_columns: columns,
       splits: 1,
       split_keys: capacityOf(attrs),
-      factor: scaleOf(op.name, attrs) * (isModified ? 1 : LOG2_E),
-      softcap: softcapOf(op.name, attrs.softcap),
-      buckets: inputs["relativeWeight"]?.shape[0] ?? 0,
-      max_distance: attrs.relative?.maxDistance ?? 0,
-      bidirectional: attrs.relative?.bidirectional ? 1 : 0,
+      factor: scaleOf(op.name, attrs) * (scores.isModified ? 1 : LOG2_E),
+      ...scores.params,
       q_offset: offset / 4,
       q_row: rowStride / 4,
       k_row: columns,
@@ -258,38 +234,7 @@ function pagedAddressing(
   };
 }
 
-/** What becomes of scaled products, as link-time parts: models that do nothing to them link none. */
-function scoreOf(
-  { alibiSlopes, relativeWeight }: Inputs,
-  { softcap }: PagedAttrs,
-): { parts: readonly Shader[]; bindings: Readonly<Record<string, Value>>; isModified: boolean } {
-  if (alibiSlopes) return { parts: [ALIBI], bindings: { slopes: alibiSlopes }, isModified: true };
-  if (relativeWeight) {
-    return { parts: [RELATIVE, BUCKET], bindings: { relative_weight: relativeWeight }, isModified: true };
-  }
-  return softcap === undefined
-    ? { parts: [], bindings: {}, isModified: false }
-    : { parts: [PLAIN_SCORE], bindings: {}, isModified: true };
-}
-
-function checkScores(op: string, { alibiSlopes, relativeWeight }: Inputs, attrs: PagedAttrs): void {
-  softcapOf(op, attrs.softcap);
-  const { heads, relative } = attrs;
-  if (relative) {
-    checkRelative(relativeWeight, { heads, buckets: relativeWeight?.shape[0] ?? 0, ...relative });
-  }
-  if (!alibiSlopes || (alibiSlopes.shape.length === 1 && alibiSlopes.shape[0] === heads && alibiSlopes.dtype === "f32"))
-    return;
-  throw shapeError(op, `alibiSlopes must be [H] = [${heads}] f32`, formatTensor("alibiSlopes", alibiSlopes));
-}
-
-function checkPaged(
-  op: string,
-  { q, kv, pageTable, ...modifiers }: Inputs,
-  attrs: PagedAttrs,
-  known: readonly string[],
-): Value {
-  checkOptions(op, attrs, known);
+function checkPaged(op: string, { q, kv, pageTable, ...modifiers }: Inputs, attrs: PagedAttrs): Value {
   const { heads, kvHeads, headDim, maxPages } = attrs;
   const tensors = [q ? formatTensor("q", q) : "no q", kv ? formatTensor("kv", kv) : "no kv"].join(", ");
   checkSizes(op, attrs, tensors);

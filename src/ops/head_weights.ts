@@ -6,13 +6,14 @@ import code from "../../shaders/head_weights.wgsl";
 import { invariant } from "../core/errors.ts";
 import { dim, formatTensor, sameShape, shapeError } from "../core/shape.ts";
 import { elementPart } from "./attention_parts.ts";
+import { checkScores, linkScores, type ScoreAttrs, type ScoreOptions, splitScores } from "./attention_score.ts";
 import { checkSizes } from "./attention_spec.ts";
 import { PAGE_TOKENS } from "./kv_append.ts";
 import { type Inputs, only, type OpDef, type OpNode, type Recorder, rowLayout, shader, type Value } from "./op.ts";
 import { need, rowReduction } from "./rows.ts";
 
-/** Sizes of the attention whose weights are asked for. */
-export interface HeadWeightsOptions {
+/** The attention whose weights are asked for. */
+export interface HeadWeightsOptions extends ScoreOptions {
   /** H. */
   readonly heads: number;
   /** Hkv. */
@@ -23,13 +24,19 @@ export interface HeadWeightsOptions {
   readonly scale: number;
   /** Keep keys j > p − window. Default: no window. */
   readonly window?: number | undefined;
+  /** A query sees no later key; default true. */
+  readonly causal?: boolean;
+  /** With `causal`: keys j < prefix are seen by every query. Default 0. */
+  readonly prefix?: number;
 }
+
+type HeadWeightsAttrs = Omit<HeadWeightsOptions, keyof ScoreOptions> & ScoreAttrs;
 
 /** Weights of one whole sequence; `headList` `[h]` u32 names the heads. */
 export interface DenseHeads {
   /** `[T, H·D]` f32, or columns of a wider matrix. */
   readonly q: Value;
-  /** `[T, Hkv·D]` f32 or f16, or columns of a wider matrix. */
+  /** `[S, Hkv·D]` f32 or f16, or columns of a wider matrix. */
   readonly k: Value;
   readonly headList: Value;
   /** `[r]` u32: which rows of q are asked for. */
@@ -60,7 +67,7 @@ const NO_LSE = shader("lib/head_weights_lse_none.wgsl", noLseCode);
 /** No window: more than any position, and no sum of the shader wraps. */
 const UNBOUNDED = 0x7fffffff;
 
-const HEAD_WEIGHTS: OpDef<HeadWeightsOptions> = {
+const HEAD_WEIGHTS: OpDef<HeadWeightsAttrs> = {
   name: "head_weights",
   infer(inputs, attrs) {
     checkInputs(inputs, attrs);
@@ -75,24 +82,36 @@ const HEAD_WEIGHTS: OpDef<HeadWeightsOptions> = {
     const element = elementPart(keyed.dtype as "f32" | "f16", facts);
     const addressing = inputs["kv"] ? pagedAddressing(node) : denseAddressing(node);
     const q = rowLayout(need(inputs, "q"));
+    const scores = linkScores("head_weights", inputs, attrs);
+    const { window, causal = true, prefix = 0 } = attrs;
     dispatch({
       kernel: {
         ...variant,
         kernel: KERNEL,
-        parts: [...(variant.parts ?? []), ...element.parts, ...addressing.parts],
+        parts: [...(variant.parts ?? []), ...element.parts, ...addressing.parts, ...scores.parts],
         enable: [...(variant.enable ?? []), ...(element.enable ?? [])],
       },
-      bindings: { q: need(inputs, "q"), head_list: need(inputs, "headList"), weights, ...addressing.bindings },
+      bindings: {
+        q: need(inputs, "q"),
+        head_list: need(inputs, "headList"),
+        weights,
+        ...addressing.bindings,
+        ...scores.bindings,
+      },
       params: {
         rows,
-        heads,
+        listed: heads,
+        heads: attrs.heads,
         keys,
         head_dim: attrs.headDim,
         group: attrs.heads / attrs.kvHeads,
-        left: attrs.window === undefined ? UNBOUNDED : attrs.window - 1,
+        left: window === undefined ? UNBOUNDED : window - 1,
+        ahead: causal ? 0 : 1,
+        prefix,
         scale: attrs.scale,
         q_offset: q.offset,
         q_row: q.rowStride,
+        ...scores.params,
         ...addressing.params,
       },
       workgroups,
@@ -101,11 +120,12 @@ const HEAD_WEIGHTS: OpDef<HeadWeightsOptions> = {
 };
 
 /**
- * Causal attention weights of chosen heads and query rows, rebuilt from q and k (and from `lse` where attention saved it):
- * exactly 0 where masked. → `[h, r, T]` for a sequence. It has no gradient. Throws `SHAPE` or `USAGE`.
+ * Attention weights of chosen heads and query rows, rebuilt from q and k (and from `lse` where attention saved it):
+ * exactly 0 where masked. → `[h, r, S]` for a sequence. It has no gradient. Throws `SHAPE` or `USAGE`.
  */
 export function headWeights(rec: Recorder, inputs: DenseHeads, options: HeadWeightsOptions): Value {
-  return only(rec.record(HEAD_WEIGHTS, { ...inputs }, options));
+  const { values, attrs } = splitScores("head_weights", options);
+  return only(rec.record(HEAD_WEIGHTS, { ...inputs, ...values }, attrs));
 }
 
 /**
@@ -113,7 +133,8 @@ export function headWeights(rec: Recorder, inputs: DenseHeads, options: HeadWeig
  * → `[h, N, 32·maxPages]`, 0 past a row's position. Throws `SHAPE` or `USAGE`.
  */
 export function headWeightsPaged(rec: Recorder, inputs: PagedHeads, options: HeadWeightsOptions): Value {
-  return only(rec.record(HEAD_WEIGHTS, { ...inputs }, options));
+  const { values, attrs } = splitScores("head_weights", options);
+  return only(rec.record(HEAD_WEIGHTS, { ...inputs, ...values }, attrs));
 }
 
 function shapeOf({ q, k, kv, headList, queries, pageTable }: Inputs): number[] {
@@ -123,7 +144,7 @@ function shapeOf({ q, k, kv, headList, queries, pageTable }: Inputs): number[] {
   return [heads, dim((queries as Value).shape, 0), dim((k as Value).shape, 0)];
 }
 
-function denseAddressing({ inputs }: OpNode<HeadWeightsOptions>) {
+function denseAddressing({ inputs }: OpNode<HeadWeightsAttrs>) {
   const k = need(inputs, "k");
   const { offset, rowStride } = rowLayout(k);
   const lse = inputs["lse"];
@@ -134,7 +155,7 @@ function denseAddressing({ inputs }: OpNode<HeadWeightsOptions>) {
   };
 }
 
-function pagedAddressing({ inputs, attrs }: OpNode<HeadWeightsOptions>) {
+function pagedAddressing({ inputs, attrs }: OpNode<HeadWeightsAttrs>) {
   const pageTable = need(inputs, "pageTable");
   return {
     parts: [PAGED, NO_LSE],
@@ -143,7 +164,7 @@ function pagedAddressing({ inputs, attrs }: OpNode<HeadWeightsOptions>) {
   };
 }
 
-function checkInputs(inputs: Inputs, attrs: HeadWeightsOptions): void {
+function checkInputs(inputs: Inputs, attrs: HeadWeightsAttrs): void {
   const { heads, kvHeads, headDim } = attrs;
   const [q, headList] = [need(inputs, "q"), need(inputs, "headList")];
   checkSizes("head_weights", attrs, formatTensor("q", q));
@@ -156,12 +177,15 @@ function checkInputs(inputs: Inputs, attrs: HeadWeightsOptions): void {
   rule("q", q, [rows, heads * headDim], ["f32"]);
   rule("headList", headList, [headList.shape[0] ?? 0], ["u32"]);
   const { k, kv, queries, lse, rowTable, pageTable } = inputs;
+  checkScores("head_weights", inputs, attrs);
   if (kv) {
     rule("kv", kv, [kv.shape[0] ?? 0, 2, kvHeads, PAGE_TOKENS, headDim], ["f32", "f16"]);
     rule("rowTable", rowTable, [rows, 2], ["u32"]);
     rule("pageTable", pageTable, [pageTable?.shape[0] ?? 0, pageTable?.shape[1] ?? 0], ["u32"]);
   } else {
-    rule("k", k, [rows, kvHeads * headDim], ["f32", "f16"]);
+    // Rows that see no later key are of the keys' own sequence.
+    const keys = attrs.causal === false ? (k?.shape[0] ?? 0) : rows;
+    rule("k", k, [keys, kvHeads * headDim], ["f32", "f16"]);
     rule("queries", queries, [queries?.shape[0] ?? 0], ["u32"]);
     if (lse) rule("lse", lse, [1, heads, rows], ["f32"]);
   }

@@ -19,6 +19,12 @@ interface Problem {
   readonly queries: readonly number[];
   readonly window?: number;
   readonly size?: number;
+  readonly prefix?: number;
+  readonly causal?: boolean;
+  readonly softcap?: number;
+  readonly slopes?: readonly number[];
+  /** `[8, H]` */
+  readonly bias?: readonly number[];
 }
 
 const PROBLEM: Problem = { H: 4, Hkv: 2, T: 19, D: 6, heads: [0, 1, 2, 3], queries: [...Array(19).keys()] };
@@ -32,10 +38,14 @@ function toHeads(rows: Float64Array, H: number, T: number, D: number): Float64Ar
 }
 
 /** All weights `[H, T, T]` in float64, of rows of q and k. */
-function weightsOf(q: Float64Array, k: Float64Array, { H, Hkv, T, D, window }: Problem): Float64Array {
+function weightsOf(q: Float64Array, k: Float64Array, p: Problem): Float64Array {
+  const { H, Hkv, T, D, window, causal = true, prefix, softcap, slopes, bias } = p;
   const dims = { B: 1, H, Hkv, T, S: T, D, Dv: D };
   const [qh, kh] = [toHeads(q, H, T, D), toHeads(k, Hkv, T, D)];
-  return reference(qh, kh, kh, dims, { causal: true, window }).probs;
+  return reference(qh, kh, kh, dims, {
+    ...{ causal, window, prefix, softcap, alibiSlopes: slopes },
+    relative: bias && { buckets: 8, maxDistance: 20, bidirectional: false, weight: bias },
+  }).probs;
 }
 
 function pick(all: Float64Array, T: number, heads: readonly number[], queries: readonly number[], keys = T): number[] {
@@ -53,10 +63,16 @@ async function checkDense(device: Device, p: Problem): Promise<void> {
     k: f32([T, Hkv * D], k),
     headList: u32([heads.length], heads),
     queries: u32([queries.length], queries),
+    ...(p.slopes ? { slopes: f32([H], p.slopes) } : {}),
+    ...(p.bias ? { bias: f32([8, H], p.bias) } : {}),
   };
-  const options = { heads: H, kvHeads: Hkv, headDim: D, scale: D ** -0.5, window: p.window };
-  const { summed, rebuilt } = await runOps(device, inputs, (rec, v) => {
-    const sizes = { batch: 1, queryLength: T, keyLength: T, layout: "rows", causal: true, keep: "lse" } as const;
+  const { window, causal = true, prefix, softcap } = p;
+  const { summed, rebuilt } = await runOps(device, inputs, (rec, { slopes, bias, ...v }) => {
+    const sizes = { batch: 1, queryLength: T, keyLength: T, layout: "rows", keep: "lse" } as const;
+    const options = {
+      ...{ heads: H, kvHeads: Hkv, headDim: D, scale: D ** -0.5, window, causal, prefix, softcap },
+      ...{ alibiSlopes: slopes, relativeBias: bias && { weight: bias, maxDistance: 20 } },
+    };
     const { lse } = attention(rec, { q: v.q, k: v.k, v: v.k }, { ...sizes, ...options });
     return { summed: headWeights(rec, v, options), rebuilt: headWeights(rec, { ...v, lse }, options) };
   });
@@ -110,6 +126,12 @@ export const cases = opCases("head_weights", (add) => {
     await checkDense(device, { ...PROBLEM, T: 67, heads: [2], queries: [66, 3], window: 5 });
     await checkDense(device, { ...PROBLEM, T: 1, heads: [0], queries: [0] });
     await checkDense(device, { ...PROBLEM, D: 4, queries: [4, 18], size: 70 });
+  });
+  add("matches it with a prefix, without a mask, with a soft cap, slopes and relative biases", async (device) => {
+    await checkDense(device, { ...PROBLEM, prefix: 7, softcap: 1.5 });
+    await checkDense(device, { ...PROBLEM, causal: false, slopes: [1, 0.5, 0.25, 0.125] });
+    const bias = [...createRandom(8).normals(32)];
+    await checkDense(device, { ...PROBLEM, T: 40, queries: [39, 2], bias });
   });
   add("matches it with the variants of GPUs", (device) =>
     withGpuVariants(device, () => checkDense(device, { ...PROBLEM, T: 67, queries: [66, 2] })),
