@@ -1,4 +1,5 @@
 import { HeedError } from "../core/errors.ts";
+import { byteLevelBytes } from "./byte_level.ts";
 
 /** What turning ids into text needs to know of a tokenizer. */
 export interface DecodeVocabulary {
@@ -168,31 +169,6 @@ function bytesStage(bytesOf: (piece: Piece) => number[] | undefined): Stage {
 function fallbackBytes(text: string): number[] | undefined {
   const match = /^<0x([0-9A-Fa-f]{2})>$/.exec(text);
   return match ? [Number.parseInt(match[1] as string, 16)] : undefined;
-}
-
-/**
- * The bytes that a byte-level piece stands for. Printable bytes stand for themselves; the other 68 were moved, in order, to
- * U+0100 and up (Radford et al., GPT-2, encoder.py). A character outside that alphabet stands for its own UTF-8.
- */
-function byteLevelBytes(text: string): number[] {
-  return [...text].flatMap((character) => {
-    const byte = BYTE_OF_CHARACTER.get(character);
-    return byte === undefined ? Array.from(UTF8.encode(character)) : [byte];
-  });
-}
-
-const UTF8 = new TextEncoder();
-
-const BYTE_OF_CHARACTER = byteLevelAlphabet();
-
-function byteLevelAlphabet(): Map<string, number> {
-  const alphabet = new Map<string, number>();
-  let moved = 0;
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-    alphabet.set(String.fromCodePoint(printable ? byte : 0x100 + moved++), byte);
-  }
-  return alphabet;
 }
 
 function replaceStage(config: DecoderConfig, fused: boolean): Stage {
