@@ -1,7 +1,8 @@
 // Per row of attention weights w at query position p:  stats = (−Σ_j w_j · ln w_j,  w_0,  Σ_j w_j · |p − j|)  and the
 // `top` keys of the largest weights, the first of equals first.
 //
-// in:  weights [rows, keys] f32; places u32: the position of row r is places[(r % queries) · place_stride + place_offset]
+// in:  weights [rows, keys] f32; places u32: the position of row r, the (r % queries)-th of batch r / batch_rows, is
+//      places[(r / batch_rows · queries + r % queries) · place_stride + place_offset]
 // out: stats [rows, 3] f32 (nats, share, tokens); top_keys [rows, top] u32 and top_weights [rows, top] f32, the key
 //      0xffffffff and weight 0 where fewer keys than `top` have a weight
 // One workgroup: WORKGROUP_SIZE / ROW_LANES rows, ROW_LANES invocations each. One invocation: every ROW_LANES-th key,
@@ -17,6 +18,7 @@ struct Params {
   keys: u32,
   top: u32,
   queries: u32,
+  batch_rows: u32,
   place_stride: u32,
   place_offset: u32,
 }
@@ -39,7 +41,8 @@ fn main(
   let row = min(index, params.rows - 1u);
   let lane = local % ROW_LANES;
   let stores = index < params.rows && lane == 0u;
-  let position = f32(places[row % params.queries * params.place_stride + params.place_offset]);
+  let place = row / params.batch_rows * params.queries + row % params.queries;
+  let position = f32(places[place * params.place_stride + params.place_offset]);
   let first = row * params.keys;
   var entropy = 0.0;
   var distance = 0.0;

@@ -23,6 +23,7 @@ export { availableTiers, type Tier, TIERS } from "./gpu/tiers.ts";
 export type { AttentionRequest, AttentionSummary, CapturedAttention } from "./inspect/attention_request.ts";
 export type { NamedValue, RunAttentionRequest, RunOptions, RunResult } from "./inspect/run.ts";
 export type { HeadId, Patch, TapOptions, TappedValue } from "./inspect/taps.ts";
+export type { DecoderFacts } from "./models/family.ts";
 export type { LoadProgress } from "./models/load.ts";
 export type { PlanDescription } from "./program/describe.ts";
 export type { ArrayTensor, DirectCall, DirectOptions, OpInput } from "./program/direct.ts";
@@ -32,6 +33,7 @@ export { openSource, type OpenSourceOptions, type SourceSpec } from "./sources/o
 export type { AttentionStep } from "./tasks/attention_watch.ts";
 export type { CacheOptions } from "./tasks/decoder_runtime.ts";
 export { type AttentionCallOptions, alibiSlopes, type ByteMask, type PerBatch } from "./tasks/direct_attention.ts";
+export type { CapturedSequence, CaptureRequest } from "./tasks/direct_capture.ts";
 export type * from "./tasks/direct_ops.ts";
 export type { Engine, EngineLoadOptions } from "./tasks/engine.ts";
 export type { Finish, GenerationResult, GenerationStats } from "./tasks/generation.ts";

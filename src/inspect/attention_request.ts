@@ -77,9 +77,11 @@ export function resolveAttention(op: string, request: true | AttentionRequest, f
 /** Sorted whole numbers below `count`, all of them by default. Throws `USAGE`. */
 export function resolveIndexes(what: string, given: readonly number[] | undefined, count: number): number[] {
   if (given === undefined) return Array.from({ length: count }, (_, i) => i);
-  const bad = given.find((i) => !Number.isInteger(i) || i < 0 || i >= count);
-  if (bad !== undefined || given.length === 0) {
-    throw new HeedError("USAGE", `${what} must be whole numbers from 0 to ${count - 1}; got ${bad ?? "none"}.`);
+  const list: readonly unknown[] = Array.isArray(given) ? given : [given];
+  const at = list.findIndex((i) => !Number.isInteger(i) || (i as number) < 0 || (i as number) >= count);
+  if (!Array.isArray(given) || at >= 0 || list.length === 0) {
+    const got = list.length === 0 ? "none" : String(list[Math.max(0, at)]);
+    throw new HeedError("USAGE", `${what} must be whole numbers from 0 to ${count - 1}; got ${got}.`);
   }
   return [...new Set(given)].sort((a, b) => a - b);
 }

@@ -18,6 +18,7 @@ import {
 import { type FusedAttrs, fusedGradients, hasFusedGradient } from "./attention_backward.ts";
 import { type Heads, isAligned, padDispatch, paddedShape } from "./attention_pad.ts";
 import { finalPart, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
+import { attentionRagged } from "./attention_ragged.ts";
 import {
   type AttentionSpec,
   checkHeads,
@@ -40,6 +41,10 @@ export { attentionDecodePaged, attentionPaged } from "./attention_paged.ts";
 
 /** What {@link attention} takes beyond q, k and v. */
 export interface AttentionOptions extends AttentionSpec {
+  /** `[B + 1]`: a ragged batch, whose sequence b has the queries from `queryOffsets[b]` to the next offset; `batch` is 1. */
+  readonly queryOffsets?: readonly number[];
+  /** `[B + 1]`: the same of the keys. Default: `queryOffsets`. */
+  readonly keyOffsets?: readonly number[];
   /** Also return the log-sum-exp of each row. */
   readonly keep?: "lse";
   /** Overrules the choice of kernel, for tests and tuning. */
@@ -89,6 +94,7 @@ const ATTENTION: OpDef<AttentionAttrs> = {
  * layout "bhtd": q `[B, H, T, D]`, k `[B, Hkv, S, D]`, v `[B, Hkv, S, Dv]` → out `[B, H, T, Dv]`. layout "rows": q `[B·T, H·D]`,
  * k `[B·S, Hkv·D]`, v `[B·S, Hkv·Dv]` → out `[B·T, H·Dv]`; each may be columns of a wider matrix. f32 or f16, all three
  * alike; sums and out are f32. `lse` `[B, H, T]` (natural log) with `keep: "lse"`. A row with no kept key: out 0, lse −1e30.
+ * With `queryOffsets` the tokens of q, k and v are those of several sequences (see {@link attentionRagged}).
  * Throws `SHAPE`, `USAGE` or `UNSUPPORTED` before anything is recorded.
  * Source: Dao, "FlashAttention-2" (2023), §3.1, Alg. 1; grouped heads: Ainslie et al., "GQA" (2023), §2.2.
  */
@@ -97,7 +103,8 @@ export function attention(
   { q, k, v }: { q: Value; k: Value; v: Value },
   options: AttentionOptions,
 ): { out: Value; lse?: Value } {
-  checkOptions("attention", options, [...SPEC_OPTIONS, "keep", "kernel"]);
+  checkOptions("attention", options, [...SPEC_OPTIONS, "queryOffsets", "keyOffsets", "keep", "kernel"]);
+  if (options.queryOffsets || options.keyOffsets) return attentionRagged(rec, { q, k, v }, options, attention);
   const { keep, kernel, ...spec } = options;
   if (keep !== undefined && keep !== "lse") {
     throw new HeedError("UNSUPPORTED", `attention: keep must be "lse" or left out; got "${String(keep)}".`);

@@ -2,9 +2,11 @@ import { HeedError } from "../core/errors.ts";
 import { formatShape, shapeError } from "../core/shape.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { attention, type AttentionOptions } from "../ops/attention.ts";
-import type { Value } from "../ops/op.ts";
+import { attentionRagged, raggedSequences } from "../ops/attention_ragged.ts";
+import type { Recorder, Value } from "../ops/op.ts";
 import { gradientsFrom } from "../program/autodiff.ts";
 import type { ArrayTensor, DirectCall, DirectOptions, OpInput } from "../program/direct.ts";
+import { type CaptureRequest, DirectCapture } from "./direct_capture.ts";
 
 /** A number for the whole batch, or one for each sequence: `[B]`. */
 export type PerBatch = number | readonly number[] | OpInput;
@@ -25,6 +27,13 @@ export interface AttentionCallOptions extends DirectOptions {
   readonly window?: number | { readonly left?: number; readonly right?: number };
   /** Key position of the first query. Default 0. */
   readonly queryStart?: PerBatch;
+  /**
+   * `[B + 1]`: a ragged batch. q is `[1, H, ΣT, D]`, or packed `[ΣT, H, D]`, and sequence b has the queries from `queryOffsets[b]` to
+   * the next offset; k and v alike. What is one per sequence is `[B]`; a bias or mask is that of the longest sequence.
+   */
+  readonly queryOffsets?: readonly number[];
+  /** `[B + 1]`: the same of the keys. Default: `queryOffsets`. */
+  readonly keyOffsets?: readonly number[];
   /** With `causal`: keys j < prefix are kept for every query. Default 0. */
   readonly prefix?: PerBatch;
   /** Keep keys j < keyLengths. Default: all S keys. */
@@ -51,6 +60,8 @@ export interface AttentionCallOptions extends DirectOptions {
   readonly selection?: "soft" | "hard";
   /** Also give the log-sum-exp of each row. */
   readonly keep?: "lse";
+  /** Also give the weights of heads and query rows, or summaries of them, as `captured`; `true` for all weights. */
+  readonly capture?: true | CaptureRequest;
   /** Overrules the choice of kernel, for tests and tuning. */
   readonly kernel?: AttentionOptions["kernel"];
 }
@@ -59,6 +70,8 @@ export interface AttentionCallOptions extends DirectOptions {
 export interface AttentionProgram {
   readonly inputs: Readonly<Record<string, OpInput | undefined>>;
   readonly attrs: Readonly<Record<string, unknown>>;
+  /** q, k and v are `[ΣT, H, D]`: so are out and the gradients. */
+  readonly isPacked: boolean;
   /** The options of the recorded op, for values of `inputs`. */
   options(values: Readonly<Record<string, Value | undefined>>): AttentionOptions;
 }
@@ -77,9 +90,13 @@ export function attentionProgram(
   { q, k, v }: Readonly<Record<"q" | "k" | "v", OpInput>>,
   options: AttentionCallOptions,
 ): AttentionProgram {
-  const sizes = sizesOf(q, k, v);
-  const inputs: Record<string, OpInput | undefined> = { q, k, v };
-  const { as: _, signal: __, onKernels: ___, relativeBias, dropout, ...rest } = options;
+  checkCallOptions(options);
+  const isRagged = options.queryOffsets !== undefined || options.keyOffsets !== undefined;
+  const { isPacked, ...sizes } = sizesOf(q, k, v, isRagged);
+  const inputs: Record<string, OpInput | undefined> = isPacked
+    ? { q: asRows(q), k: asRows(k), v: asRows(v) }
+    : { q, k, v };
+  const { as: _, signal: __, onKernels: ___, capture: ____, relativeBias, dropout, ...rest } = options;
   const attrs: Record<string, unknown> = { ...sizes, ...rest };
   for (const name of TENSORS) {
     const given = options[name];
@@ -100,6 +117,7 @@ export function attentionProgram(
   return {
     inputs,
     attrs: { ...attrs, ...shared, rate: dropout?.rate },
+    isPacked,
     options(values) {
       const bound = Object.fromEntries([...TENSORS, ...PER_BATCH].flatMap((n) => (values[n] ? [[n, values[n]]] : [])));
       const { relativeBias: weight, rng } = values;
@@ -115,43 +133,113 @@ export function attentionProgram(
 
 type AnyCall = DirectCall<Readonly<Record<string, OpInput | undefined>>>;
 
+/** A call, how it runs, and what becomes of its results. */
+export interface PreparedCall {
+  readonly call: AnyCall;
+  readonly run: DirectOptions;
+  finish(results: Record<string, OpInput>): Promise<Record<string, unknown>>;
+}
+
 /** The direct call of fused attention, and how it runs. */
 export function attentionCall(
   qkv: Readonly<Record<"q" | "k" | "v", OpInput>>,
   options: AttentionCallOptions,
-): { call: AnyCall; run: DirectOptions } {
-  const { inputs, attrs, options: optionsOf } = attentionProgram(qkv, options);
+): PreparedCall {
+  const program = attentionProgram(qkv, options);
+  const capture = captureOf(program, options);
   const call: AnyCall = {
     op: "attention",
-    inputs,
-    attrs,
+    inputs: { ...program.inputs, ...capture?.inputs },
+    attrs: capture ? { ...program.attrs, capture: capture.attrs } : program.attrs,
     record(rec, values): Record<string, Value> {
-      const { out, lse } = attention(rec, bound(values), optionsOf(values));
-      return lse ? { out, lse } : { out };
+      const spec = program.options(values);
+      const { out, lse, captured } = capture
+        ? recordCaptured(rec, capture, bound(values), spec, values)
+        : { ...attention(rec, bound(values), spec), captured: {} };
+      return lse && spec.keep ? { out, lse, ...captured } : { out, ...captured };
     },
   };
-  return { call, run: runOf(options) };
+  const finish = async (results: Record<string, OpInput>) => {
+    const captured = await capture?.read(results);
+    const { out, ...rest } = results;
+    return {
+      out: program.isPacked ? unpacked(out as OpInput, qkv.q) : out,
+      ...rest,
+      ...(captured ? { captured } : {}),
+    };
+  };
+  return { call, run: runOf(options), finish };
+}
+
+/** Groups of sequences that a call captures together: all of a batch, or each of a ragged one. */
+function captureOf({ attrs }: AttentionProgram, options: AttentionCallOptions): DirectCapture | undefined {
+  const { capture, queryOffsets, keyOffsets, queryStart = 0 } = options;
+  if (!capture) return undefined;
+  const { batch, heads, queryLength, keyLength } = attrs as Record<
+    "batch" | "heads" | "queryLength" | "keyLength",
+    number
+  >;
+  const startOf = (b: number): number => {
+    if (typeof queryStart === "number") return queryStart;
+    const { data } = queryStart as ArrayTensor;
+    const starts = Array.isArray(queryStart) ? (queryStart as readonly number[]) : data;
+    if (starts) return starts[b] ?? 0;
+    const rule = "a capture needs to know queryStart on the host";
+    throw new HeedError("USAGE", `attention: ${rule}; got a tensor on the GPU. Give a number or an array.`);
+  };
+  const sequences =
+    queryOffsets || keyOffsets ? raggedSequences({ queryOffsets, keyOffsets }, { queryLength, keyLength }) : undefined;
+  const groups = sequences
+    ? sequences.map(({ queries, keys }, b) => ({
+        ...{ first: b, count: 1, queryLength: queries.length, starts: [startOf(b)] },
+        keyLength: Math.max(1, keys.length),
+      }))
+    : [{ first: 0, count: batch, queryLength, keyLength, starts: Array.from({ length: batch }, (_, b) => startOf(b)) }];
+  return new DirectCapture(capture, heads, groups, options as unknown as AttentionOptions);
+}
+
+function recordCaptured(
+  rec: Recorder,
+  capture: DirectCapture,
+  qkv: { q: Value; k: Value; v: Value },
+  spec: AttentionOptions,
+  values: Readonly<Record<string, Value | undefined>>,
+): { out: Value; lse?: Value; captured: Record<string, Value> } {
+  if (!spec.queryOffsets && !spec.keyOffsets) return capture.record(rec, qkv, spec, { group: 0, values });
+  const captured: Record<string, Value> = {};
+  const joined = attentionRagged(rec, qkv, spec, (_, own, options, b) => {
+    const result = capture.record(rec, own, options, { group: b, values });
+    Object.assign(captured, result.captured);
+    return result;
+  });
+  return { ...joined, captured };
 }
 
 /** The direct call of attention's gradients, and how it runs. */
 export function attentionBackwardCall(
   { dout, ...qkv }: Readonly<Record<"q" | "k" | "v" | "dout", OpInput>>,
   options: AttentionCallOptions,
-): { call: AnyCall; run: DirectOptions } {
-  if (options.keep !== undefined) {
-    throw new HeedError("UNSUPPORTED", 'attention_backward: keep is for the forward call; got "lse". Leave it out.');
+): PreparedCall {
+  for (const name of ["keep", "capture"] as const) {
+    if (options?.[name] === undefined) continue;
+    throw new HeedError("UNSUPPORTED", `attention_backward: ${name} is for the forward call. Leave it out.`);
   }
-  const { inputs, attrs, options: optionsOf } = attentionProgram(qkv, options);
+  const { inputs, attrs, isPacked, options: optionsOf } = attentionProgram(qkv, options);
   const call: AnyCall = {
     op: "attention_backward",
-    inputs: { ...inputs, dout },
+    inputs: { ...inputs, dout: isPacked ? asRows(dout) : dout },
     attrs,
     record(rec, values) {
       const { out } = attention(rec, bound(values), optionsOf(values));
       return gradientsOf(rec, out, values);
     },
   };
-  return { call, run: runOf(options) };
+  const finish = async (results: Record<string, OpInput>) => {
+    if (!isPacked) return results;
+    const { dq, dk, dv, ...rest } = results as Record<string, OpInput> & Record<"dq" | "dk" | "dv", OpInput>;
+    return { ...rest, dq: unpacked(dq, qkv.q), dk: unpacked(dk, qkv.k), dv: unpacked(dv, qkv.v) };
+  };
+  return { call, run: runOf(options), finish };
 }
 
 /** The gradients of q, k, v, and of a bias, sinks and a relative bias where they are given, by their names. */
@@ -179,16 +267,66 @@ function runOf({ as, signal, onKernels }: AttentionCallOptions): DirectOptions {
   return { as, signal, onKernels };
 }
 
-function sizesOf(q: OpInput, k: OpInput, v: OpInput) {
-  const [qs, ks, vs] = [q?.shape, k?.shape, v?.shape];
-  if (qs?.length !== 4 || ks?.length !== 4 || vs?.length !== 4) {
-    const got = Object.entries({ q: qs, k: ks, v: vs }).map(([name, s]) => `${name} ${s ? formatShape(s) : "nothing"}`);
-    throw shapeError("attention", "q must be [B, H, T, D], k [B, Hkv, S, D] and v [B, Hkv, S, Dv]", got.join(", "));
+/** Sizes from the tensors, `[B, H, T, D]`, or `[ΣT, H, D]` of a ragged batch. */
+function sizesOf(q: OpInput, k: OpInput, v: OpInput, isRagged: boolean) {
+  const shapes = [q?.shape, k?.shape, v?.shape] as (readonly number[] | undefined)[];
+  const isPacked = isRagged && shapes.every((s) => s?.length === 3);
+  if (!isPacked && !shapes.every((s) => Array.isArray(s) && s.length === 4)) {
+    const got = ["q", "k", "v"].map(
+      (name, i) => `${name} ${Array.isArray(shapes[i]) ? formatShape(shapes[i]) : "nothing"}`,
+    );
+    const packed = isRagged ? ", or [ΣT, H, D] and so on" : "";
+    throw shapeError(
+      "attention",
+      `q must be [B, H, T, D], k [B, Hkv, S, D] and v [B, Hkv, S, Dv]${packed}`,
+      got.join(", "),
+    );
   }
+  const [qs, ks, vs] = shapes.map((s) => (isPacked ? [1, s?.[1], s?.[0], s?.[2]] : s)) as [
+    number[],
+    number[],
+    number[],
+  ];
   const [batch, heads, queryLength, headDim] = qs as [number, number, number, number];
   const [, kvHeads, keyLength] = ks as [number, number, number, number];
   const valueDim = vs[3] as number;
-  return { batch, heads, queryLength, headDim, kvHeads, keyLength, valueDim, layout: "bhtd" };
+  const layout = isPacked ? "rows" : "bhtd";
+  return { batch, heads, queryLength, headDim, kvHeads, keyLength, valueDim, layout, isPacked };
+}
+
+/** `[N, H, D]` as `[N, H·D]`; what is no tensor is refused where the call is checked. */
+function asRows(x: OpInput): OpInput {
+  const [rows = 0, heads = 1, dim = 1] = x?.shape ?? [];
+  return reshaped(x, [rows, heads * dim]);
+}
+
+/** `[N, H·D]` with as many heads as `like` `[N, H, D]`, as `[N, H, D]`. */
+function unpacked(x: OpInput, like: OpInput): OpInput {
+  const [rows = 0, columns = 0] = x.shape;
+  const heads = like.shape[1] ?? 1;
+  return reshaped(x, [rows, heads, columns / heads]);
+}
+
+function reshaped(x: OpInput, shape: readonly number[]): OpInput {
+  if (x instanceof Tensor) return x.reshape(shape);
+  return x?.data && x.shape ? { shape, data: x.data } : x;
+}
+
+/** Throws `USAGE` or `UNSUPPORTED` for options of another kind than they are declared to be. */
+function checkCallOptions(options: AttentionCallOptions): void {
+  const kinds: Record<string, (value: unknown) => boolean> = {
+    relativeBias: (x) => typeof x === "object" && x !== null && "weight" in x,
+    dropout: (x) => typeof x === "object" && x !== null && "rate" in x && "rng" in x,
+  };
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw new HeedError("USAGE", `attention: options must be an object; got ${String(options)}.`);
+  }
+  for (const [name, isOfKind] of Object.entries(kinds)) {
+    const given = (options as Readonly<Record<string, unknown>>)[name];
+    if (given === undefined || isOfKind(given)) continue;
+    const fields = name === "dropout" ? "{rate, rng}" : "{weight, …}";
+    throw new HeedError("USAGE", `attention: ${name} must be ${fields}; got ${String(given)}.`);
+  }
 }
 
 /** Bytes as the u32 that kernels read. */

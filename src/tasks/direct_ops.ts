@@ -25,6 +25,7 @@ import {
 } from "../program/direct.ts";
 import type { Recorder, Value } from "../ops/op.ts";
 import { type AttentionCallOptions, attentionBackwardCall, attentionCall } from "./direct_attention.ts";
+import type { CapturedSequence, CaptureRequest } from "./direct_capture.ts";
 
 /** What every direct call takes. */
 export interface CallOptions extends DirectOptions {}
@@ -36,6 +37,12 @@ export type OpResult<O> = O extends { readonly as: "tensor" } ? Tensor : ArrayTe
 export type OpResults<O, K extends string, Optional extends string = never> = {
   readonly [Name in K]: OpResult<O>;
 } & { readonly [Name in Optional]?: OpResult<O> };
+
+/** What {@link DirectOps.attention} gives; `captured` where a capture was asked for. */
+export type AttentionResults<O> = OpResults<O, "out", "lse"> &
+  (O extends { readonly capture: true | CaptureRequest }
+    ? { readonly captured: readonly CapturedSequence[] }
+    : unknown);
 
 /** Options of {@link DirectOps.rmsNorm}. */
 export interface RmsNormCallOptions extends CallOptions {
@@ -127,7 +134,8 @@ export class DirectOps {
 
   /**
    * `out = softmax(mask(scale · q kᵀ)) v`. q `[B, H, T, D]`, k `[B, Hkv, S, D]`, v `[B, Hkv, S, Dv]`, all f32 or all f16 →
-   * out `[B, H, T, Dv]` f32, and with `keep: "lse"` lse `[B, H, T]`. See {@link AttentionCallOptions}.
+   * out `[B, H, T, Dv]` f32, with `keep: "lse"` lse `[B, H, T]`, and with `capture` the weights of chosen heads and rows or summaries
+   * of them, on the host, by sequence. With `queryOffsets` the batch is ragged. See {@link AttentionCallOptions}.
    *
    * @example
    * const { out } = await engine.attention(q, k, v, { causal: true, window: 128 });
@@ -137,9 +145,9 @@ export class DirectOps {
     k: OpInput,
     v: OpInput,
     options?: O,
-  ): Promise<OpResults<O, "out", "lse">> {
-    const { call, run } = attentionCall({ q, k, v }, options ?? {});
-    return (await this.programs.run(call, run)) as OpResults<O, "out", "lse">;
+  ): Promise<AttentionResults<O>> {
+    const { call, run, finish } = attentionCall({ q, k, v }, options ?? {});
+    return (await finish(await this.programs.run(call, run))) as unknown as AttentionResults<O>;
   }
 
   /**
@@ -153,8 +161,8 @@ export class DirectOps {
     dout: OpInput,
     options?: O,
   ): Promise<OpResults<O, "dq" | "dk" | "dv", "dbias" | "dsinks">> {
-    const { call, run } = attentionBackwardCall({ q, k, v, dout }, options ?? {});
-    return (await this.programs.run(call, run)) as OpResults<O, "dq" | "dk" | "dv", "dbias" | "dsinks">;
+    const { call, run, finish } = attentionBackwardCall({ q, k, v, dout }, options ?? {});
+    return (await finish(await this.programs.run(call, run))) as OpResults<O, "dq" | "dk" | "dv", "dbias" | "dsinks">;
   }
 
   /** `x / √(mean(x²) + eps) · weight` over the last axis. x `[…, C]` f32, weight `[C]` → as x. */

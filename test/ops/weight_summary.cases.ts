@@ -74,7 +74,7 @@ export const cases = opCases("weight_summary", (add) => {
         runOps(device, { weights: f32([2, 3], Array(6).fill(0)), places: u32([3], [0, 1, 2]) }, (rec, v) => ({
           ...weightSummary(rec, v, { top: 1 }),
         })),
-      "weight_summary: weights must be [h, r, S] f32; got weights [2, 3] f32.",
+      "weight_summary: weights must be [h, r, S] or [B, h, r, S] f32; got weights [2, 3] f32.",
     ),
   );
 });
