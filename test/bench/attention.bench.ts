@@ -1,171 +1,188 @@
-import { numel } from "../../src/core/shape.ts";
-import { Device } from "../../src/gpu/device.ts";
-import { nodeGpu } from "../../src/gpu/platform_node.ts";
-import { Tensor } from "../../src/gpu/tensor.ts";
+import { loadavg } from "node:os";
 import type { Tier } from "../../src/gpu/tiers.ts";
-import { attention, attentionDecodePaged } from "../../src/ops/attention.ts";
-import type { AttentionKernel } from "../../src/ops/attention_kernels.ts";
-import { maskedSoftmax, qkScores, weightedSum } from "../../src/ops/attention_unfused.ts";
-import { plan } from "../../src/program/plan.ts";
-import { ProgramRecorder } from "../../src/program/record.ts";
-import type { Plan } from "../../src/program/replay.ts";
-import { createRandom } from "../support/random.ts";
+import { checkResult, expect } from "./attention/check.ts";
+import { type BenchShape, type Contender, drawData, flopsOf, napping, type Runner } from "./attention/contender.ts";
+import { heedContender, heedDevice } from "./attention/heed.ts";
 
-/** Prefill: [B, H, T, D]. */
-const PREFILL = [
-  [1, 12, 128, 64],
-  [1, 12, 512, 64],
-  [1, 12, 1024, 64],
-  [1, 32, 512, 128],
-] as const;
-/** Decode of one row from a paged cache: [H, Hkv, D, S]. */
-const DECODE = [
-  [12, 12, 64, 1024],
-  [32, 8, 64, 1024],
-  [12, 12, 64, 8192],
-] as const;
-const PAGE = 32;
+const square = (B: number, H: number, T: number, D: number, causal: boolean) => ({ B, H, Hkv: H, T, S: T, D, causal });
+const decode = (H: number, Hkv: number, D: number, S: number) => ({ B: 1, H, Hkv, T: 1, S, D, causal: true });
 
-interface Candidate {
-  readonly label: string;
-  readonly plan: Plan;
-  /** Multiply-adds count as two; a causal mask halves them. */
-  readonly flops: number;
-  readonly times: number[];
+/** What is timed, by the name that `shapes=` takes a part of. */
+const SHAPES: Readonly<Record<string, BenchShape>> = {
+  "(1,12,128,64) full": square(1, 12, 128, 64, false),
+  "(1,12,128,64) causal": square(1, 12, 128, 64, true),
+  "(1,12,512,64) full": square(1, 12, 512, 64, false),
+  "(1,12,512,64) causal": square(1, 12, 512, 64, true),
+  "(1,12,1024,64) full": square(1, 12, 1024, 64, false),
+  "(1,12,1024,64) causal": square(1, 12, 1024, 64, true),
+  "(1,12,1024,64) window 128": { ...square(1, 12, 1024, 64, true), window: 128 },
+  "(1,32,512,128) full": square(1, 32, 512, 128, false),
+  "(1,32,512,128) causal": square(1, 32, 512, 128, true),
+  "decode H 12, D 64, S 1024": decode(12, 12, 64, 1024),
+  "decode H 12, D 64, S 8192": decode(12, 12, 64, 8192),
+  "decode H 32 on 8, D 64, S 1024": decode(32, 8, 64, 1024),
+  "decode H 32 on 8, D 64, S 8192": decode(32, 8, 64, 8192),
+  "decode H 32 on 8, D 128, S 1024": decode(32, 8, 128, 1024),
+  "decode H 32 on 8, D 128, S 8192": decode(32, 8, 128, 8192),
+  "backward (1,12,512,64) full": { ...square(1, 12, 512, 64, false), backward: true },
+  "backward (1,12,512,64) causal": { ...square(1, 12, 512, 64, true), backward: true },
+};
+
+/** Shapes whose times are compared with those of another, and the most that they may cost of it. */
+const SKIPPED = [
+  ["(1,12,1024,64) causal", "(1,12,1024,64) full", 0.65],
+  ["(1,12,1024,64) window 128", "(1,12,1024,64) full", 0.3],
+  ["backward (1,12,512,64) causal", "backward (1,12,512,64) full", 0.65],
+] as const;
+
+interface Measured {
+  readonly contender: Contender;
+  readonly runner: Runner;
+  readonly isRight: boolean;
+  readonly wallMs: number[];
   /** CPU time of the process, all threads: on a CPU adapter the work itself, whatever else the machine does. */
-  readonly cpuTimes: number[];
+  readonly cpuMs: number[];
 }
 
+/** A shape's median times by contender; wrong ones are left out. */
+type Medians = ReadonlyMap<Contender, { readonly wallMs: number; readonly cpuMs: number }>;
+
 /**
- * Times fused attention, full and causal, the three kernels, and decode, interleaved, and prints minimum and median of the wall
- * time from submit to done, and the least CPU time. Arguments: `tier=full kernel=lanes,tiled rounds=9 T=512 unfused=0`.
+ * Times attention of each shape: inputs on the GPU, result on the host; backward is dq, dk and dv from q, k, v and dout,
+ * forward pass included. Contenders take turns in one process, and a contender whose result differs from float64's counts
+ * for nothing. Arguments: `rounds=7 tier=full shapes=decode;causal --peers`; `peers=jax-js,onnxruntime,tfjs` for some of them.
  */
 export default async function bench(args: readonly string[]): Promise<void> {
-  const options = Object.fromEntries(args.map((a) => a.split("="))) as Record<string, string | undefined>;
-  const device = await Device.request({ gpu: await nodeGpu(), tier: options["tier"] as Tier | undefined });
-  const rounds = Number(options["rounds"] ?? 9);
-  console.log(`${device.adapter.description || device.adapter.device}, tier ${device.facts.tier}, ${rounds} rounds`);
-  const kernels = (options["kernel"]?.split(",") ?? [undefined]) as (AttentionKernel | undefined)[];
-  for (const shape of PREFILL) {
-    if (options["T"] && Number(options["T"]) !== shape[2]) continue;
-    const tensors: Tensor[] = [];
-    const candidates: Candidate[] = [];
-    for (const causal of [false, true]) {
-      for (const kernel of kernels) candidates.push(await fused(device, tensors, shape, causal, kernel));
-      if (options["unfused"] !== "0") candidates.push(await unfused(device, tensors, shape, causal));
-    }
-    await finish(candidates, tensors, rounds);
+  const options = Object.fromEntries(args.map((a) => a.replace(/^--/, "").split("="))) as Record<
+    string,
+    string | undefined
+  >;
+  const rounds = Number(options["rounds"] ?? 7);
+  const device = await heedDevice(options["tier"] as Tier | undefined);
+  const contenders = [heedContender(device, "fused"), heedContender(device, "unfused")];
+  const wanted = "peers" in options ? (options["peers"] || "jax-js,onnxruntime,tfjs").split(",") : [];
+  for (const name of wanted) contenders.push(...(await openPeers(name)).map(napping));
+  const { description, device: name } = device.adapter;
+  console.log(
+    `${description || name}, tier ${device.facts.tier}; ${new Date().toISOString()}; ${rounds} rounds; ${load()}`,
+  );
+  const parts = options["shapes"]?.split(";") ?? [""];
+  const medians = new Map<string, Medians>();
+  for (const [label, shape] of Object.entries(SHAPES)) {
+    if (parts.some((part) => label.includes(part))) medians.set(label, await measure(label, shape, contenders, rounds));
   }
-  const candidates: Candidate[] = [];
-  const tensors: Tensor[] = [];
-  for (const shape of DECODE) candidates.push(await decode(device, tensors, shape));
-  await finish(candidates, tensors, rounds);
+  reportSkipped(medians);
+  if (wanted.length > 0) reportPeers(medians);
+  console.log(load());
+  for (const c of contenders) await c.dispose();
   device.dispose();
 }
 
-type Prefill = (typeof PREFILL)[number];
-
-function prefillInputs(device: Device, tensors: Tensor[], [B, H, T, D]: Prefill) {
-  const rec = new ProgramRecorder("attention");
-  const value = (name: string) => {
-    const tensor = randomTensor(device, [B, H, T, D]);
-    tensors.push(tensor);
-    return rec.weight(tensor, name);
-  };
-  const sizes = { heads: H, kvHeads: H, headDim: D, batch: B, queryLength: T, keyLength: T, layout: "bhtd" } as const;
-  return { rec, q: value("q"), k: value("k"), v: value("v"), sizes };
-}
-
-function flopsOf([B, H, T, D]: Prefill, causal: boolean): number {
-  return (4 * B * H * T * T * D) / (causal ? 2 : 1);
-}
-
-async function fused(
-  device: Device,
-  tensors: Tensor[],
-  shape: Prefill,
-  causal: boolean,
-  kernel?: AttentionKernel,
-): Promise<Candidate> {
-  const { rec, q, k, v, sizes } = prefillInputs(device, tensors, shape);
-  rec.output("out", attention(rec, { q, k, v }, { ...sizes, causal, kernel }).out);
-  const label = [`(${shape.join(",")})`, causal ? "causal" : "full", kernel ?? "fused"].join(" ");
-  return candidate(label, await plan(device, rec), flopsOf(shape, causal));
-}
-
-async function unfused(device: Device, tensors: Tensor[], shape: Prefill, causal: boolean): Promise<Candidate> {
-  const { rec, q, k, v, sizes } = prefillInputs(device, tensors, shape);
-  const probs = maskedSoftmax(rec, qkScores(rec, { q, k }, sizes), { causal });
-  rec.output("out", weightedSum(rec, { probs, v }, sizes));
-  return candidate(
-    `(${shape.join(",")}) ${causal ? "causal" : "full"} three kernels`,
-    await plan(device, rec),
-    flopsOf(shape, causal),
-  );
-}
-
-async function decode(device: Device, tensors: Tensor[], [H, Hkv, D, S]: (typeof DECODE)[number]): Promise<Candidate> {
-  const rec = new ProgramRecorder("decode");
-  const maxPages = S / PAGE;
-  const made = {
-    q: randomTensor(device, [1, H * D]),
-    kv: randomTensor(device, [maxPages, 2, Hkv, PAGE, D]),
-    rowTable: Tensor.from(device, "rows", [1, 2], "u32", Uint32Array.from([0, S - 1])),
-    pageTable: Tensor.from(
-      device,
-      "pages",
-      [1, maxPages],
-      "u32",
-      Uint32Array.from({ length: maxPages }, (_, i) => i),
-    ),
-  };
-  tensors.push(...Object.values(made));
-  const inputs = {
-    q: rec.weight(made.q),
-    kv: rec.weight(made.kv),
-    rowTable: rec.weight(made.rowTable),
-    pageTable: rec.weight(made.pageTable),
-  };
-  rec.output("out", attentionDecodePaged(rec, inputs, { heads: H, kvHeads: Hkv, headDim: D, maxPages }));
-  return candidate(`decode H ${H} on ${Hkv}, D ${D}, S ${S}`, await plan(device, rec), 4 * H * S * D);
-}
-
-function candidate(label: string, planned: Plan, flops: number): Candidate {
-  return { label, plan: planned, flops, times: [], cpuTimes: [] };
-}
-
-async function finish(candidates: readonly Candidate[], tensors: readonly Tensor[], rounds: number): Promise<void> {
-  // The first round compiles.
-  for (let round = -1; round < rounds; round++) {
-    for (const c of candidates) {
-      const start = performance.now();
-      const cpu = process.cpuUsage();
-      await c.plan.run();
-      await c.plan.device.idle();
-      if (round < 0) continue;
-      c.times.push(performance.now() - start);
-      const { user, system } = process.cpuUsage(cpu);
-      c.cpuTimes.push((user + system) / 1000);
-    }
+/** Peers are development dependencies that only this loads. */
+async function openPeers(name: string): Promise<Contender[]> {
+  if (name === "jax-js") {
+    const { jaxContender } = await import("./attention/jax_js.ts");
+    return [await jaxContender("library"), await jaxContender("heads")];
   }
-  for (const { label, times, cpuTimes, flops } of candidates) {
-    const sorted = [...times].sort((a, b) => a - b);
-    const [min = 0, median = 0] = [sorted[0], sorted[sorted.length >> 1]];
-    const ms = (x: number) => `${x.toFixed(2).padStart(8)} ms`;
-    const rate = `${(flops / min / 1e6).toFixed(2).padStart(7)} GFLOP/s`;
-    console.log(`${label.padEnd(36)} min ${ms(min)}  median ${ms(median)}  cpu ${ms(Math.min(...cpuTimes))} ${rate}`);
+  if (name === "onnxruntime") {
+    const { onnxContender } = await import("./attention/onnxruntime.ts");
+    return [await onnxContender("graph"), await onnxContender("fused")];
   }
-  for (const c of candidates) c.plan.dispose();
-  for (const t of tensors) t.dispose();
+  if (name === "tfjs") return [await (await import("./attention/tfjs.ts")).tfjsContender()];
+  throw new Error(`bench: peers are jax-js, onnxruntime and tfjs; got "${name}"`);
 }
 
-function randomTensor(device: Device, shape: readonly number[]): Tensor {
-  const random = createRandom(1);
-  return Tensor.from(
-    device,
-    "x",
-    shape,
-    "f32",
-    Float32Array.from({ length: numel(shape) }, () => random.uniform() - 0.5),
-  );
+async function measure(
+  label: string,
+  shape: BenchShape,
+  contenders: readonly Contender[],
+  rounds: number,
+): Promise<Medians> {
+  console.log(`\n${label}`);
+  const data = drawData(shape);
+  const expected = expect(shape, data);
+  const measured: Measured[] = [];
+  for (const contender of contenders) {
+    const runner = await contender.prepare(shape, data);
+    if (!runner) continue;
+    // The first run compiles.
+    const { worst, isRight } = checkResult(shape, expected, runner, await runner.run());
+    measured.push({ contender, runner, isRight, wallMs: [], cpuMs: [] });
+    if (!isRight) console.log(`  ${contender.name}: WRONG by ${worst.toExponential(1)}, its speed does not count`);
+  }
+  for (let round = 0; round < rounds; round++) {
+    for (const m of measured) await timeOnce(m);
+  }
+  const medians = new Map<Contender, { wallMs: number; cpuMs: number }>();
+  for (const { contender, runner, isRight, wallMs, cpuMs } of measured) {
+    const wall = median(wallMs);
+    const rate = `${(flopsOf(shape) / wall / 1e6).toFixed(2).padStart(7)} GFLOP/s`;
+    const least = ms(Math.min(...wallMs));
+    const name = `${contender.name}${isRight ? "" : " (wrong)"}`;
+    console.log(`  ${name.padEnd(28)} median ${ms(wall)} min ${least} cpu ${ms(median(cpuMs))} ${rate}`);
+    if (isRight) medians.set(contender, { wallMs: wall, cpuMs: median(cpuMs) });
+    await runner.dispose();
+  }
+  return medians;
+}
+
+async function timeOnce({ runner, wallMs, cpuMs }: Measured): Promise<void> {
+  const before = process.cpuUsage();
+  const start = performance.now();
+  await runner.run();
+  wallMs.push(performance.now() - start);
+  const { user, system } = process.cpuUsage(before);
+  cpuMs.push((user + system) / 1000);
+}
+
+/** What tiles that the mask rules out save of the time. */
+function reportSkipped(medians: ReadonlyMap<string, Medians>): void {
+  for (const [part, whole, most] of SKIPPED) {
+    const [a, b] = [medians.get(part), medians.get(whole)].map((m) => m && [...m].find(([c]) => c.own)?.[1]);
+    if (!a || !b) continue;
+    const [wall, cpu] = [a.wallMs / b.wallMs, a.cpuMs / b.cpuMs];
+    const verdict = Math.min(wall, cpu) <= most ? "as it should" : "TOO MUCH";
+    console.log(`\n${part} costs ${wall.toFixed(2)} of ${whole} (cpu ${cpu.toFixed(2)}, at most ${most}): ${verdict}`);
+  }
+}
+
+/** How many times as fast as the best right peer Heed is, by shape and as a geometric mean. */
+function reportPeers(medians: ReadonlyMap<string, Medians>): void {
+  console.log("\ntimes as fast as the best right peer, by median wall time (by CPU time)");
+  const wall: number[] = [];
+  const cpu: number[] = [];
+  const slower: string[] = [];
+  for (const [label, times] of medians) {
+    const heed = [...times].find(([c]) => c.own)?.[1];
+    const peers = [...times].filter(([c]) => !c.own).sort(([, a], [, b]) => a.wallMs - b.wallMs);
+    const [best] = peers;
+    if (!heed || !best) continue;
+    const byWall = best[1].wallMs / heed.wallMs;
+    const byCpu = Math.min(...peers.map(([, t]) => t.cpuMs)) / heed.cpuMs;
+    wall.push(byWall);
+    cpu.push(byCpu);
+    if (byWall < 1) slower.push(label);
+    console.log(`  ${label.padEnd(34)} ${byWall.toFixed(2)} (${byCpu.toFixed(2)})  ${best[0].name}`);
+  }
+  console.log(`  ${"geometric mean".padEnd(34)} ${geometricMean(wall).toFixed(2)} (${geometricMean(cpu).toFixed(2)})`);
+  console.log(slower.length > 0 ? `SLOWER than a right peer: ${slower.join("; ")}` : "on no shape slower");
+}
+
+function geometricMean(values: readonly number[]): number {
+  return Math.exp(values.reduce((sum, x) => sum + Math.log(x), 0) / values.length);
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[(sorted.length - 1) >> 1] ?? Number.NaN;
+}
+
+function ms(x: number): string {
+  return `${x.toFixed(2).padStart(8)} ms`;
+}
+
+function load(): string {
+  return `load ${loadavg()
+    .map((l) => l.toFixed(1))
+    .join(" ")}`;
 }

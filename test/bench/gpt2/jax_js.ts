@@ -1,6 +1,7 @@
 import type { numpy as Numpy } from "@jax-js/jax";
 import { nodeGpu } from "../../../src/gpu/platform_node.ts";
 import { readTestCheckpoint } from "../../support/safetensors.ts";
+import { addIteratorHelpers } from "../iterator_helpers.ts";
 import { type BenchModel, embed, type PeerSteps } from "./contender.ts";
 
 type Arr = Numpy.Array;
@@ -113,19 +114,5 @@ export async function jaxSteps(model: BenchModel): Promise<PeerSteps> {
       tree.dispose(cache);
       tree.dispose(weights);
     },
-  };
-}
-
-/** The library calls these, and Node 20 lacks them. */
-function addIteratorHelpers(): void {
-  const prototype = Object.getPrototypeOf(Object.getPrototypeOf([][Symbol.iterator]())) as Record<string, unknown>;
-  prototype["map"] ??= function* <T, U>(this: Iterable<T>, f: (value: T) => U) {
-    for (const value of this) yield f(value);
-  };
-  prototype["filter"] ??= function* <T>(this: Iterable<T>, f: (value: T) => boolean) {
-    for (const value of this) if (f(value)) yield value;
-  };
-  prototype["toArray"] ??= function <T>(this: Iterable<T>) {
-    return [...this];
   };
 }

@@ -1,6 +1,8 @@
 /** A node of an ONNX graph; attributes are floats, integers, strings or lists of integers. */
 export interface OnnxNode {
   readonly op: string;
+  /** The operator set; default ONNX's own. */
+  readonly domain?: "com.microsoft";
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes?: Readonly<Record<string, OnnxAttribute>>;
@@ -50,15 +52,17 @@ export function encodeOnnx(graph: OnnxGraph): Uint8Array {
     int(1, 9),
     field(7, Buffer.concat(body)),
     field(8, Buffer.concat([field(1, text("")), int(2, 20)])),
+    field(8, Buffer.concat([field(1, text("com.microsoft")), int(2, 1)])),
   ]);
 }
 
-function encodeNode({ op, inputs, outputs, attributes = {} }: OnnxNode): Uint8Array {
+function encodeNode({ op, domain, inputs, outputs, attributes = {} }: OnnxNode): Uint8Array {
   return Buffer.concat([
     ...inputs.map((name) => field(1, text(name))),
     ...outputs.map((name) => field(2, text(name))),
     field(3, text(outputs[0] ?? op)),
     field(4, text(op)),
+    ...(domain ? [field(7, text(domain))] : []),
     ...Object.entries(attributes).map(([name, value]) =>
       field(5, Buffer.concat([field(1, text(name)), encodeAttribute(value)])),
     ),
