@@ -14,8 +14,12 @@ export interface WeightRule {
   readonly role: "vector" | "matrix";
   /** The checkpoint holds `[in, out]`; turned at load to the `[out, in]` that the kernels read. */
   readonly turned?: boolean;
+  /** Standard deviation that a fresh matrix is drawn with; default is that of `initialise`. */
+  readonly std?: number;
   /** The checkpoint's rows are `[heads, parts, D]`, each head's q, k and v together; set apart at load: `[parts, heads, D]`. */
   readonly perHead?: { readonly heads: number; readonly parts: number };
+  /** Added to each element of a vector at load: some families keep their gains less 1. */
+  readonly offset?: number;
 }
 
 /** A tree of weights: rules before loading, tensors after it, values while recording. */
@@ -111,7 +115,9 @@ export interface Decoder extends Model {
 /** An encoder–decoder with its config read. */
 export interface EncoderDecoder extends Decoder {
   readonly facts: EncoderDecoderFacts;
+  /** Its values are named under `encoder.`. */
   encode(rec: Recorder, weights: WeightTree<Value>, step: Step): Value;
+  /** Its values are named under `memory.`. */
   memory(rec: Recorder, weights: WeightTree<Value>, encoded: Value): readonly MemoryRows[];
 }
 
@@ -139,8 +145,10 @@ export function encoderDecoderFamily<Config extends EncoderDecoderFacts, Rules e
   return family(definition, (config) => ({
     ...openedDecoder(definition, config),
     facts: config,
-    encode: (rec, weights, step) => definition.encode(rec, config, typed<Rules>(weights), step),
-    memory: (rec, weights, encoded) => definition.memory(rec, config, typed<Rules>(weights), encoded),
+    encode: (rec, weights, step) =>
+      rec.scope("encoder", () => definition.encode(rec, config, typed<Rules>(weights), step)),
+    memory: (rec, weights, encoded) =>
+      rec.scope("memory", () => definition.memory(rec, config, typed<Rules>(weights), encoded)),
   }));
 }
 

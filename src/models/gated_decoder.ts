@@ -5,7 +5,8 @@ import { type RotaryConfig, rotaryFromHub, rotaryTable } from "../nn/rotary.ts";
 import { embedding } from "../ops/embedding.ts";
 import { linear } from "../ops/linear.ts";
 import { rmsNorm } from "../ops/rms_norm.ts";
-import { type DecoderFacts, type DecoderFamily, decoderFamily } from "./family.ts";
+import { softcap } from "../ops/softcap.ts";
+import { type DecoderFacts, type DecoderFamily, decoderFamily, type WeightRule } from "./family.ts";
 import { activationFromHub, count, MAX_LAYERS, parseConfig } from "./hub_config.ts";
 import { joinedRules, matrixRule, vectorRule } from "./rules.ts";
 
@@ -16,7 +17,13 @@ export interface GatedConfig extends DecoderFacts, GatedBlockConfig {
   readonly headDim: number;
   readonly width: number;
   readonly feedForwardWidth: number;
-  readonly rotary: RotaryConfig;
+  readonly rotary: RotaryConfig & { readonly interleaved?: boolean };
+  /** Turns the layers whose `rotaryNames` say `rotary_local`. */
+  readonly localRotary?: RotaryConfig;
+  /** Of the embedding's rows; default 1. */
+  readonly embeddingScale?: number;
+  /** `c · tanh(logit / c)`; default: none. */
+  readonly logitCap?: number | undefined;
   /** The output matrix is the embedding. */
   readonly tied: boolean;
   /** Each query head and each key head is normed before it is turned. */
@@ -107,6 +114,8 @@ function gatedBlockRules(c: GatedConfig, block: string) {
     qNorm: headNorm("q_norm"),
     kNorm: headNorm("k_norm"),
     out: joinedRules([`${block}.self_attn.o_proj`], [c.width], query, c.biases.out),
+    attentionPostNorm: undefined as WeightRule | undefined,
+    feedForwardPostNorm: undefined as WeightRule | undefined,
     feedForwardNorm: vectorRule(`${block}.post_attention_layernorm.weight`, c.width),
     gateUp: joinedRules(gateUp, [c.feedForwardWidth, c.feedForwardWidth], c.width, c.biases.feedForward),
     down: joinedRules([`${block}.mlp.down_proj`], [c.width], c.feedForwardWidth, c.biases.feedForward),
@@ -117,38 +126,49 @@ function gatedBlockRules(c: GatedConfig, block: string) {
 export type GatedRules = ReturnType<typeof gatedRules>;
 
 /** What sets a family of gated blocks apart. */
-export interface GatedDefinition {
-  /** The name of the folder, and the `model_type` of its configs. */
+export interface GatedDefinition<Config extends GatedConfig = GatedConfig> {
+  /** The name of the folder. */
   readonly name: string;
-  parse(fields: Readonly<Record<string, unknown>>): GatedConfig;
+  /** The `model_type`s of its configs; default its name. */
+  readonly modelTypes?: readonly string[];
+  /** Prefixes that checkpoints put before the names in the rules, beside `model.`. */
+  readonly prefixes?: readonly string[];
+  /** Tensors that are not needed, beside those of every family. */
+  readonly ignored?: readonly RegExp[];
+  parse(fields: Readonly<Record<string, unknown>>): Config;
   /** Where the weights are, if not where Llama has them: {@link gatedRules} with some replaced. */
-  rules?(config: GatedConfig): GatedRules;
+  rules?(config: Config): GatedRules;
 }
 
 /** A family of gated blocks: embedding, blocks, RMS norm, output matrix. */
-export function gatedDecoder({ name, parse, rules = gatedRules }: GatedDefinition): DecoderFamily {
-  return decoderFamily<GatedConfig, GatedRules>({
+export function gatedDecoder<Config extends GatedConfig>(definition: GatedDefinition<Config>): DecoderFamily {
+  const { name, modelTypes = [name], prefixes = [], ignored = [], parse, rules = gatedRules } = definition;
+  return decoderFamily<Config, GatedRules>({
     name,
-    modelTypes: [name],
-    prefixes: ["model."],
+    modelTypes,
+    prefixes: ["model.", ...prefixes],
     // Frequencies that older checkpoints stored as buffers, and a copy of the tied embedding.
-    ignored: [/\.rotary_emb\.inv_freq$/, /^lm_head\.weight$/],
+    ignored: [/\.rotary_emb\.inv_freq$/, /^lm_head\.weight$/, ...ignored],
     parse,
     rules,
     constants: (c, positions) => ({
-      rotary: { shape: [positions, c.rotary.rotaryDim / 2, 2], data: rotaryTable(c.rotary, positions) },
+      rotary: angles(c.rotary, positions),
+      ...(c.localRotary ? { rotary_local: angles(c.localRotary, positions) } : {}),
     }),
     hidden(rec, c, w, step) {
-      let x = rec.name(embedding(rec, step.tokens, w.embedding), "embedding"); // [N, C]
+      let x = rec.name(embedding(rec, step.tokens, w.embedding, { scale: c.embeddingScale }), "embedding"); // [N, C]
       w.blocks.forEach((block, layer) => {
         x = step.block(rec, layer, () => gatedBlock(rec, c, block, { step, layer, x }));
       });
       return rec.name(rmsNorm(rec, x, w.norm, { eps: c.normEps }), "norm");
     },
-    logits: (rec, _, w, hidden) =>
-      rec.name(
-        rec.scope("head", () => linear(rec, hidden, w.head ?? w.embedding)),
-        "logits",
-      ), // [M, V]
+    logits(rec, c, w, hidden) {
+      const logits = rec.scope("head", () => linear(rec, hidden, w.head ?? w.embedding)); // [M, V]
+      return rec.name(c.logitCap === undefined ? logits : softcap(rec, logits, c.logitCap), "logits");
+    },
   });
+}
+
+function angles(rotary: RotaryConfig, positions: number) {
+  return { shape: [positions, rotary.rotaryDim / 2, 2], data: rotaryTable(rotary, positions) };
 }

@@ -101,7 +101,7 @@ function planWeight(
   const entries = rule.from.map(resolve);
   entries.forEach((entry, i) => {
     const expected = sourceShape(rule, i);
-    if (sameShape(entry.shape, expected)) return;
+    if (sameShape(withoutLeadingOnes(entry.shape), withoutLeadingOnes(expected))) return;
     throw new HeedError(
       "BAD_FILE",
       `${family}: tensor ${entry.name} must be ${formatShape(expected)}; got ${formatShape(entry.shape)}. Check that config.json and the weights belong together.`,
@@ -116,6 +116,12 @@ function sourceShape(rule: WeightRule, i: number): Shape {
   const [rows = 1, ...rest] = rule.shape;
   const own = [rule.rows?.[i] ?? rows, ...rest];
   return rule.turned ? own.reverse() : own;
+}
+
+/** Some files hold a bias as `[1, V]`. */
+function withoutLeadingOnes(shape: Shape): Shape {
+  const first = shape.findIndex((n) => n !== 1);
+  return first <= 0 ? shape : shape.slice(first);
 }
 
 /** A tensor that nobody reads means that the forward pass would not be the checkpoint's. */
@@ -189,6 +195,7 @@ class Loader {
     for await (const { elementStart, data } of streamTensor(entry, dtype, { signal })) {
       throwIfAborted(signal, "load");
       const at = elementStart * bytesPerElement(dtype);
+      if (rule?.offset) addTo(data, rule.offset);
       for (const run of placedRuns(rule?.perHead, sizeBytes, at, data)) tensor.write(offsetBytes + run.at, run.data);
       this.#queuedBytes += data.byteLength;
       if (this.#queuedBytes > MAX_QUEUED_BYTES) {
@@ -200,4 +207,10 @@ class Loader {
       onProgress?.({ tensor: entry.name, loadedBytes: this.#loadedBytes, totalBytes: this.#totalBytes });
     }
   }
+}
+
+/** Adds a number to f32 elements, in place. */
+function addTo(data: Uint8Array<ArrayBuffer>, offset: number): void {
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  for (let at = 0; at < data.byteLength; at += 4) view.setFloat32(at, view.getFloat32(at, true) + offset, true);
 }

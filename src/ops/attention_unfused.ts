@@ -1,9 +1,8 @@
 import scoresCode from "../../shaders/qk_scores.wgsl";
-import softcapBackwardCode from "../../shaders/softcap_backward.wgsl";
 import sumBackwardCode from "../../shaders/weighted_sum_backward.wgsl";
 import sumCode from "../../shaders/weighted_sum.wgsl";
 import { invariant } from "../core/errors.ts";
-import { ceilDiv, formatTensor, numel, sameShape, shapeError } from "../core/shape.ts";
+import { ceilDiv, formatTensor, sameShape, shapeError } from "../core/shape.ts";
 import type { GpuFacts } from "../gpu/device.ts";
 import { type Heads, padDispatch } from "./attention_pad.ts";
 import { elementPart, link } from "./attention_parts.ts";
@@ -26,18 +25,10 @@ import {
 import type { MaskNumbers } from "./attention_table.ts";
 import { dropout } from "./dropout.ts";
 import { diagonalSums, maskedSoftmaxWithLse, softmaxBackward } from "./masked_softmax.ts";
-import {
-  type Inputs,
-  type LowerContext,
-  only,
-  type OpDef,
-  type Recorder,
-  shader,
-  spreadWorkgroups,
-  type Value,
-} from "./op.ts";
+import { type Inputs, type LowerContext, only, type OpDef, type Recorder, shader, type Value } from "./op.ts";
 import { addRelativeBias, relativeBias } from "./relative_bias.ts";
 import { need } from "./rows.ts";
+import { SOFTCAP_BACKWARD } from "./softcap.ts";
 
 export { maskedSoftmax, maskedSoftmaxWithLse } from "./masked_softmax.ts";
 
@@ -65,7 +56,6 @@ interface HeadsAttrs {
 
 const SCORES = shader("qk_scores.wgsl", scoresCode);
 const SUM = shader("weighted_sum.wgsl", sumCode);
-const SOFTCAP_BACKWARD = shader("softcap_backward.wgsl", softcapBackwardCode);
 const SUM_BACKWARD = shader("weighted_sum_backward.wgsl", sumBackwardCode);
 
 /** Invocations of a workgroup, and rows that each computes together. */
@@ -103,26 +93,11 @@ const QK_SCORES: OpDef<HeadsAttrs> = {
     const grads: Record<string, Value> = {};
     if (!dcapped) return grads;
     const attrs = { ...rest, softcap: 0 };
-    const dscores =
-      softcap > 0 ? only(rec.record(SCORES_SOFTCAP_BACKWARD, { y: outputs[0], dy: dcapped }, softcap)) : dcapped;
+    const dscores = softcap > 0 ? only(rec.record(SOFTCAP_BACKWARD, { y: outputs[0], dy: dcapped }, softcap)) : dcapped;
     if (needs.has("q")) grads["q"] = only(rec.record(WEIGHTED_SUM, { probs: dscores, v: inputs["k"] }, attrs));
     if (needs.has("k"))
       grads["k"] = only(rec.record(WEIGHTED_SUM_BACKWARD, { weights: dscores, x: inputs["q"] }, attrs));
     return grads;
-  },
-};
-
-const SCORES_SOFTCAP_BACKWARD: OpDef<number> = {
-  name: "softcapBackward",
-  infer: ({ y }) => [{ shape: need({ y }, "y").shape, dtype: "f32" }],
-  lower({ inputs, outputs, attrs }, { dispatch }) {
-    const dx = only(outputs);
-    dispatch({
-      kernel: { kernel: SOFTCAP_BACKWARD },
-      bindings: { y: need(inputs, "y"), dy: need(inputs, "dy"), dx },
-      params: { count: numel(dx.shape), cap: attrs },
-      workgroups: spreadWorkgroups(ceilDiv(numel(dx.shape), 64)),
-    });
   },
 };
 

@@ -18,6 +18,8 @@ export interface PlainBlockConfig {
   readonly activation: ActivationName;
   /** Set where queries and keys are turned, by the step's constant `rotary`. */
   readonly rotary?: { readonly rotaryDim: number };
+  /** Scores fall with distance, by the slopes in the step's constant `alibi`. Default false. */
+  readonly alibi?: boolean;
   /** The feed-forward reads the block's input, not the attention's residual. Default false. */
   readonly parallel?: boolean;
 }
@@ -44,7 +46,8 @@ export interface PlainBlockWeights {
 
 /**
  * Pre-norm block with layer norm, as many key heads as query heads, and a feed-forward of two layers: x `[N, C]` → `[N, C]`.
- * Source: GPT-2, "Language Models are Unsupervised Multitask Learners", §2.3; parallel: GPT-NeoX, arXiv 2204.06745 §2.1.
+ * Source: GPT-2, "Language Models are Unsupervised Multitask Learners", §2.3; parallel: GPT-NeoX, arXiv 2204.06745 §2.1;
+ * slopes: ALiBi, arXiv 2108.12409 §3.
  */
 export function plainBlock(
   rec: Recorder,
@@ -89,6 +92,7 @@ function attention(
     kvHeads: heads,
     headDim,
     scale: headDim ** -0.5,
+    alibiSlopes: c.alibi ? step.constant("alibi") : undefined,
   });
   return rec.name(linear(rec, mixed, w.out.weight, { bias: w.out.bias }), "projected"); // [N, C]
 }
