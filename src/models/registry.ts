@@ -1,5 +1,9 @@
 import { HeedError } from "../core/errors.ts";
 import type { Decoder, DecoderFamily, EncoderDecoder, EncoderDecoderFamily } from "./family.ts";
+import { bloom } from "./bloom/model.ts";
+import { gemma2 } from "./gemma2/model.ts";
+import { gemma3 } from "./gemma3/model.ts";
+import { glm } from "./glm/model.ts";
 import { gpt2 } from "./gpt2/model.ts";
 import { gptNeox } from "./gpt_neox/model.ts";
 import { llama } from "./llama/model.ts";
@@ -8,12 +12,15 @@ import { opt } from "./opt/model.ts";
 import { phi3 } from "./phi3/model.ts";
 import { qwen2 } from "./qwen2/model.ts";
 import { qwen3 } from "./qwen3/model.ts";
+import { transformer } from "./transformer/model.ts";
 
 /** Every family of causal decoders: a new one is a folder, a test and a line here. */
-export const DECODERS: readonly DecoderFamily[] = [gpt2, gptNeox, llama, mistral, opt, phi3, qwen2, qwen3];
+export const DECODERS: readonly DecoderFamily[] = [
+  ...[bloom, gemma2, gemma3, glm, gpt2, gptNeox, llama, mistral, opt, phi3, qwen2, qwen3],
+];
 
 /** Every family of encoder–decoders. */
-export const ENCODER_DECODERS: readonly EncoderDecoderFamily[] = [];
+export const ENCODER_DECODERS: readonly EncoderDecoderFamily[] = [transformer];
 
 /** What a config.json describes. */
 export type OpenedModel =

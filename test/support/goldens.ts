@@ -18,6 +18,11 @@ export const GOLDEN_NAMES = [
   "gpt_neox_sequential",
   "opt",
   "phi3",
+  "gemma2",
+  "gemma3",
+  "bloom",
+  "glm",
+  "glm4",
 ] as const;
 
 export type GoldenName = (typeof GOLDEN_NAMES)[number];
@@ -32,6 +37,10 @@ export interface GoldenCase {
   greedy: number[];
   /** 16 tokens, each from a full pass. */
   greedyRecomputed: number[];
+  /** The 4 best of a search with 4 beams for 8 tokens, best first; empty with dynamic scaling. */
+  beams: { tokens: number[]; score: number }[];
+  /** In some cases: the first `length` tokens see each other both ways. */
+  prefix?: { length: number; logits: Float64Array; greedy: number[] };
 }
 
 /** The folder of a golden checkpoint: config.json, config_rope_parameters.json (rotary families), model.safetensors. */
@@ -41,8 +50,13 @@ export function goldenPath(name: GoldenName): string {
 
 /** The expected results of a golden checkpoint; the first prompt has 5 tokens, the second 40. */
 export function readGolden(name: GoldenName): GoldenCase[] {
-  const rows = readJson<(Omit<GoldenCase, "logits"> & { logits: AssetArray })[]>(
+  type Written<T> = Omit<T, "logits"> & { logits: AssetArray };
+  const rows = readJson<(Written<Omit<GoldenCase, "prefix">> & { prefix?: Written<Required<GoldenCase>["prefix"]> })[]>(
     join(goldenPath(name), "expected.json"),
   );
-  return rows.map((row) => ({ ...row, logits: decodeArray(row.logits) }));
+  return rows.map((row) => ({
+    ...row,
+    logits: decodeArray(row.logits),
+    prefix: row.prefix && { ...row.prefix, logits: decodeArray(row.prefix.logits) },
+  }));
 }
