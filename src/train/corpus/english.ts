@@ -50,6 +50,7 @@ const IRREGULAR_PLURALS: Readonly<Record<string, string>> = {
   person: "people",
   "police officer": "police officers",
   fish: "fish",
+  series: "series",
   sheep: "sheep",
   wife: "wives",
   knife: "knives",

@@ -18,7 +18,11 @@ function person(zh: string, en: string, agreement: Agreement = "third"): Person 
   return { zh, en, object: en, possessive, agreement, isPronoun: false };
 }
 
-function pronoun(zh: string, [en, object, possessive]: readonly [string, string, string], agreement: Agreement): Person {
+function pronoun(
+  zh: string,
+  [en, object, possessive]: readonly [string, string, string],
+  agreement: Agreement,
+): Person {
   return { zh, en, object, possessive, agreement, isPronoun: true };
 }
 
@@ -94,7 +98,7 @@ interface Relation {
   readonly zh: string;
   readonly en: string;
   /** The possessors that it does not go with, such as 她 with 妻子. */
-  readonly notOf?: string;
+  readonly notOf?: readonly string[];
   readonly plural?: boolean;
 }
 
@@ -109,8 +113,8 @@ export const RELATIONS: readonly Relation[] = [
   { zh: "妹妹", en: "younger sister" },
   { zh: "爷爷", en: "grandfather" },
   { zh: "奶奶", en: "grandmother" },
-  { zh: "丈夫", en: "husband", notOf: "他" },
-  { zh: "妻子", en: "wife", notOf: "她" },
+  { zh: "丈夫", en: "husband", notOf: ["他", "我们", "他们"] },
+  { zh: "妻子", en: "wife", notOf: ["她", "我们", "他们"] },
   { zh: "儿子", en: "son" },
   { zh: "女儿", en: "daughter" },
   { zh: "叔叔", en: "uncle" },
@@ -129,7 +133,7 @@ const OWNERS = PRONOUNS.filter(({ zh }) => ["我", "你", "他", "她", "我们"
 
 /** 我爸爸 and 我的爸爸, my father: each relation of each pronoun, once short and once with 的. */
 export const RELATIVES: readonly Person[] = RELATIONS.flatMap(({ zh, en, notOf, plural }) =>
-  OWNERS.filter((owner) => owner.zh !== notOf).flatMap((owner) =>
+  OWNERS.filter((owner) => !notOf?.includes(owner.zh)).flatMap((owner) =>
     ["", "的"].map((link) =>
       person(`${owner.zh}${link}${zh}`, `${owner.possessive} ${en}`, plural ? "plural" : "third"),
     ),
