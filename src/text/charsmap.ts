@@ -1,7 +1,7 @@
 import { badFile } from "./json_fields.ts";
 
 const UTF8 = new TextEncoder();
-const TEXT = new TextDecoder();
+const TEXT = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /**
  * SentencePiece's compiled normalisation rules: u32 bytes of a double-array trie (little-endian), the trie, then the

@@ -1,6 +1,7 @@
 import { isObject, type JsonObject } from "../core/json.ts";
 import { createBpe } from "./bpe.ts";
-import { badFile, describe, flagField, isId, stringField, unsupportedPart } from "./json_fields.ts";
+import { badFile, describe, isId, stringField, unsupportedPart } from "./json_fields.ts";
+import { createSentencePiece, type SentencePieceConfig } from "./sentencepiece_pieces.ts";
 import { createUnigram } from "./unigram.ts";
 
 /** The vocabulary of a tokenizer and how a word becomes ids of it. */
@@ -27,9 +28,11 @@ export function createModel(config: JsonObject, hidden: ReadonlySet<number>): Pi
       return createBpe(config, readVocab(config), hidden);
     case "Unigram":
       return createUnigram(config, hidden);
-    default:
-      throw unsupportedPart("model", type, ["BPE", "Unigram", "WordPiece"]);
+    case "SentencePiece":
+      if (!(config["file"] instanceof Object)) break;
+      return createSentencePiece(config as SentencePieceConfig);
   }
+  throw unsupportedPart("model", type, ["BPE", "Unigram", "WordPiece"]);
 }
 
 /** Older files do not name the kind of their model. */

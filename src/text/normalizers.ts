@@ -90,11 +90,13 @@ function stripper(config: JsonObject): Normalizer {
   };
 }
 
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this finds
+const NMT_REMOVED = /[\u0001-\u0008\u000b\u000e-\u001f\u007f\u008f\u009f]/g;
+const NMT_SPACES = /[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/g;
+
 /** Control characters are left out, and the many kinds of space become one (as SentencePiece's `nmt` rules do). */
 function normalizeNmt(text: string): string {
-  return text
-    .replace(/[\u0001-\u0008\u000b\u000e-\u001f\u007f\u008f\u009f]/g, "")
-    .replace(/[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/g, " ");
+  return text.replace(NMT_REMOVED, "").replace(NMT_SPACES, " ");
 }
 
 /** Ranges of characters that BERT takes for words of their own, as the Hub's `tokenizers` have them. */
@@ -115,5 +117,6 @@ function bertNormalizer(config: JsonObject): Normalizer {
 }
 
 function cleanText(text: string): string {
-  return text.replace(/(?![\t\n\r])[\u0000\ufffd\p{C}]/gu, "").replace(/\p{White_Space}/gu, " ");
+  // Category C holds U+0000 and all other control characters.
+  return text.replace(/(?![\t\n\r])[\ufffd\p{C}]/gu, "").replace(/\p{White_Space}/gu, " ");
 }

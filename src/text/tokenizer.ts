@@ -3,7 +3,7 @@ import { isObject, type JsonObject } from "../core/json.ts";
 import { type AddedToken, createSplitter, readAddedTokens } from "./added_tokens.ts";
 import { byteLevelBytes } from "./byte_level.ts";
 import { createDetokenizer, type DecodeVocabulary, type Detokenizer, type DetokenizerOptions } from "./detokenizer.ts";
-import { badFile, describe, isId } from "./json_fields.ts";
+import { badFile, describe } from "./json_fields.ts";
 import { createModel, type PieceModel } from "./models.ts";
 import { createNormalizer, type Normalizer } from "./normalizers.ts";
 import { alignTokens, type Offset } from "./offsets.ts";
