@@ -14,6 +14,12 @@ export interface RequestDeviceOptions {
   /** Use no more than this tier; default the highest that the adapter has. */
   readonly tier?: Tier;
   readonly powerPreference?: GPUPowerPreference;
+  /**
+   * Choose kernels and splits without regard to the number of rows, so that a row's result does not depend on the batch that it is
+   * in, bit for bit. Costs speed where few rows would take other kernels. Default false. Without it the same call gives the
+   * same bits too.
+   */
+  readonly deterministic?: boolean;
 }
 
 /** What kernels are chosen by. */
@@ -27,6 +33,8 @@ export interface GpuFacts {
   /** True on CPU implementations (lavapipe, SwiftShader), where barriers and workgroup memory are dear. */
   readonly software: boolean;
   readonly limits: GPUSupportedLimits;
+  /** Set under `deterministic`: kernels are chosen as for so many rows, however many there are. */
+  readonly fixedRows?: "few" | "many";
 }
 
 /** What `adapter.info` says, as plain strings. */
@@ -62,7 +70,7 @@ export class Device {
     this.#fault ??= fromGpuError(event.error, "device");
   };
 
-  private constructor(raw: GPUDevice, owned: boolean, tier: Tier, adapter: AdapterFacts) {
+  private constructor(raw: GPUDevice, owned: boolean, tier: Tier, adapter: AdapterFacts, deterministic: boolean) {
     this.raw = raw;
     this.#owned = owned;
     this.adapter = adapter;
@@ -77,6 +85,7 @@ export class Device {
       subgroupMax: subgroups ? (info?.subgroupMaxSize ?? 128) : 0,
       software: /software|swiftshader|llvmpipe|lavapipe/i.test(Object.values(adapter).join(" ")),
       limits: raw.limits,
+      ...(deterministic ? { fixedRows: "many" } : {}),
     };
     this.#gentle = GentleWait.for(this.facts.software);
     this.#pipelines = new PipelineCache(this);
@@ -98,9 +107,17 @@ export class Device {
   /** Requests a device of the given tier. Throws `NO_WEBGPU`, `NO_ADAPTER` or `UNSUPPORTED`. */
   static async request(options: RequestDeviceOptions = {}): Promise<Device> {
     checkOptionNames("createEngine", options, REQUEST_OPTIONS);
+    const { deterministic = false } = options;
+    if (typeof deterministic !== "boolean") {
+      const got = String(deterministic);
+      throw new HeedError(
+        "USAGE",
+        `createEngine: deterministic must be true or false; got ${got}. Leave it out for false.`,
+      );
+    }
     if (options.device) {
       const raw = options.device;
-      return new Device(raw, false, chooseTier(raw, options.tier), adapterFacts(raw.adapterInfo));
+      return new Device(raw, false, chooseTier(raw, options.tier), adapterFacts(raw.adapterInfo), deterministic);
     }
     const gpu = options.gpu ?? globalThis.navigator?.gpu;
     if (!gpu) {
@@ -124,7 +141,7 @@ export class Device {
         { cause },
       );
     });
-    return new Device(raw, true, tier, adapterFacts(adapter.info));
+    return new Device(raw, true, tier, adapterFacts(adapter.info), deterministic);
   }
 
   /** Bytes of GPU buffers that Heed holds now. */
@@ -298,7 +315,7 @@ export class Device {
   }
 }
 
-const REQUEST_OPTIONS = ["gpu", "device", "tier", "powerPreference"];
+const REQUEST_OPTIONS = ["gpu", "device", "tier", "powerPreference", "deterministic"];
 
 /** How long a failed GPU call waits to hear that the device is lost. */
 const LOSS_GRACE_MS = 50;

@@ -205,7 +205,7 @@ function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): vo
   const addressing = denseAddressing(node, operands, context);
   const valueDim = operands.out.dim;
   const width = Math.max(headDim, valueDim);
-  const splits = isDecode(queryLength) && isInterval(node.inputs, node.attrs);
+  const splits = !facts.fixedRows && isDecode(queryLength) && isInterval(node.inputs, node.attrs);
   const kernel = node.attrs.kernel ?? (splits ? "decode" : prefillKernel(facts, width));
   if (kernel === "decode") {
     const split = splitKeys(keyLength, DECODE_SPLITS, 1);

@@ -84,7 +84,7 @@ export function linear(rec: Recorder, x: Value, weight: Value, options: { bias?:
 /** True if a linear layer may take the norm that gives its x into itself (attribute `norm`); x is the norm's own input. */
 export function linearAcceptsNorm(x: Value, facts: GpuFacts): boolean {
   // On a CPU adapter each workgroup of few rows would compute the norm again, which costs more than a dispatch.
-  return !facts.software && usesMatvec(x);
+  return !facts.software && usesMatvec(facts, x);
 }
 
 /** True if a linear layer may multiply gate and up itself: few rows, and a weight `[2F, K]` in one part. */
@@ -92,8 +92,9 @@ export function linearAcceptsGate(x: Value, weight: Value, facts: GpuFacts): boo
   return chooseMatvec(facts, x) && (weight.tensor?.parts.length ?? 1) === 1;
 }
 
-function usesMatvec(x: Value): boolean {
-  return (x.shape[0] ?? 0) <= MATVEC_ROWS && matvecFits(x);
+function usesMatvec({ fixedRows }: GpuFacts, x: Value): boolean {
+  const isFew = fixedRows ? fixedRows === "few" : (x.shape[0] ?? 0) <= MATVEC_ROWS;
+  return isFew && matvecFits(x);
 }
 
 function linearSizes(inputs: Inputs, attrs: LinearAttrs): LinearSizes {
@@ -142,7 +143,7 @@ function lowerLinear({ inputs, outputs, attrs }: OpNode<LinearAttrs>, context: L
   const [x, weight] = [need(inputs, "x"), need(inputs, "weight")];
   const parts = context.parts(weight);
   const fused = attrs.norm !== undefined || attrs.gated !== undefined;
-  const chosen = fused ? usesMatvec(x) : chooseMatvec(context.facts, x);
+  const chosen = fused ? usesMatvec(context.facts, x) : chooseMatvec(context.facts, x);
   const matvec = attrs.kernel ? attrs.kernel === "matvec" : chosen;
   if (!matvec && fused) {
     throw new HeedError(
@@ -159,7 +160,7 @@ function lowerLinear({ inputs, outputs, attrs }: OpNode<LinearAttrs>, context: L
 
 function chooseMatvec(facts: GpuFacts, x: Value): boolean {
   const rows = facts.software ? MATVEC_ROWS_SOFTWARE : MATVEC_ROWS;
-  return usesMatvec(x) && (x.shape[0] ?? 0) <= rows;
+  return usesMatvec(facts, x) && (facts.fixedRows === "few" || (x.shape[0] ?? 0) <= rows);
 }
 
 /** The share of one row part of the weight. */

@@ -66,7 +66,7 @@ export function matvecFits(x: Value): boolean {
 export function matvecDispatch(facts: GpuFacts, call: MatvecCall): Dispatch {
   const { x, norm } = call;
   const rows = x.shape[0] ?? 0;
-  const xRows = rows === 1 ? 1 : X_ROWS;
+  const xRows = rows === 1 && !facts.fixedRows ? 1 : X_ROWS;
   const outputs = (call.gated ? 2 : 4) * (ownsRows(facts, call) ? LANES : 1);
   const [acrossX, acrossZ = 1] = spreadWorkgroups(ceilDiv(call.columns, outputs));
   return {

@@ -39,6 +39,8 @@ export interface DirectOptions<R extends "array" | "tensor" = "array" | "tensor"
   /** Give the results as arrays (default), or as tensors on the GPU that the caller disposes. */
   readonly as?: R;
   readonly signal?: AbortSignal;
+  /** A row's result does not depend on the batch that it is in, bit for bit. Default: as the engine was made. */
+  readonly deterministic?: boolean;
   /** Told the kernels of the call, in the order in which they ran. */
   readonly onKernels?: (kernels: readonly string[]) => void;
 }
@@ -91,8 +93,16 @@ export class DirectPrograms {
       throw new HeedError("USAGE", `${call.op}: as must be "array" or "tensor"; got "${String(options.as)}".`);
     }
     for (const [name, input] of Object.entries(call.inputs)) checkInput(call.op, name, input, this.#device);
-    const key = this.#keyOf(call);
-    const entry = this.#entries.get(key) ?? this.#prepare(call);
+    const { deterministic } = options;
+    if (deterministic !== undefined && typeof deterministic !== "boolean") {
+      const got = String(deterministic);
+      throw new HeedError(
+        "USAGE",
+        `${call.op}: deterministic must be true or false; got ${got}. Leave it out for the engine's.`,
+      );
+    }
+    const key = `${this.#keyOf(call)}; ${deterministic}`;
+    const entry = this.#entries.get(key) ?? this.#prepare(call, deterministic);
     // The map's order is that of use.
     this.#entries.delete(key);
     this.#entries.set(key, entry);
@@ -122,7 +132,7 @@ export class DirectPrograms {
     this.clear();
   }
 
-  #prepare<I extends InputsOf>(call: DirectCall<I>): Entry {
+  #prepare<I extends InputsOf>(call: DirectCall<I>, deterministic: boolean | undefined): Entry {
     const tensors: Tensor[] = [];
     const record = async (): Promise<Plan> => {
       const rec = new ProgramRecorder(call.op);
@@ -137,7 +147,7 @@ export class DirectPrograms {
         // A view has no memory of its own to read.
         rec.output(name, value.view ? concatColumns(rec, [value]) : value);
       }
-      return plan(this.#device, rec, { fuse: false });
+      return plan(this.#device, rec, { fuse: false, deterministic });
     };
     const planned = record();
     const entry: Entry = { planned, tensors, turn: planned.catch(() => {}), bytes: 0, users: 0, evicted: false };

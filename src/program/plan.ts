@@ -15,6 +15,10 @@ import { Plan, type PlannedDispatch } from "./replay.ts";
 export interface PlanOptions {
   /** Apply the fusion table (default true). A plan without it is for tests and for reading. */
   readonly fuse?: boolean;
+  /** Overrules the device's `deterministic`. */
+  readonly deterministic?: boolean;
+  /** Where kernels are chosen without regard to the number of rows: whether as for few (a decode step) or for many (default). */
+  readonly rows?: "few" | "many";
 }
 
 interface Lowered {
@@ -29,8 +33,9 @@ interface Lowered {
 export async function plan(device: Device, record: ProgramRecorder, options: PlanOptions = {}): Promise<Plan> {
   const kept = new Set([...record.outputs.values()].map(rootOf));
   let nodes = liveNodes(record.nodes, record.outputs.values());
-  if (options.fuse ?? true) nodes = fuse(nodes, new Set(record.outputs.values()), device.facts);
-  const lowered = nodes.flatMap((node) => lowerUsable(node, device));
+  const facts = factsFor(device, options);
+  if (options.fuse ?? true) nodes = fuse(nodes, new Set(record.outputs.values()), facts);
+  const lowered = nodes.flatMap((node) => lowerUsable(node, device, facts));
   const pipelines = await Promise.all(lowered.map(({ dispatch }) => device.pipeline(dispatch.kernel)));
   const touches = lowered.map(({ dispatch, node }, i) => findTouches(dispatch, pipelines[i] as Pipeline, node));
   const layout = layOut(touches, kept, device.raw.limits.maxBufferSize);
@@ -45,6 +50,11 @@ export async function plan(device: Device, record: ProgramRecorder, options: Pla
     }
   };
   return device.scoped(`plan ${record.label}`, build, (planned) => planned.dispose());
+}
+
+function factsFor({ facts }: Device, { deterministic, rows = "many" }: PlanOptions): GpuFacts {
+  const { fixedRows, ...rest } = facts;
+  return (deterministic ?? fixedRows !== undefined) ? { ...rest, fixedRows: rows } : rest;
 }
 
 /** Throws `LIMIT` for an intermediate or input that no binding can hold. */
@@ -62,11 +72,11 @@ function checkBindable(device: Device, record: ProgramRecorder, layout: MemoryLa
 }
 
 /** Lowers a node to kernels that are in use. Throws `UNSUPPORTED` naming the one that is not and has no other in its place. */
-function lowerUsable(node: OpNode, device: Device): Lowered[] {
-  const lowered = lower(node, device.facts);
+function lowerUsable(node: OpNode, device: Device, own: GpuFacts): Lowered[] {
+  const lowered = lower(node, own);
   const refused = findRefused(lowered, device);
   if (refused === undefined) return lowered;
-  for (const facts of fallbackFacts(device.facts)) {
+  for (const facts of fallbackFacts(own)) {
     try {
       const other = lower(node, facts);
       if (findRefused(other, device) === undefined) return other;

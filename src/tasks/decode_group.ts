@@ -98,7 +98,7 @@ export class DecodeGroup {
       const limits = { op: "generate", maxBytes: device.raw.limits.maxStorageBufferBindingSize };
       const tap = mode.attention && new AttentionTap(rec, mode.attention, limits);
       recordStep(rec, runtime, { rows, slots, states, mode, tap });
-      planned = await plan(device, rec);
+      planned = await plan(device, rec, { rows: "few" });
       return new DecodeGroup(runtime, rows, planned, states, tap);
     } catch (error) {
       planned?.dispose();

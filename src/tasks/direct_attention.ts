@@ -83,6 +83,8 @@ export function alibiSlopes(heads: number): ArrayTensor<Float32Array> {
 
 /** The names of options that are tensors, or may be. */
 const TENSORS = ["mask", "bias", "alibiSlopes", "sinks"] as const;
+/** Options that say nothing of what is computed. */
+const CALL_OPTIONS: readonly string[] = ["as", "signal", "deterministic", "onKernels", "capture"];
 const PER_BATCH = ["queryStart", "prefix", "keyLengths"] as const;
 
 /** Takes the options of a direct call apart. Throws `SHAPE` or `USAGE`. */
@@ -96,7 +98,8 @@ export function attentionProgram(
   const inputs: Record<string, OpInput | undefined> = isPacked
     ? { q: asRows(q), k: asRows(k), v: asRows(v) }
     : { q, k, v };
-  const { as: _, signal: __, onKernels: ___, capture: ____, relativeBias, dropout, ...rest } = options;
+  const { relativeBias, dropout, ...others } = options;
+  const rest = Object.fromEntries(Object.entries(others).filter(([name]) => !CALL_OPTIONS.includes(name)));
   const attrs: Record<string, unknown> = { ...sizes, ...rest };
   for (const name of TENSORS) {
     const given = options[name];
@@ -263,8 +266,8 @@ function bound(values: Readonly<Record<string, Value | undefined>>): { q: Value;
   return values as Record<"q" | "k" | "v", Value>;
 }
 
-function runOf({ as, signal, onKernels }: AttentionCallOptions): DirectOptions {
-  return { as, signal, onKernels };
+function runOf({ as, signal, deterministic, onKernels }: AttentionCallOptions): DirectOptions {
+  return { as, signal, deterministic, onKernels };
 }
 
 /** Sizes from the tensors, `[B, H, T, D]`, or `[ΣT, H, D]` of a ragged batch. */

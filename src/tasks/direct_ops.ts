@@ -434,8 +434,8 @@ type RowValues<I> = ValuesOf<I> & { readonly x: Value };
 
 /** The options of every call, and the op's own. */
 function split<O extends CallOptions>(options: O | undefined): { run: DirectOptions } & Omit<O, keyof CallOptions> {
-  const { as, signal, onKernels, ...own } = options ?? ({} as O);
-  return { ...own, run: { as, signal, onKernels } };
+  const { as, signal, deterministic, onKernels, ...own } = options ?? ({} as O);
+  return { ...own, run: { as, signal, deterministic, onKernels } };
 }
 
 function refuseOthers(op: string, rest: object): void {
