@@ -16,6 +16,13 @@ export function collect(text: string, earlier: string[] = []): string[] {
   return [...earlier, text];
 }
 
+/** How many first tokens see each other both ways: a number, or `prompt` for all of it. */
+export function prefixLength(text: string): number | "prompt" {
+  if (text === "prompt") return text;
+  if (/^\d+$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("It must be a number of tokens, or prompt.");
+}
+
 /** Token ids, written `1,2,3` or with blanks between. */
 export function tokenIds(text: string): number[] {
   const words = text.split(/[\s,]+/).filter((word) => word !== "");

@@ -4,6 +4,7 @@ import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { type Decoder, mapLeaves, type WeightTree } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
+import { prefixOf } from "../nn/prefix.ts";
 import { denseStep, type DenseStepParts } from "../nn/dense_step.ts";
 import { embedding } from "../ops/embedding.ts";
 import type { Value } from "../ops/op.ts";
@@ -31,6 +32,8 @@ export interface RunOptions extends TapOptions {
   readonly attention?: true | RunAttentionRequest;
   /** Logits of every position (default), of the last one, or none. */
   readonly logits?: boolean | "last";
+  /** So many first tokens see each other both ways, `prompt` for all; default 0. */
+  readonly prefixLength?: number | "prompt";
   readonly signal?: AbortSignal;
 }
 
@@ -60,7 +63,7 @@ export interface InspectedModel {
   readonly contextLength: number;
 }
 
-const OPTIONS = ["capture", "patch", "ablate", "attention", "logits", "signal"];
+const OPTIONS = ["capture", "patch", "ablate", "attention", "logits", "prefixLength", "signal"];
 const REQUEST = ["layers", "heads", "weights", "summary", "queries"];
 /** Values that only the three named kernels have; the fused kernel never holds them. */
 const UNFUSED = /^block\.(\d+)\.attention\.(scores|probs)$/;
@@ -123,6 +126,7 @@ function recordRun(model: InspectedModel, length: number, options: RunOptions): 
   checkBinding(model, logits === true ? length * facts.vocabSize : 0, 'logits (take logits: "last")');
   const queries = attention && input("attention.queries", attention.queries);
   const forward = recordForward(rec, model, length, {
+    prefix: prefixOf("run", options.prefixLength, length),
     unfused: (layer) => unfused.has(layer),
     lse: (layer) => attention?.tap.request.layers.includes(layer) ?? false,
     onAttend: (seen) => queries && attention?.tap.recordDense(seen, queries),
@@ -154,7 +158,7 @@ function recordForward(
   rec: ProgramRecorder,
   { decoder, weights, constants, contextLength }: InspectedModel,
   length: number,
-  watch: Pick<DenseStepParts, "unfused" | "lse" | "onAttend">,
+  watch: Pick<DenseStepParts, "prefix" | "unfused" | "lse" | "onAttend">,
 ): Forward {
   if (length < 1 || length > contextLength) {
     const rule = `from 1 to ${contextLength} tokens, its context`;

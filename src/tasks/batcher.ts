@@ -106,6 +106,7 @@ export class Batcher {
       try {
         const { sequence, ids, options } = task;
         this.#reserveWhole(task);
+        await this.#prefillPrefix(task);
         await this.#runtime.prefill(sequence, ids.slice(sequence.length, -1), options.signal);
         sequence.reserve(1);
         this.#slots.prepare(task);
@@ -122,6 +123,13 @@ export class Batcher {
         task.settle();
       }
     }
+  }
+
+  /** The tokens of a prompt that see each other both ways, before the others. Its last one is left to the first decode step too. */
+  async #prefillPrefix({ sequence, ids, prefixLength, options }: GenerationTask): Promise<void> {
+    if (prefixLength === 0 || sequence.length > 0) return;
+    const kept = Math.min(prefixLength, ids.length - 1);
+    await this.#runtime.prefillPrefix(sequence, ids.slice(0, prefixLength), kept, options.signal);
   }
 
   /** Runs bursts until a task joins or leaves. */

@@ -1,5 +1,5 @@
 import type { DType } from "../core/dtype.ts";
-import { HeedError, throwIfAborted } from "../core/errors.ts";
+import { HeedError, invariant, throwIfAborted } from "../core/errors.ts";
 import { ceilDiv } from "../core/shape.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
@@ -32,6 +32,23 @@ export interface RecordedStep {
   readonly rowTable: Value;
   readonly hidden: Value;
   logits(hidden: Value): Value;
+}
+
+/** How {@link DecoderRuntime.logits} computes. */
+export interface LogitsOptions {
+  /** So many first tokens see each other both ways; default 0. */
+  readonly prefix?: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface ChunkOptions {
+  /** Of the plan. */
+  readonly rows: number;
+  /** Set where the plan's tiles have one. */
+  readonly prefix?: number | undefined;
+  /** Tokens that count as written; default all of the chunk. */
+  readonly advance?: number;
+  readonly signal?: AbortSignal | undefined;
 }
 
 const DEFAULT_CACHE_BYTES = 512 << 20;
@@ -100,13 +117,15 @@ export class DecoderRuntime {
 
   /**
    * Records the forward pass of a step: tokens and row table are inputs, or the given states. With `tiles`, the rows
-   * are a prefill chunk; without, each row is the newest token of its own sequence.
+   * are a prefill chunk, whose tiles have a prefix each if `prefix` is set; without, each row is the newest token of its own
+   * sequence.
    */
   record(
     rec: ProgramRecorder,
     rows: number,
     options: {
       readonly tiles?: number;
+      readonly prefix?: boolean;
       readonly tokens?: Value;
       readonly rowTable?: Value;
       readonly onAttend?: CachedStepParts["onAttend"];
@@ -123,7 +142,10 @@ export class DecoderRuntime {
       pageTable: rec.state(cache.pageTable),
       pools: cache.pools.map((p) => rec.state(p)),
       constants: Object.fromEntries(Object.entries(this.constants).map(([name, t]) => [name, rec.weight(t)])),
-      tileTable: options.tiles === undefined ? undefined : rec.input("tile_table", [options.tiles, 4], "u32"),
+      tileTable:
+        options.tiles === undefined
+          ? undefined
+          : rec.input("tile_table", [options.tiles, options.prefix ? 8 : 4], "u32"),
       onAttend: options.onAttend,
     });
     const hidden = decoder.hidden(rec, tree, step);
@@ -133,6 +155,31 @@ export class DecoderRuntime {
   /** Computes keys and values of `ids` and appends them to the sequence. On an abort the sequence is as it was. */
   prefill(sequence: CachedSequence, ids: readonly number[], signal?: AbortSignal): Promise<void> {
     return this.#track(() => this.#prefill(sequence, ids, signal));
+  }
+
+  /**
+   * Computes keys and values of tokens that see each other both ways, the first of an empty sequence, in one chunk; the
+   * first `kept` of them count as written. On an abort the sequence is as it was.
+   */
+  prefillPrefix(sequence: CachedSequence, ids: readonly number[], kept: number, signal?: AbortSignal): Promise<void> {
+    return this.#track(async () => {
+      invariant(sequence.length === 0, "a prefix behind other tokens");
+      throwIfAborted(signal, "generate");
+      // Every layer's keys of the whole prefix are needed before its attention runs.
+      const rows = wholeRows(ids.length);
+      const planned = await this.plan(`prefill ${rows} with prefix`, (rec) => {
+        const step = this.record(rec, rows, { tiles: this.#tiles(rows), prefix: true });
+        rec.output("hidden", step.hidden);
+      });
+      try {
+        await planned.turn(() =>
+          this.#runChunk(planned, sequence, ids, { rows, prefix: ids.length, advance: kept, signal }),
+        );
+      } catch (error) {
+        sequence.rewind(0);
+        throw error;
+      }
+    });
   }
 
   async #prefill(sequence: CachedSequence, ids: readonly number[], signal?: AbortSignal): Promise<void> {
@@ -146,7 +193,7 @@ export class DecoderRuntime {
           const step = this.record(rec, rows, { tiles: this.#tiles(rows) });
           rec.output("hidden", step.hidden);
         });
-        await prefill.turn(() => this.#runChunk(prefill, sequence, chunk, rows, signal));
+        await prefill.turn(() => this.#runChunk(prefill, sequence, chunk, { rows, signal }));
         at += chunk.length;
       }
     } catch (error) {
@@ -156,12 +203,15 @@ export class DecoderRuntime {
     }
   }
 
-  /** Logits of every position of `ids`, `[ids.length][V]`, computed on a sequence of its own. */
-  logits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array[]> {
-    return this.#track(() => this.#logits(ids, signal));
+  /**
+   * Logits of every position of `ids`, `[ids.length][V]`, computed on a sequence of its own; the first `prefix` tokens see each
+   * other both ways.
+   */
+  logits(ids: readonly number[], { prefix = 0, signal }: LogitsOptions = {}): Promise<Float32Array[]> {
+    return this.#track(() => this.#logits(ids, prefix, signal));
   }
 
-  async #logits(ids: readonly number[], signal?: AbortSignal): Promise<Float32Array[]> {
+  async #logits(ids: readonly number[], prefix: number, signal?: AbortSignal): Promise<Float32Array[]> {
     this.checkIds(ids);
     if (ids.length > this.contextLength) {
       throw new HeedError(
@@ -173,14 +223,16 @@ export class DecoderRuntime {
     try {
       const all: Float32Array[] = [];
       const { vocabSize } = this.decoder.facts;
-      const planned = await this.plan(`logits ${LOGITS_ROWS}`, (rec) => {
-        const step = this.record(rec, LOGITS_ROWS, { tiles: this.#tiles(LOGITS_ROWS) });
+      // The prefix' keys are computed first; the rows that give its logits then find them, and write them once more.
+      if (prefix > 0) await this.prefillPrefix(sequence, ids.slice(0, prefix), 0, signal);
+      const planned = await this.plan(`logits ${LOGITS_ROWS}${prefix > 0 ? " with prefix" : ""}`, (rec) => {
+        const step = this.record(rec, LOGITS_ROWS, { tiles: this.#tiles(LOGITS_ROWS), prefix: prefix > 0 });
         rec.output("logits", step.logits(step.hidden));
       });
       for (let at = 0; at < ids.length; at += LOGITS_ROWS) {
         const chunk = ids.slice(at, at + LOGITS_ROWS);
         const values = await planned.turn(async () => {
-          await this.#runChunk(planned, sequence, chunk, LOGITS_ROWS, signal);
+          await this.#runChunk(planned, sequence, chunk, { rows: LOGITS_ROWS, prefix: prefix || undefined, signal });
           return new Float32Array(await planned.readOutput("logits"));
         });
         for (let i = 0; i < chunk.length; i++) all.push(values.slice(i * vocabSize, (i + 1) * vocabSize));
@@ -261,8 +313,7 @@ export class DecoderRuntime {
     planned: Plan,
     sequence: CachedSequence,
     chunk: readonly number[],
-    rows: number,
-    signal?: AbortSignal,
+    { rows, prefix, advance = chunk.length, signal }: ChunkOptions,
   ): Promise<void> {
     throwIfAborted(signal, "generate");
     this.#checkUsable();
@@ -273,19 +324,23 @@ export class DecoderRuntime {
     for (let i = 0; i < chunk.length; i++) rowTable.set([sequence.slot, sequence.length + i], i * 2);
     const tile = attentionQueryTile(this.device.facts);
     const tiles = ceilDiv(chunk.length, tile);
-    const tileTable = new Uint32Array(this.#tiles(rows) * 4);
+    const words = prefix === undefined ? 4 : 8;
+    const tileTable = new Uint32Array(this.#tiles(rows) * words);
     for (let i = 0; i < tiles; i++) {
-      tileTable.set(
-        [i * tile, Math.min(tile, chunk.length - i * tile), sequence.slot, sequence.length + i * tile],
-        i * 4,
-      );
+      const places = [i * tile, Math.min(tile, chunk.length - i * tile), sequence.slot, sequence.length + i * tile];
+      tileTable.set(prefix === undefined ? places : [...places, prefix], i * words);
     }
     planned.write("tokens", tokens);
     planned.write("row_table", rowTable);
     planned.write("tile_table", tileTable);
     await planned.run({ tiles, keys: sequence.length + chunk.length }, { signal });
-    sequence.advance(chunk.length);
+    sequence.advance(advance);
   }
+}
+
+/** Rows of a plan that takes so many tokens at once: powers of two, so that few plans exist. */
+function wholeRows(tokens: number): number {
+  return 2 ** Math.max(3, Math.ceil(Math.log2(tokens)));
 }
 
 function positiveInteger(name: string, value: number, most: number): number {

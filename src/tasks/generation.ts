@@ -1,4 +1,5 @@
 import type { CachedSequence } from "../nn/kv_cache.ts";
+import { prefixOf } from "../nn/prefix.ts";
 import type { Detokenizer } from "../text/detokenizer.ts";
 import { createStopMatcher, type StopMatcher } from "../text/stop_strings.ts";
 import type { AttentionStep, AttentionWatch } from "./attention_watch.ts";
@@ -38,6 +39,8 @@ export class GenerationTask {
   readonly sequence: CachedSequence;
   readonly options: ResolvedGeneration;
   readonly maxTokens: number;
+  /** So many first tokens see each other both ways. */
+  readonly prefixLength: number;
   readonly attention: AttentionWatch | undefined;
   /** Prompt and generated ids; the last one is not yet in the cache. */
   readonly ids: number[];
@@ -70,6 +73,7 @@ export class GenerationTask {
     this.ids = [...ids];
     this.promptLength = ids.length;
     this.maxTokens = maxTokens;
+    this.prefixLength = prefixOf("generate", options.prefixLength, ids.length);
     this.options = options;
     this.attention = attention;
     this.#detokenizer = detokenizer;

@@ -25,6 +25,11 @@ export interface GenerateOptions {
   readonly stop?: string | readonly string[];
   /** Ends the generation: no token is taken from the GPU after it fires. */
   readonly signal?: AbortSignal;
+  /**
+   * So many first tokens of the prompt see each other both ways (a prefix decoder), `prompt` for all of it; default 0. The
+   * session must be empty before.
+   */
+  readonly prefixLength?: number | "prompt";
   /** Captures how each step's token attends, weights or summaries. Such a generation reads back more and waits at every token. */
   readonly attention?: GenerationAttention;
 }
@@ -47,6 +52,7 @@ export interface ResolvedGeneration {
   readonly stop: readonly string[];
   readonly eosIds: readonly number[];
   readonly signal: AbortSignal | undefined;
+  readonly prefixLength: number | "prompt";
 }
 
 const DEFAULT_MAX_TOKENS = 256;
@@ -64,6 +70,7 @@ const schema = v.strictObject({
   seed: v.optional(whole(0, Number.MAX_SAFE_INTEGER)),
   stop: v.optional(v.union([v.pipe(v.string(), v.minLength(1)), v.array(v.pipe(v.string(), v.minLength(1)))])),
   signal: v.optional(v.custom<AbortSignal>((s) => s instanceof AbortSignal)),
+  prefixLength: v.optional(v.union([v.literal("prompt"), whole(0, 1 << 24)])),
   attention: v.optional(
     v.strictObject({
       layers: v.optional(v.array(v.number())),
@@ -153,6 +160,7 @@ export function resolveGeneration(options: GenerateOptions, defaults: Generation
     stop: options.stop === undefined ? [] : typeof options.stop === "string" ? [options.stop] : options.stop,
     eosIds: defaults.eosIds,
     signal: options.signal,
+    prefixLength: options.prefixLength ?? 0,
   };
 }
 

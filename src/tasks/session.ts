@@ -1,5 +1,6 @@
 import { HeedError } from "../core/errors.ts";
 import type { CachedSequence } from "../nn/kv_cache.ts";
+import { prefixOf } from "../nn/prefix.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { resolveAttention } from "../inspect/attention_request.ts";
 import { AttentionWatch } from "./attention_watch.ts";
@@ -225,6 +226,13 @@ export class Session {
   /** All ids that a generation would start from, and how many it may add. */
   #prompt(prompt: string | readonly number[], options: ResolvedGeneration): { ids: number[]; maxTokens: number } {
     const ids = [...this.#ids, ...this.#encode(prompt)];
+    const prefix = prefixOf("generate", options.prefixLength, ids.length);
+    if (prefix > 0 && (this.#opened?.length ?? 0) > 0) {
+      throw new HeedError(
+        "USAGE",
+        "generate: prefixLength needs a session whose tokens are not computed yet. Open a new session.",
+      );
+    }
     if (ids.length === 0) throw new HeedError("USAGE", "generate: the prompt must have at least one token; got none.");
     return { ids, maxTokens: tokenBudget(options, ids.length, this.#parts.runtime.contextLength) };
   }

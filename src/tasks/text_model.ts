@@ -2,7 +2,9 @@ import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { openCheckpoint } from "../formats/checkpoint.ts";
 import { type LoadProgress, loadWeights } from "../models/load.ts";
+import type { DecoderFacts } from "../models/family.ts";
 import { openDecoder } from "../models/registry.ts";
+import { prefixOf } from "../nn/prefix.ts";
 import type { PlanDescription } from "../program/describe.ts";
 import type { DispatchTime } from "../program/profile.ts";
 import type { Source } from "../core/source.ts";
@@ -68,6 +70,11 @@ export class TextModel {
     return this.#parts.runtime.contextLength;
   }
 
+  /** Layers, heads and sizes. */
+  get facts(): DecoderFacts {
+    return this.#parts.runtime.decoder.facts;
+  }
+
   get vocabSize(): number {
     return this.#parts.runtime.decoder.facts.vocabSize;
   }
@@ -87,10 +94,14 @@ export class TextModel {
     return new Session(this.#parts);
   }
 
-  /** Logits of every position, `[ids.length][vocabSize]`. */
-  logits(ids: readonly number[], options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array[]> {
+  /** Logits of every position, `[ids.length][vocabSize]`; `prefixLength` as in {@link GenerateOptions}. */
+  logits(
+    ids: readonly number[],
+    options: { readonly prefixLength?: number | "prompt"; readonly signal?: AbortSignal } = {},
+  ): Promise<Float32Array[]> {
     if (ids.length === 0) throw new HeedError("USAGE", "logits: at least one token id is needed; got none.");
-    return this.#parts.runtime.logits(ids, options.signal);
+    const prefix = prefixOf("logits", options.prefixLength, ids.length);
+    return this.#parts.runtime.logits(ids, { prefix, signal: options.signal });
   }
 
   /**

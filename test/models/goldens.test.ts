@@ -1,7 +1,8 @@
 import { expect, it } from "vitest";
+import type { TextModel } from "../../src/tasks/text_model.ts";
 import { assertClose } from "../support/close.ts";
 import { describeOnTiers } from "../support/devices.ts";
-import { GOLDEN_NAMES, goldenPath, readGolden } from "../support/goldens.ts";
+import { type GoldenCase, GOLDEN_NAMES, goldenPath, readGolden } from "../support/goldens.ts";
 import { tolerance } from "../support/tolerances.ts";
 
 await describeOnTiers("checkpoints of transformers", (engine) => {
@@ -23,9 +24,26 @@ await describeOnTiers("checkpoints of transformers", (engine) => {
         });
         const { ids } = await model.generate(golden.ids, { greedy: true, maxTokens: 16 }).result;
         expect(ids.generated).toEqual(golden.greedy.slice(0, ids.generated.length));
+        if (golden.prefix) await checkPrefix(model, golden.ids, golden.prefix, name);
       }
     } finally {
       await model.dispose();
     }
   });
 });
+
+/** Logits with and without the cache, and greedy tokens, where the first tokens see each other both ways. */
+async function checkPrefix(model: TextModel, ids: number[], prefix: Required<GoldenCase>["prefix"], name: string) {
+  const options = { prefixLength: prefix.length };
+  const cached = await model.logits(ids, options);
+  const whole = (await model.run(ids, options)).logits ?? [];
+  for (const logits of [cached, whole]) {
+    assertClose(Float32Array.from(logits.flatMap((row) => [...row])), prefix.logits, {
+      ...tolerance("f32", "logits"),
+      label: `${name} with a prefix of ${prefix.length}`,
+      shape: [ids.length, model.vocabSize],
+    });
+  }
+  const generated = await model.generate(ids, { greedy: true, maxTokens: 16, ...options }).result;
+  expect(generated.ids.generated).toEqual(prefix.greedy);
+}
