@@ -1,8 +1,9 @@
-// g = grad · min(1, max_norm / (norm + 1e-6));  m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²
+// g = grad · min(1, max_norm / (norm + 1e-6)) + l2 · param;  m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²
 // param = param · (1 − lr · decay) − lr · m̂ / (√v̂ + eps),  m̂ = m / (1 − β₁^t),  v̂ = v / (1 − β₂^t)
 //
 // in:  grad f32, read from `grad_offset` on; norm [1] f32, of all gradients; schedule [1] f32: lr; step [1] u32: steps done, t − 1
 // out: param, m, v [count] f32
+// Where norm is not finite nothing is written: one bad batch must not reach the parameters.
 // One invocation: one element.
 // Workgroup memory: 0 bytes.
 // Preconditions: m and v start at 0; a max_norm of 0 clips nothing.
@@ -15,6 +16,7 @@ struct Params {
   beta2: f32,
   eps: f32,
   decay: f32,
+  l2: f32,
   max_norm: f32,
 }
 
@@ -30,11 +32,12 @@ struct Params {
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.count) {
+  let finite = (bitcast<u32>(norm[0]) & 0x7f800000u) != 0x7f800000u;
+  if (i >= params.count || !finite) {
     return;
   }
   let clip = select(1.0, min(1.0, params.max_norm / (norm[0] + 1e-6)), params.max_norm > 0.0);
-  let g = grad[params.grad_offset + i] * clip;
+  let g = grad[params.grad_offset + i] * clip + params.l2 * param[i];
   let m_next = params.beta1 * m[i] + (1.0 - params.beta1) * g;
   let v_next = params.beta2 * v[i] + (1.0 - params.beta2) * g * g;
   m[i] = m_next;

@@ -7,6 +7,7 @@ import { generateCommand } from "./generate.ts";
 import { Replaced } from "./gpu.ts";
 import { inspectCommand } from "./inspect.ts";
 import { printError } from "./output.ts";
+import { trainCommand } from "./train.ts";
 
 const EXAMPLES = `
 Examples:
@@ -49,7 +50,8 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
     .addCommand(generateCommand(signal, done))
     .addCommand(inspectCommand(signal, done))
     .addCommand(doctorCommand(signal, done))
-    .addCommand(conformanceCommand(signal, done));
+    .addCommand(conformanceCommand(signal, done))
+    .addCommand(trainCommand(signal, done));
   for (const command of [program, ...program.commands]) {
     command.exitOverride();
     command.showHelpAfterError("(--help shows the options)");

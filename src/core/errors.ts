@@ -12,6 +12,7 @@ export type HeedErrorCode =
   | "DISPOSED"
   | "USAGE"
   | "NETWORK"
+  | "DIVERGED"
   | "INTERNAL";
 
 /**

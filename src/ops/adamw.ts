@@ -9,7 +9,10 @@ export interface AdamwAttrs {
   readonly beta1: number;
   readonly beta2: number;
   readonly eps: number;
+  /** Decoupled from the gradient, as in AdamW. */
   readonly weightDecay: number;
+  /** Added to the gradient, as in Adam with weight decay: `l2 · param`. Default 0. */
+  readonly l2?: number;
   /** Gradients are scaled to a global norm of at most this; 0 clips nothing. */
   readonly maxNorm: number;
 }
@@ -65,6 +68,7 @@ export const ADAMW: OpDef<AdamwAttrs> = {
           beta2: attrs.beta2,
           eps: attrs.eps,
           decay: attrs.weightDecay,
+          l2: attrs.l2 ?? 0,
           max_norm: attrs.maxNorm,
         },
         workgroups: spreadWorkgroups(ceilDiv(count, 64)),
@@ -87,7 +91,7 @@ const COUNT_STEP: OpDef<null> = {
 };
 
 /**
- * One AdamW step in place, with the clipping by global norm in it; returns nothing. Shapes as in {@link AdamwInputs}.
+ * One AdamW step in place, with the clipping by global norm in it; returns nothing. A norm that is not finite leaves all as it is. Shapes as in {@link AdamwInputs}.
  * Throws `SHAPE`. Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), Alg. 2.
  */
 export function adamwStep(rec: Recorder, inputs: AdamwInputs, attrs: AdamwAttrs): void {

@@ -13,6 +13,8 @@ export interface SgdAttrs {
   readonly momentum?: number;
   /** Share of the parameter that is added to its gradient. Default 0. */
   readonly weightDecay?: number;
+  /** Gradients are scaled to a global norm of at most this; needs `norm`. Default 0: none. */
+  readonly maxNorm?: number;
 }
 
 /** What one step reads and writes. */
@@ -25,12 +27,14 @@ export interface SgdInputs {
   readonly lr: Value;
   /** State of the same shape, 0 at first; needed for momentum. */
   readonly velocity?: Value;
+  /** `[1]` f32: the norm of all gradients, from `globalNorm`; where it is not finite the step leaves all as it is. */
+  readonly norm?: Value;
 }
 
 export const SGD: OpDef<SgdAttrs> = {
   name: "sgd",
   writes: ["param", "velocity"],
-  infer({ param, grad, lr, velocity }, { momentum = 0 }) {
+  infer({ param, grad, lr, velocity, norm }, { momentum = 0, maxNorm = 0 }) {
     const others = [grad, ...(velocity ? [velocity] : [])];
     const fits = others.every((v) => v?.dtype === "f32" && param && sameShape(v.shape, param.shape));
     if (param?.dtype !== "f32" || !fits) {
@@ -41,6 +45,8 @@ export const SGD: OpDef<SgdAttrs> = {
       throw shapeError("sgd", "lr must be [1] f32", lr ? formatTensor("lr", lr) : "nothing");
     if (momentum !== 0 && !velocity)
       throw shapeError("sgd", "momentum needs a velocity", "none", "Give a state of zeros.");
+    if (maxNorm > 0 && !norm)
+      throw shapeError("sgd", "maxNorm needs norm [1]", "none", "Give the result of globalNorm.");
     return [];
   },
   lower({ inputs, attrs }, context) {
@@ -56,6 +62,8 @@ export const SGD: OpDef<SgdAttrs> = {
         bindings: {
           grad: need(inputs, "grad"),
           lr: need(inputs, "lr"),
+          // Without a norm nothing is clipped, and any finite number stands in for it.
+          norm: inputs["norm"] ?? need(inputs, "lr"),
           param: { value: param, part: p },
           ...(velocity ? { velocity: { value: velocity, part: p } } : {}),
         },
@@ -64,6 +72,7 @@ export const SGD: OpDef<SgdAttrs> = {
           grad_offset: rowStart * rowSize,
           momentum: attrs.momentum ?? 0,
           weight_decay: attrs.weightDecay ?? 0,
+          max_norm: attrs.maxNorm ?? 0,
         },
         workgroups: spreadWorkgroups(ceilDiv(count, 64)),
       });

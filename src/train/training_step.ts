@@ -1,136 +1,257 @@
-import { HeedError } from "../core/errors.ts";
+import { HeedError, throwIfAborted } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
-import { type Decoder, mapLeaves, type WeightTree } from "../models/family.ts";
-import { denseStep } from "../nn/dense_step.ts";
-import { crossEntropy } from "../ops/cross_entropy.ts";
+import { accumulate } from "../ops/accumulate.ts";
 import type { Value } from "../ops/op.ts";
-import { sgdStep } from "../ops/sgd.ts";
-import { gradients } from "../program/autodiff.ts";
+import { gradientsFrom } from "../program/autodiff.ts";
+import type { PlanDescription } from "../program/describe.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
+import type { Batch, BatchShape, Objective, ObjectiveContext } from "./objective.ts";
+import { Optimizer, type OptimizerSpec } from "./optimizer.ts";
+import type { Parameter } from "./parameters.ts";
 
-/** What one step trains on, and how. */
+/** What is trained, for what, and how. */
 export interface TrainingStepOptions {
-  readonly batch: number;
-  readonly length: number;
-  /** Of gradient descent; 0 (default) keeps no velocity. */
-  readonly momentum?: number;
+  readonly objective: Objective;
+  /** What changes. Tensors of the model that are not among them are frozen: they cost no backward work and no moments. */
+  readonly parameters: readonly Parameter[];
+  readonly optimizer: OptimizerSpec;
+  /** Share that is dropped where the papers drop (embeddings and sublayers' outputs), and of attention weights. Default 0. */
+  readonly dropout?: { readonly hidden?: number; readonly attention?: number };
   /** Keep a block's intermediates only until the next block; backward computes them again. */
   readonly recompute?: boolean;
+  /** Of dropout's masks. Default 0. */
+  readonly seed?: number;
 }
+
+/** What one step came to. */
+export interface StepResult {
+  /** Mean over all counted targets, before the update. */
+  readonly loss: number;
+  /** Global norm of the gradients before clipping. Not finite: nothing was changed. */
+  readonly gradientNorm: number;
+}
+
+/** What a plan is for: a whole step, a part of an accumulated one, that one's update, or losses alone. */
+type Purpose = "step" | "accumulate" | "update" | "evaluate";
 
 /**
- * A whole training step of a decoder as one Program: forward pass, cross-entropy, gradients and update. The
- * parameters are states in the layout of the checkpoint; a step allocates nothing.
+ * A training step: forward pass, losses, gradients, clipping by global norm and update are one Program per shape of batch, all on
+ * the same parameters and moments. Replaying allocates nothing. An accumulated step adds up the gradients of several batches first.
+ * The parameters belong to the caller; {@link dispose} frees the rest.
  */
 export class TrainingStep {
-  readonly plan: Plan;
+  readonly device: Device;
+  readonly optimizer: Optimizer;
   readonly #options: TrainingStepOptions;
-  readonly #owned: readonly Tensor[];
+  readonly #plans = new Map<string, Promise<Plan>>();
+  readonly #owned: Tensor[] = [];
+  #sums: readonly Tensor[] | undefined;
+  /** Steps done; the optimiser corrects its moments' bias by it, and dropout draws its masks from it. */
+  stepsDone = 0;
 
-  private constructor(planned: Plan, options: TrainingStepOptions, owned: readonly Tensor[]) {
-    this.plan = planned;
+  constructor(device: Device, options: TrainingStepOptions) {
+    if (options.parameters.length === 0) {
+      throw new HeedError("USAGE", "training step: there must be something to train; got no parameters.");
+    }
+    this.device = device;
     this.#options = options;
-    this.#owned = owned;
+    this.optimizer = new Optimizer(device, options.parameters, options.optimizer);
   }
 
-  /** Plans the step for parameters that the caller owns, such as those of `initialise`. */
-  static async create(
-    device: Device,
-    decoder: Decoder,
-    parameters: WeightTree<Tensor>,
-    options: TrainingStepOptions,
-  ): Promise<TrainingStep> {
-    const owned: Tensor[] = [];
-    const own = (tensor: Tensor): Tensor => {
-      owned.push(tensor);
-      return tensor;
-    };
-    try {
-      const rec = new ProgramRecorder("training step");
-      const constants: Record<string, Value> = {};
-      for (const [name, { shape, data }] of Object.entries(decoder.constants(options.length))) {
-        constants[name] = rec.weight(own(Tensor.from(device, name, shape, "f32", data)));
-      }
-      recordStep(rec, decoder, parameters, constants, options, (shape) =>
-        rec.state(own(Tensor.create(device, "velocity", shape, "f32"))),
-      );
-      const step = new TrainingStep(await plan(device, rec), options, owned);
-      step.#writeRows();
-      return step;
-    } catch (error) {
-      for (const t of owned) t.dispose();
-      throw error;
-    }
-  }
-
-  /** Trains on `batch × length` tokens and their targets (−100: not counted); resolves with the loss before the update. */
+  /**
+   * One update from one batch, or from several whose gradients add up to those of one large batch. Throws `SHAPE` for inputs of
+   * another length, `ABORTED` before anything is changed: an update that has begun is finished.
+   */
   async run(
-    tokens: Uint32Array<ArrayBuffer>,
-    targets: Int32Array<ArrayBuffer>,
+    batches: readonly Batch[],
     options: { readonly learningRate: number; readonly signal?: AbortSignal },
-  ): Promise<number> {
-    const { batch, length } = this.#options;
-    if (tokens.length !== batch * length || targets.length !== batch * length) {
-      throw new HeedError(
-        "SHAPE",
-        `training step: tokens and targets must have B·T = ${batch * length} entries; got ${tokens.length} and ${targets.length}.`,
-      );
+  ): Promise<StepResult> {
+    const { learningRate, signal } = options;
+    const count = batches.reduce((sum, batch) => sum + batch.count, 0);
+    if (!(count > 0)) throw new HeedError("USAGE", `training step: at least one target must count; got ${count}.`);
+    const update = { learning_rate: new Float32Array([learningRate]), steps_done: new Uint32Array([this.stepsDone]) };
+    const [only] = batches;
+    let sum = 0;
+    let last: Plan;
+    if (only && batches.length === 1) {
+      last = await this.plan(only.shape);
+      throwIfAborted(signal, "training step");
+      sum = await this.#pass(last, only, { count, part: 0, inputs: update });
+    } else {
+      for (const [part, batch] of batches.entries()) {
+        const inputs = { fresh: new Uint32Array([part === 0 ? 1 : 0]) };
+        sum += await this.#pass(await this.#plan("accumulate", batch.shape), batch, { count, part, inputs, signal });
+      }
+      last = await this.#plan("update", undefined);
+      for (const [name, data] of Object.entries(update)) last.write(name, data);
+      await last.run();
     }
-    this.plan.write("tokens", tokens);
-    this.plan.write("targets", targets);
-    this.plan.write("learning_rate", new Float32Array([options.learningRate]));
-    await this.plan.run({}, { signal: options.signal });
-    const [loss = Number.NaN] = new Float32Array(await this.plan.readOutput("loss"));
-    return loss;
+    const gradientNorm = await readScalar(last, "gradient_norm");
+    if (Number.isFinite(gradientNorm)) this.stepsDone++;
+    return { loss: sum / count, gradientNorm };
   }
 
-  dispose(): void {
-    this.plan.dispose();
-    for (const t of this.#owned) t.dispose();
+  /** The sum of a batch's losses, without dropout; changes nothing. */
+  async evaluate(batch: Batch, options: { readonly signal?: AbortSignal } = {}): Promise<number> {
+    const planned = await this.#plan("evaluate", batch.shape);
+    writeInputs(planned, batch.inputs);
+    await planned.run({}, options);
+    return readScalar(planned, "loss");
   }
 
-  #writeRows(): void {
-    const { batch, length } = this.#options;
-    const rows = new Uint32Array(batch * length * 2);
-    for (let n = 0; n < batch * length; n++) rows.set([Math.floor(n / length), n % length], n * 2);
-    this.plan.write("row_table", rows);
+  /** The plan of a whole step for batches of a shape, made at the first call. */
+  plan(shape: BatchShape): Promise<Plan> {
+    return this.#plan("step", shape);
+  }
+
+  /** The plan of a step in numbers: bytes of parameters and moments (states), intermediates, dispatches. */
+  async describe(shape: BatchShape): Promise<PlanDescription> {
+    return (await this.plan(shape)).describe();
+  }
+
+  /** Frees plans, moments and constants, once what is being planned is there. */
+  async dispose(): Promise<void> {
+    const planned = await Promise.allSettled(this.#plans.values());
+    for (const p of planned) if (p.status === "fulfilled") p.value.dispose();
+    this.#plans.clear();
+    for (const tensor of this.#owned) tensor.dispose();
+    this.optimizer.dispose();
+  }
+
+  async #pass(
+    planned: Plan,
+    batch: Batch,
+    pass: {
+      readonly count: number;
+      readonly part: number;
+      readonly inputs: Readonly<Record<string, ArrayBufferView<ArrayBuffer>>>;
+      readonly signal?: AbortSignal | undefined;
+    },
+  ): Promise<number> {
+    const { seed = 0 } = this.#options;
+    writeInputs(planned, batch.inputs);
+    writeInputs(planned, pass.inputs);
+    planned.write("loss_gradient", new Float32Array([1 / pass.count]));
+    if (planned.record.inputs.has("rng")) {
+      // The third word counts steps; parts of one step differ in its upper bits.
+      const draw = (this.stepsDone + pass.part * 2 ** 24) >>> 0;
+      planned.write("rng", new Uint32Array([seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0, draw]));
+    }
+    await planned.run({}, { signal: pass.signal });
+    return readScalar(planned, "loss");
+  }
+
+  #plan(purpose: Purpose, shape: BatchShape | undefined): Promise<Plan> {
+    const key = `${purpose} ${shape ? [shape.batch, shape.length, shape.sourceLength ?? 0].join("×") : ""}`;
+    let planned = this.#plans.get(key);
+    if (!planned) {
+      planned = this.#makePlan(purpose, shape, `training ${key.trim()}`);
+      this.#plans.set(key, planned);
+      // A failed plan may succeed later, when memory is free again.
+      planned.catch(() => this.#plans.delete(key));
+    }
+    return planned;
+  }
+
+  async #makePlan(purpose: Purpose, shape: BatchShape | undefined, label: string): Promise<Plan> {
+    const rec = new ProgramRecorder(label);
+    if (!shape) {
+      this.#recordUpdate(
+        rec,
+        this.#gradientSums().map((sum) => rec.state(sum)),
+      );
+      return plan(this.device, rec);
+    }
+    const { loss, trained } = this.recordForward(rec, shape, purpose !== "evaluate");
+    if (purpose !== "evaluate") {
+      const grads = gradientsFrom(rec, new Map([[loss, rec.input("loss_gradient", [1], "f32")]]), trained);
+      if (purpose === "step") this.#recordUpdate(rec, grads);
+      else {
+        const fresh = rec.input("fresh", [1], "u32");
+        this.#gradientSums().forEach((sum, i) => {
+          accumulate(rec, { sum: rec.state(sum), addend: grads[i] as Value, fresh });
+        });
+      }
+    }
+    const planned = await plan(this.device, rec);
+    this.writeFixed(planned, shape);
+    return planned;
+  }
+
+  /** Records an objective's forward pass on this step's tensors, for plans made elsewhere; `loss` is an output of that name. */
+  recordForward(
+    rec: ProgramRecorder,
+    shape: BatchShape,
+    training: boolean,
+  ): { readonly loss: Value; readonly trained: readonly Value[] } {
+    const { objective, parameters, dropout = {}, recompute = false } = this.#options;
+    const { hidden = 0, attention = 0 } = dropout;
+    const states = new Set(parameters.map(({ tensor }) => tensor));
+    const drops = training && (hidden > 0 || attention > 0);
+    const context: ObjectiveContext = {
+      rec,
+      shape,
+      value: (tensor) => (states.has(tensor) ? rec.state(tensor) : rec.weight(tensor)),
+      constants: this.#constants(rec, shape),
+      training,
+      recompute: training && recompute,
+      ...(drops ? { dropout: { hidden, attention, rng: rec.input("rng", [3], "u32") } } : {}),
+    };
+    const loss = rec.output("loss", objective.record(context));
+    return { loss, trained: parameters.map(({ tensor }) => rec.state(tensor)) };
+  }
+
+  /** Writes what every batch of a shape has alike into a plan of {@link recordForward}. */
+  writeFixed(planned: Plan, shape: BatchShape): void {
+    writeInputs(planned, this.#options.objective.fixedInputs?.(shape) ?? {});
+  }
+
+  #recordUpdate(rec: ProgramRecorder, grads: readonly Value[]): void {
+    const lr = rec.input("learning_rate", [1], "f32");
+    const step = rec.input("steps_done", [1], "u32");
+    rec.output("gradient_norm", this.optimizer.record(rec, grads, { lr, step }));
+  }
+
+  /** Where an accumulated step adds up its gradients. */
+  #gradientSums(): readonly Tensor[] {
+    this.#sums ??= this.#options.parameters.map(({ name, tensor }) =>
+      this.#own(Tensor.create(this.device, `${name}.gradient`, tensor.shape, "f32")),
+    );
+    return this.#sums;
+  }
+
+  #constants(rec: ProgramRecorder, shape: BatchShape): Record<string, Value> {
+    const constants: Record<string, Value> = {};
+    for (const [name, { shape: size, data }] of Object.entries(this.#options.objective.constants?.(shape) ?? {})) {
+      constants[name] = rec.weight(this.#own(Tensor.from(this.device, name, size, "f32", data)));
+    }
+    return constants;
+  }
+
+  #own(tensor: Tensor): Tensor {
+    this.#owned.push(tensor);
+    return tensor;
   }
 }
 
-function recordStep(
-  rec: ProgramRecorder,
-  decoder: Decoder,
-  parameters: WeightTree<Tensor>,
-  constants: Readonly<Record<string, Value>>,
-  { batch, length, momentum = 0, recompute = false }: TrainingStepOptions,
-  velocityOf: (shape: readonly number[]) => Value,
-): void {
-  const tokens = rec.input("tokens", [batch * length], "u32");
-  const targets = rec.input("targets", [batch * length], "i32");
-  const rowTable = rec.input("row_table", [batch * length, 2], "u32");
-  const learningRate = rec.input("learning_rate", [1], "f32");
-  const trained: Value[] = [];
-  const tree = mapLeaves(
-    parameters,
-    (t): t is Tensor => t instanceof Tensor,
-    (t) => {
-      const value = rec.state(t);
-      trained.push(value);
-      return value;
-    },
-  );
-  const hidden = decoder.hidden(
-    rec,
-    tree,
-    denseStep({ tokens, rowTable, batch, length, constants, recompute, training: true }),
-  );
-  const loss = rec.output("loss", crossEntropy(rec, decoder.logits(rec, tree, hidden), targets));
-  const grads = gradients(rec, loss, trained);
-  trained.forEach((param, i) => {
-    const velocity = momentum > 0 ? velocityOf(param.shape) : undefined;
-    sgdStep(rec, { param, grad: grads[i] as Value, lr: learningRate, velocity }, { momentum });
-  });
+function writeInputs(planned: Plan, inputs: Readonly<Record<string, ArrayBufferView<ArrayBuffer>>>): void {
+  for (const [name, data] of Object.entries(inputs)) {
+    const value = planned.record.inputs.get(name);
+    const need = value?.shape.reduce((a, b) => a * b, 1);
+    const got = data.byteLength / 4;
+    if (need !== got) {
+      throw new HeedError(
+        "SHAPE",
+        `training step: ${name} must have ${need === undefined ? "a place in the objective's inputs" : `${need} entries`}; got ${got}.`,
+      );
+    }
+    planned.write(name, data);
+  }
+}
+
+async function readScalar(planned: Plan, name: string): Promise<number> {
+  return new Float32Array(await planned.readOutput(name))[0] ?? Number.NaN;
 }

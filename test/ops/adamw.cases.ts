@@ -53,6 +53,40 @@ export const cases = opCases("adamw", (test) => {
     });
   }
 
+  test("adds l2 to the gradient, and leaves everything as it is where the norm is not finite", async (device) => {
+    for (const norm of [1, Number.POSITIVE_INFINITY, Number.NaN]) {
+      const got = await runOps(
+        device,
+        {
+          param: f32([2], [1, -2], "state"),
+          grad: f32([2], [0.5, 0.25]),
+          m: f32([2], [0, 0], "state"),
+          v: f32([2], [0, 0], "state"),
+          norm: f32([1], [norm]),
+          lr: f32([1], [0.1]),
+          step: u32([1], [0]),
+        },
+        (rec, t) => {
+          adamwStep(rec, t, { ...ATTRS, weightDecay: 0, l2: 0.5, maxNorm: 0 });
+          return { param: t.param, m: t.m };
+        },
+      );
+      // The first step of Adam is lr against the gradient's sign.
+      const [param, m] =
+        norm === 1
+          ? [
+              [0.9, -1.9],
+              [0.1, -0.075],
+            ]
+          : [
+              [1, -2],
+              [0, 0],
+            ];
+      assertClose(got.param as Float32Array, param, { ...tolerance("f32"), label: `param, norm ${norm}` });
+      assertClose(got.m as Float32Array, m, { ...tolerance("f32"), label: `m, norm ${norm}` });
+    }
+  });
+
   test("refuses a gradient of another shape", (device) =>
     assertShapeError(
       () =>

@@ -34,6 +34,28 @@ export const cases = opCases("sgd", (add) => {
     await check(device, [65], 0.9);
   });
   add("steps a parameter in several parts", (device) => check(device, [40, 4], 0.9, 256));
+  add("clips by the norm, and leaves everything as it is where the norm is not finite", async (device) => {
+    for (const [norm, factor] of [
+      [4, 0.25],
+      [Number.POSITIVE_INFINITY, 0],
+      [Number.NaN, 0],
+    ] as const) {
+      const inputs = {
+        param: f32([3], [1, 2, 3], "state"),
+        velocity: f32([3], [0, 0, 0], "state"),
+        grad: f32([3], [1, -1, 2]),
+        lr: f32([1], [0.5]),
+        norm: f32([1], [norm]),
+      };
+      const got = await runOps(device, inputs, (rec, v) => {
+        sgdStep(rec, v, { momentum: 0.9, maxNorm: 1 });
+        return { param: v.param, velocity: v.velocity };
+      });
+      const label = `norm ${norm}`;
+      assertClose(got["velocity"]!, [factor, -factor, 2 * factor], { ...tolerance("f32"), label });
+      assertClose(got["param"]!, [1 - 0.5 * factor, 2 + 0.5 * factor, 3 - factor], { ...tolerance("f32"), label });
+    }
+  });
   add("refuses a gradient of another shape", (device) =>
     assertShapeError(
       () =>

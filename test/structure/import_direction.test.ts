@@ -22,7 +22,8 @@ const ALLOWED: Record<string, readonly string[]> = {
   // model.run and the capture of a generation are inspections.
   // The self test compares kernels with the reference on the user's own device.
   tasks: [...TASKS, "inspect", "reference"],
-  train: TASKS,
+  // Generates and shows attention with the weights that it is training.
+  train: [...TASKS, "tasks", "inspect"],
   inspect: TASKS,
   conformance: [...TASKS, "tasks", "train", "inspect", "reference"],
   cli: [...TASKS, "tasks", "train", "inspect", "conformance", "serve", "entry"],

@@ -4,6 +4,9 @@ import { mapLeaves } from "../../src/models/family.ts";
 import { openDecoder } from "../../src/models/registry.ts";
 import { DecoderRuntime } from "../../src/tasks/decoder_runtime.ts";
 import { initialise, uniformGenerator } from "../../src/train/initialise.ts";
+import { countTargets, languageModelObjective } from "../../src/train/losses.ts";
+import type { Batch } from "../../src/train/objective.ts";
+import { parametersOf } from "../../src/train/parameters.ts";
 import { TrainingStep } from "../../src/train/training_step.ts";
 import { describeOnDevice } from "../support/devices.ts";
 
@@ -22,7 +25,7 @@ const LENGTH = 2 * LETTERS - 1;
 const BATCH = 16;
 const STEPS = 240;
 
-function drawBatch(uniform: () => number) {
+function drawBatch(uniform: () => number): Batch {
   const tokens = new Uint32Array(BATCH * LENGTH);
   const targets = new Int32Array(BATCH * LENGTH).fill(-100);
   for (let b = 0; b < BATCH; b++) {
@@ -33,31 +36,33 @@ function drawBatch(uniform: () => number) {
       if (t >= LETTERS - 1) targets[b * LENGTH + t] = both[t + 1] as number;
     }
   }
-  return { tokens, targets };
+  const count = countTargets(targets);
+  return { shape: { batch: BATCH, length: LENGTH }, inputs: { tokens, targets }, count, tokens: BATCH * LENGTH };
 }
 
 describeOnDevice("training step", (device) => {
   it("teaches a random model to sort", async () => {
     const decoder = openDecoder(CONFIG);
     const tree = initialise(device(), decoder, { seed: 3 });
-    const step = await TrainingStep.create(device(), decoder, tree, {
-      batch: BATCH,
-      length: LENGTH,
-      momentum: 0.9,
+    const step = new TrainingStep(device(), {
+      objective: languageModelObjective(decoder, tree),
+      parameters: parametersOf(decoder.rules, tree),
+      optimizer: { type: "sgd", momentum: 0.9, clip: 0 },
       recompute: true,
     });
     const uniform = uniformGenerator(11);
     const losses: number[] = [];
     for (let i = 0; i < STEPS; i++) {
-      const { tokens, targets } = drawBatch(uniform);
-      losses.push(await step.run(tokens, targets, { learningRate: 0.1 * (1 - i / STEPS) }));
+      const { loss } = await step.run([drawBatch(uniform)], { learningRate: 0.1 * (1 - i / STEPS) });
+      losses.push(loss);
     }
     expect(losses[0]).toBeGreaterThan(0.9);
     expect(losses.slice(-10).reduce((a, b) => a + b, 0) / 10).toBeLessThan(0.05);
     const created = device().buffersCreated;
-    await step.plan.run();
+    const planned = await step.plan({ batch: BATCH, length: LENGTH });
+    await planned.run();
     expect(device().buffersCreated).toBe(created);
-    step.dispose();
+    await step.dispose();
 
     // The trained tensors are the ones that generate.
     const dispose = () =>

@@ -1,0 +1,79 @@
+import { Command, Option } from "commander";
+import { resolve } from "node:path";
+import { TIERS, type Tier } from "../gpu/tiers.ts";
+import { Device } from "../gpu/device.ts";
+import { parseRecipe, type Recipe } from "../train/recipe.ts";
+import { readRecipeFile, recipeFolder, trainRecipe } from "../train/run_node.ts";
+import { EXIT } from "./exit_codes.ts";
+import { type GpuOptions, openGpu } from "./gpu.ts";
+import { note, printLine } from "./output.ts";
+import { trainingProgress } from "./training_progress.ts";
+
+interface CommandOptions extends GpuOptions {
+  resume?: boolean;
+  output?: string;
+  data?: string;
+  tier?: Tier;
+  json?: boolean;
+}
+
+const EXAMPLES = `
+The recipe is a JSON file: task, model (a config.json), tokenizer, data, batch, length, steps, optimizer, schedule, output.
+The result is a folder in the Hub's format, with log.jsonl, curves.svg and checkpoints beside the model.
+
+Examples:
+  $ heed train recipe.json
+  $ heed train recipe.json --resume
+  $ heed train recipe.json --data text.txt --output ./run
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted (a checkpoint is written first).`;
+
+/** The command `heed train`; `done` receives the exit code. */
+export function trainCommand(signal: AbortSignal, done: (code: number) => void): Command {
+  return new Command("train")
+    .description("Train a model from zero as a recipe says")
+    .argument("<recipe>", "a JSON file")
+    .option("--resume", "go on from the newest checkpoint in the output folder")
+    .option("--output <folder>", "write there instead of where the recipe says")
+    .option("--data <file>", "train on this text instead of the recipe's")
+    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
+    .option("--json", "print one JSON object when done")
+    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
+    .addHelpText("after", EXAMPLES)
+    .action(async (path: string, options: CommandOptions) => {
+      done(await train(path, options, signal));
+    });
+}
+
+async function train(path: string, options: CommandOptions, signal: AbortSignal): Promise<number> {
+  const recipe = withOptions(parseRecipe(await readRecipeFile(path)), options);
+  const gpu = await openGpu(options);
+  const device = await Device.request({ gpu, tier: options.tier });
+  const progress = trainingProgress();
+  try {
+    const result = await trainRecipe(device, recipe, {
+      folder: recipeFolder(path),
+      resume: options.resume,
+      signal,
+      onProgress: (update) => progress.update(update),
+    });
+    progress.stop();
+    if (options.json) printLine(JSON.stringify(result));
+    else printLine(result.output);
+    const held = result.validationLoss === undefined ? "" : `, held-out loss ${result.validationLoss.toFixed(4)}`;
+    note(`heed: ${result.steps} steps, loss ${result.loss.toFixed(4)}${held}`);
+    return EXIT.OK;
+  } finally {
+    progress.stop();
+    device.dispose();
+  }
+}
+
+/** Options take the place of what the recipe says; their paths are from the current folder. */
+function withOptions(recipe: Recipe, { output, data }: CommandOptions): Recipe {
+  return {
+    ...recipe,
+    ...(output === undefined ? {} : { output: resolve(output) }),
+    ...(data === undefined ? {} : { data: { ...recipe.data, text: resolve(data) } }),
+  };
+}

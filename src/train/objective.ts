@@ -1,0 +1,51 @@
+import type { Tensor } from "../gpu/tensor.ts";
+import type { Constants } from "../models/family.ts";
+import type { DropoutRates } from "../nn/dense_step.ts";
+import type { Value } from "../ops/op.ts";
+import type { ProgramRecorder } from "../program/record.ts";
+
+/** The sizes of a padded batch; batches of one shape share a plan. */
+export interface BatchShape {
+  /** Sequences. */
+  readonly batch: number;
+  /** Tokens of each, padding included. */
+  readonly length: number;
+  /** Tokens of each source, padding included; of encoder–decoders. */
+  readonly sourceLength?: number;
+}
+
+/** What one pass trains on, or is measured on. */
+export interface Batch {
+  readonly shape: BatchShape;
+  /** What the objective's inputs are filled with, by their names. */
+  readonly inputs: Readonly<Record<string, ArrayBufferView<ArrayBuffer>>>;
+  /** What the sum of the losses is divided by: the targets that count, or their weights. */
+  readonly count: number;
+  /** Tokens that the model reads, padding left out; for the speed. */
+  readonly tokens: number;
+}
+
+/** What an objective records its forward pass with. */
+export interface ObjectiveContext {
+  readonly rec: ProgramRecorder;
+  readonly shape: BatchShape;
+  /** The value of a tensor of the model: a state if it is trained, else a weight. */
+  readonly value: (tensor: Tensor) => Value;
+  readonly constants: Readonly<Record<string, Value>>;
+  /** A gradient will be taken. */
+  readonly training: boolean;
+  /** Absent where nothing is dropped, as in evaluation. */
+  readonly dropout?: DropoutRates;
+  /** Blocks are computed again in backward. */
+  readonly recompute: boolean;
+}
+
+/** What is trained for: a forward pass that ends in a sum of losses. */
+export interface Objective {
+  /** Records inputs (`context.rec.input`), the forward pass and the losses; returns their sum `[1]`. */
+  record(context: ObjectiveContext): Value;
+  /** Host-made constants that the forward pass asks for. */
+  constants?(shape: BatchShape): Constants;
+  /** Inputs that are the same for every batch of a shape, by their names. */
+  fixedInputs?(shape: BatchShape): Readonly<Record<string, ArrayBufferView<ArrayBuffer>>>;
+}

@@ -1,0 +1,75 @@
+import * as v from "valibot";
+import { HeedError } from "../core/errors.ts";
+import { OPTIMIZERS } from "./optimizer.ts";
+import { SCHEDULES } from "./schedule.ts";
+
+const whole = (min: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(min));
+const share = v.pipe(v.number(), v.minValue(0), v.ltValue(1));
+const path = v.pipe(v.string(), v.nonEmpty());
+
+const schema = v.strictObject({
+  $comment: v.optional(v.string()),
+  task: v.picklist(["language-model", "translation"]),
+  /** config.json of the model; `vocab_size` is the tokenizer's where it is left out. */
+  model: v.record(v.string(), v.unknown()),
+  /** How fresh parameters are drawn. */
+  initialise: v.optional(
+    v.strictObject({ scheme: v.optional(v.picklist(["gpt2", "xavier"])), std: v.optional(v.number()) }),
+  ),
+  tokenizer: v.variant("type", [
+    v.strictObject({ type: v.literal("characters") }),
+    v.strictObject({ type: v.literal("file"), path }),
+  ]),
+  data: v.union([
+    /** One text; its last `validationShare` is held out where there is no `validation`. */
+    v.strictObject({ text: path, validation: v.optional(path), validationShare: v.optional(share) }),
+    /** The grammar of everyday sentences, Chinese to English. */
+    v.strictObject({ grammar: v.literal("zh-en"), seed: v.optional(whole(0)), pairs: v.optional(whole(1)) }),
+  ]),
+  batch: whole(1),
+  length: whole(1),
+  accumulate: v.optional(whole(1)),
+  steps: whole(1),
+  optimizer: v.strictObject({
+    type: v.picklist(OPTIMIZERS),
+    beta1: v.optional(v.number()),
+    beta2: v.optional(v.number()),
+    eps: v.optional(v.number()),
+    momentum: v.optional(v.number()),
+    weightDecay: v.optional(v.number()),
+    clip: v.optional(v.number()),
+  }),
+  schedule: v.strictObject({
+    type: v.picklist(SCHEDULES),
+    learningRate: v.number(),
+    minimum: v.optional(v.number()),
+    warmup: v.optional(whole(0)),
+  }),
+  labelSmoothing: v.optional(share),
+  dropout: v.optional(v.strictObject({ hidden: v.optional(share), attention: v.optional(share) })),
+  recompute: v.optional(v.boolean()),
+  seed: v.optional(whole(0)),
+  evaluate: v.optional(
+    v.strictObject({ every: v.optional(whole(1)), batches: v.optional(whole(1)), patience: v.optional(whole(1)) }),
+  ),
+  checkpoint: v.optional(v.strictObject({ every: v.optional(whole(1)), keep: v.optional(whole(1)) })),
+  /** generation_config.json of the result. */
+  generation: v.optional(v.record(v.string(), v.unknown())),
+  /** Of the result's matrices. Default f32. */
+  dtype: v.optional(v.picklist(["f32", "f16"])),
+  /** Folder of the result, from the recipe's own. */
+  output: path,
+});
+
+/** What `heed train` reads: model, data, and how to train. Paths are from the recipe's own folder. */
+export type Recipe = v.InferOutput<typeof schema>;
+
+/** Checks a recipe. Throws `USAGE` naming every field that is missing, malformed or unknown. */
+export function parseRecipe(value: unknown): Recipe {
+  const result = v.safeParse(schema, value);
+  if (result.success) return result.output;
+  const faults = result.issues.map(
+    (issue) => `${v.getDotPath(issue) ?? "recipe"}: ${issue.message.replace(/^Invalid /, "invalid ")}`,
+  );
+  throw new HeedError("USAGE", `train: the recipe must be understood in full; got ${faults.join("; ")}.`);
+}

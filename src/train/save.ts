@@ -1,0 +1,85 @@
+import { HeedError } from "../core/errors.ts";
+import { numel } from "../core/shape.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import { f32BitsToF16Bits } from "../formats/convert.ts";
+import { encodeSafetensors, type TensorToWrite } from "../formats/safetensors_write.ts";
+import type { WeightRule, WeightTree } from "../models/family.ts";
+import { ruledTensors } from "./parameters.ts";
+
+/** How a model is written. */
+export interface SaveOptions {
+  /** Of matrices; vectors stay f32 in `f32` and become f16 in `f16`. Default `f32`. */
+  readonly dtype?: "f32" | "f16";
+}
+
+/**
+ * `model.safetensors` of trained weights under the checkpoint's names and layouts, as chunks in order: what {@link WeightRule}s joined, turned or set
+ * apart at load is put back. `format: pt` stands in its metadata, as `transformers` asks for. Throws `UNSUPPORTED` for weights that are not f32.
+ */
+export async function encodeModel(
+  rules: WeightTree<WeightRule>,
+  tree: WeightTree<Tensor>,
+  { dtype = "f32" }: SaveOptions = {},
+): Promise<Uint8Array[]> {
+  const tensors = new Map<string, TensorToWrite>();
+  for (const { rule, tensor } of ruledTensors(rules, tree)) {
+    if (tensor.dtype !== "f32") {
+      throw new HeedError("UNSUPPORTED", `save: weights must be f32; got ${tensor.label} in ${tensor.dtype}.`);
+    }
+    const data = new Float32Array(await tensor.read());
+    for (const { name, shape, data: part } of checkpointTensors(rule, data)) {
+      const format = dtype;
+      tensors.set(name, { format, shape, data: dtype === "f16" ? toF16(name, part) : part });
+    }
+  }
+  return encodeSafetensors(tensors, { format: "pt" });
+}
+
+/** The checkpoint's tensors that a weight was made of. */
+function checkpointTensors(
+  rule: WeightRule,
+  data: Float32Array,
+): { readonly name: string; readonly shape: readonly number[]; readonly data: Float32Array }[] {
+  const { from, shape, turned, perHead, rows } = rule;
+  const [total = 1, ...rest] = shape;
+  const rowSize = numel(rest);
+  if (turned) return [{ name: from[0] ?? "", shape: [...shape].reverse(), data: transposed(data, total, rowSize) }];
+  const own = perHead ? perHeadRows(data, perHead) : data;
+  let at = 0;
+  return from.map((name, i) => {
+    const count = rows?.[i] ?? total;
+    const part = own.subarray(at * rowSize, (at + count) * rowSize);
+    at += count;
+    return { name, shape: [count, ...rest], data: part };
+  });
+}
+
+function transposed(data: Float32Array, rows: number, columns: number): Float32Array {
+  const out = new Float32Array(data.length);
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c] as number;
+  }
+  return out;
+}
+
+/** Rows `[parts, heads, D]` put back to `[heads, parts, D]`. */
+function perHeadRows(data: Float32Array, { heads, parts }: NonNullable<WeightRule["perHead"]>): Float32Array {
+  const out = new Float32Array(data.length);
+  const block = data.length / (heads * parts);
+  for (let part = 0; part < parts; part++) {
+    for (let head = 0; head < heads; head++) {
+      const from = (part * heads + head) * block;
+      out.set(data.subarray(from, from + block), (head * parts + part) * block);
+    }
+  }
+  return out;
+}
+
+function toF16(name: string, data: Float32Array): Uint16Array {
+  const bits = new Uint32Array(data.buffer, data.byteOffset, data.length);
+  return Uint16Array.from(bits, (b, i) => {
+    const half = f32BitsToF16Bits(b);
+    if ((half & 0x7c00) !== 0x7c00) return half;
+    throw new HeedError("UNSUPPORTED", `save: f16 cannot hold ${data[i]} of ${name}. Save as f32.`);
+  });
+}
