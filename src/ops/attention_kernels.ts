@@ -1,5 +1,6 @@
 import combineCode from "../../shaders/attention_decode_combine.wgsl";
 import decodeCode from "../../shaders/attention_decode.wgsl";
+import decodeLanesCode from "../../shaders/attention_decode_lanes.wgsl";
 import lanesCode from "../../shaders/attention_lanes.wgsl";
 import shareCode from "../../shaders/lib/attention_share.wgsl";
 import wholeCode from "../../shaders/lib/attention_whole.wgsl";
@@ -8,7 +9,7 @@ import { HeedError } from "../core/errors.ts";
 import { ceilDiv } from "../core/shape.ts";
 import type { KernelVariant } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { blockPart, type LinkedPart, link } from "./attention_parts.ts";
+import { blockPart, lanesPart, type LinkedPart, link } from "./attention_parts.ts";
 import { type Bound, type Dims, type Dispatch, type LowerContext, shader } from "./op.ts";
 import { looseReducePart } from "./reduce.ts";
 
@@ -34,6 +35,7 @@ export interface Splits {
 const LANES = shader("attention_lanes.wgsl", lanesCode);
 const TILED = shader("attention_tiled.wgsl", tiledCode);
 const DECODE = shader("attention_decode.wgsl", decodeCode);
+const DECODE_LANES = shader("attention_decode_lanes.wgsl", decodeLanesCode);
 const COMBINE = shader("attention_decode_combine.wgsl", combineCode);
 const WHOLE = shader("lib/attention_whole.wgsl", wholeCode);
 const SHARE = shader("lib/attention_share.wgsl", shareCode);
@@ -44,6 +46,8 @@ const TILED_MAX_DIM = 128;
 const SOFTWARE_QUERIES = 32;
 const DECODE_SIZE = 64;
 const COMBINE_SIZE = 64;
+/** vec4s of out that a lane of a CPU adapter's decode kernel adds up: what compiles fast. */
+const LANE_TOTALS = 16;
 /** Under so many keys a split costs more than it gives. */
 const MIN_SPLIT_KEYS = 512;
 
@@ -121,13 +125,8 @@ export function lowerDecode({ facts, temp, dispatch }: LowerContext, addressing:
   const { heads, kvHeads, valueDim, rows, splits, splitKeys: each, longest } = sizes;
   const { parts, bindings } = addressing;
   const params = { ...addressing.params, splits, split_keys: each };
-  const shared = headsPerWorkgroup(heads / kvHeads);
+  const { shared, kernel } = decodeKernel(facts, parts, heads / kvHeads, valueDim);
   const groups = kvHeads * ceilDiv(heads / kvHeads, shared);
-  const kernel = (end: LinkedPart): KernelVariant => ({
-    ...link(DECODE, ...parts, looseReducePart(facts), end),
-    constants: { HEADS: shared },
-    overrides: { WORKGROUP_SIZE: DECODE_SIZE },
-  });
   if (splits === 1) {
     dispatch({ kernel: kernel({ parts: [WHOLE] }), bindings, params, workgroups: [groups, 1, rows] });
     return;
@@ -148,6 +147,36 @@ export function lowerDecode({ facts, temp, dispatch }: LowerContext, addressing:
     params,
     workgroups: [ceilDiv((heads * valueDim) / 4, COMBINE_SIZE), 1, rows],
   });
+}
+
+/** The decode kernel of a device, up to where its results go, and the query heads that one of its workgroups takes together. */
+function decodeKernel(
+  facts: GpuFacts,
+  parts: readonly LinkedPart[],
+  group: number,
+  valueDim: number,
+): { readonly shared: number; readonly kernel: (end: LinkedPart) => KernelVariant } {
+  const lanes = facts.software ? lanesPart(facts) : undefined;
+  if (!lanes) {
+    const shared = headsPerWorkgroup(group);
+    return {
+      shared,
+      kernel: (end) => ({
+        ...link(DECODE, ...parts, looseReducePart(facts), end),
+        constants: { HEADS: shared },
+        overrides: { WORKGROUP_SIZE: DECODE_SIZE },
+      }),
+    };
+  }
+  const columns = 2 ** Math.ceil(Math.log2(Math.max(2, ceilDiv(valueDim / 4, facts.subgroupMin))));
+  const shared = Math.min(headsPerWorkgroup(group), Math.max(1, LANE_TOTALS / columns));
+  return {
+    shared,
+    kernel: (end) => ({
+      ...link(DECODE_LANES, ...parts, lanes, end),
+      constants: { HEADS: shared, VALUE_COLUMNS: columns },
+    }),
+  };
 }
 
 /** Query heads that one decode workgroup takes together: a power of two, so that few pipelines serve every model. */

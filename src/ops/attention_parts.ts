@@ -6,6 +6,8 @@ import elementF16PackedCode from "../../shaders/lib/element_f16_packed.wgsl";
 import elementF32Code from "../../shaders/lib/element_f32.wgsl";
 import finalCode from "../../shaders/lib/attention_final.wgsl";
 import plainFinalCode from "../../shaders/lib/attention_final_plain.wgsl";
+import lanes4Code from "../../shaders/lib/lanes4.wgsl";
+import lanes8Code from "../../shaders/lib/lanes8.wgsl";
 import maskCode from "../../shaders/lib/mask.wgsl";
 import weightF16Code from "../../shaders/lib/weight_f16.wgsl";
 import weightF16PackedCode from "../../shaders/lib/weight_f16_packed.wgsl";
@@ -29,6 +31,8 @@ const MASK = shader("lib/mask.wgsl", maskCode);
 const BLOCK_ALONE = shader("lib/block_alone.wgsl", blockAloneCode);
 const BLOCK_SUBGROUP4 = shader("lib/block_subgroup4.wgsl", blockSubgroup4Code);
 const BLOCK_SUBGROUP8 = shader("lib/block_subgroup8.wgsl", blockSubgroup8Code);
+const LANES4 = shader("lib/lanes4.wgsl", lanes4Code);
+const LANES8 = shader("lib/lanes8.wgsl", lanes8Code);
 const ELEMENT = {
   f32: shader("lib/element_f32.wgsl", elementF32Code),
   f16: shader("lib/element_f16.wgsl", elementF16Code),
@@ -72,6 +76,12 @@ export function vec4Part(dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
 export function blockPart(facts: GpuFacts): LinkedPart {
   if (!facts.subgroups) return { parts: [BLOCK_ALONE] };
   return { parts: [facts.subgroupMin >= 8 ? BLOCK_SUBGROUP8 : BLOCK_SUBGROUP4], enable: ["subgroups"] };
+}
+
+/** `vec4_of_lanes` and `f32_of_lanes`, where every subgroup has 4 or 8 invocations. */
+export function lanesPart({ subgroups, subgroupMin, subgroupMax }: GpuFacts): LinkedPart | undefined {
+  if (!subgroups || subgroupMin !== subgroupMax || (subgroupMin !== 4 && subgroupMin !== 8)) return undefined;
+  return { parts: [subgroupMin === 8 ? LANES8 : LANES4], enable: ["subgroups"] };
 }
 
 function choose(by: Record<"f32" | "f16" | "packed", Shader>, dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
