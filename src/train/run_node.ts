@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -286,7 +287,8 @@ function checkState(value: unknown, path: string): TrainerState {
 
 async function readUtf8(path: string): Promise<string> {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
+    const bytes = await readFile(path);
+    return new TextDecoder("utf-8", { fatal: true }).decode(path.endsWith(".gz") ? gunzipSync(bytes) : bytes);
   } catch (cause) {
     const got = cause instanceof Error ? cause.message : String(cause);
     throw new HeedError("BAD_FILE", `train: ${path} must be a text file in UTF-8; got ${got}.`, { cause });
