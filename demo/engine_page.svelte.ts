@@ -1,16 +1,7 @@
 import { proxy, type Remote, wrap } from "comlink";
 import type { Tier } from "../src/index.ts";
 import type { Choice } from "./files.ts";
-import type {
-  DeviceReport,
-  EngineWorker,
-  Failure,
-  GenerateRequest,
-  LoadReport,
-  ModelReport,
-  Outcome,
-  WritingReport,
-} from "./protocol.ts";
+import type { DeviceReport, EngineWorker, Failure, LoadReport, ModelReport, Outcome, Slot } from "./protocol.ts";
 
 export type DeviceState =
   | { readonly phase: "starting" }
@@ -23,47 +14,37 @@ export type ModelState =
   | { readonly phase: "loading"; readonly name: string; readonly progress?: LoadReport }
   | { readonly phase: "ready"; readonly name: string; readonly report: ModelReport };
 
-/** What is being written, or was last. */
-export interface WritingState {
-  readonly running: boolean;
-  readonly prompt: string;
-  readonly text: string;
-  /** Pieces of text so far: close to the number of tokens, which is known at the end. */
-  readonly pieces: number;
-  readonly startedAt: number;
-  readonly firstPieceAt: number;
-  readonly stopping: boolean;
-  readonly report?: WritingReport;
-  readonly error?: Failure;
-}
-
 /** Said without a worker, which an old browser may not start at all. */
 const NO_WEBGPU: Failure = {
   code: "NO_WEBGPU",
   message: "device: WebGPU is needed; got a page without navigator.gpu.",
 };
 
-/** The page's view of the engine: what to show now, and what a person can do. The engine itself is in a worker. */
+/** The page's view of the engine, which runs in a worker: the device, one model for each use, and whether something runs. */
 export class EnginePage {
   device = $state.raw<DeviceState>({ phase: "starting" });
-  model = $state.raw<ModelState>({ phase: "none" });
-  writing = $state.raw<WritingState | undefined>();
   gpuBytes = $state(0);
+  readonly models: Readonly<Record<Slot, ModelSlot>>;
+  #running = $state(0);
   #worker: Worker | undefined;
   #engine: Remote<EngineWorker> | undefined;
-  #choice: Choice | undefined;
+
+  constructor() {
+    this.models = { text: new ModelSlot(this, "text") };
+  }
 
   /** True while something runs that a second action would disturb. */
   get busy(): boolean {
-    return this.model.phase === "loading" || this.writing?.running === true;
+    return this.#running > 0 || Object.values(this.models).some(({ state }) => state.phase === "loading");
   }
 
   /** Starts an engine in a new worker; whatever ran before is ended. */
   async start(tier?: Tier): Promise<void> {
     this.#worker?.terminate();
     this.device = { phase: "starting" };
-    this.model = { phase: "none" };
+    for (const model of Object.values(this.models)) model.drop();
     this.gpuBytes = 0;
+    this.#running = 0;
     if (!navigator.gpu) {
       this.device = { phase: "missing", error: NO_WEBGPU };
       return;
@@ -72,101 +53,107 @@ export class EnginePage {
     this.#worker = worker;
     const engine = wrap<EngineWorker>(worker);
     this.#engine = engine;
-    const broken = workerFailure(worker);
-    const result = await Promise.race([engine.start(tier), broken]);
+    const result = await Promise.race([engine.start(tier), workerFailure(worker)]);
     if (this.#worker !== worker) return;
     this.device = result.ok ? { phase: "ready", report: result.value } : { phase: "missing", error: result.error };
   }
 
-  /** Starts anew, and loads the last model again. */
+  /** Starts anew, and loads the last models again. */
   async restart(tier?: Tier): Promise<void> {
     await this.start(tier);
-    if (this.#choice && this.device.phase === "ready") await this.load(this.#choice);
+    for (const model of Object.values(this.models)) await model.reload();
   }
 
-  async load(choice: Choice): Promise<void> {
+  /**
+   * Asks the worker, one thing at a time. Resolves with undefined where there is no engine, where something else runs, or where the
+   * engine was started anew meanwhile: nobody waits for the answer then.
+   */
+  async ask<T>(work: (engine: Remote<EngineWorker>) => Promise<Outcome<T>>): Promise<Outcome<T> | undefined> {
     const engine = this.#engine;
-    if (!engine || this.busy) return;
-    const { name, spec } = choice;
-    // What the lost device had written stays to be read.
-    if (choice !== this.#choice) this.writing = undefined;
-    this.model = { phase: "loading", name };
-    const onProgress = (progress: LoadReport) => {
-      if (this.#engine === engine && this.model.phase === "loading") this.model = { phase: "loading", name, progress };
-    };
-    const result = await engine.load(spec, proxy(onProgress));
-    if (this.#engine !== engine) return;
-    if (result.ok) {
-      this.#choice = choice;
-      this.model = { phase: "ready", name, report: result.value };
-      this.gpuBytes = result.value.gpuBytes;
-      return;
-    }
-    this.gpuBytes = 0;
-    this.model = { phase: "none", error: result.error.code === "ABORTED" ? undefined : result.error };
-    this.#noticeLoss(result);
+    if (!engine || this.busy) return undefined;
+    this.#running++;
+    const result = await work(engine);
+    if (this.#engine !== engine) return undefined;
+    this.#running--;
+    if (!result.ok) this.#noticeLoss(result.error);
+    return result;
+  }
+
+  /** Ends what runs: it resolves as aborted. */
+  stop(): void {
+    void this.#engine?.stop();
   }
 
   cancelLoad(): void {
     void this.#engine?.cancelLoad();
   }
 
-  /** Frees the model. */
-  async unload(): Promise<void> {
-    if (this.busy) return;
-    this.model = { phase: "none" };
-    this.writing = undefined;
-    this.#choice = undefined;
-    await this.#engine?.unload();
+  /** A lost device takes the models with it. */
+  #noticeLoss(error: Failure): void {
+    if (error.code !== "DEVICE_LOST") return;
+    this.device = { phase: "lost", error };
+    for (const model of Object.values(this.models)) model.drop();
     this.gpuBytes = 0;
   }
+}
 
-  async write(request: GenerateRequest): Promise<void> {
-    const engine = this.#engine;
-    if (!engine || this.busy || this.model.phase !== "ready") return;
-    const begun: WritingState = {
-      running: true,
-      prompt: request.prompt,
-      text: "",
-      pieces: 0,
-      startedAt: performance.now(),
-      firstPieceAt: 0,
-      stopping: false,
+/** The model of one use: what it is, or how far it has come. */
+export class ModelSlot {
+  state = $state.raw<ModelState>({ phase: "none" });
+  readonly slot: Slot;
+  readonly page: EnginePage;
+  #choice: Choice | undefined;
+  #wanted = 0;
+
+  constructor(page: EnginePage, slot: Slot) {
+    this.page = page;
+    this.slot = slot;
+  }
+
+  /** What is loaded, or was before the device was lost. */
+  get choice(): Choice | undefined {
+    return this.#choice;
+  }
+
+  async load(choice: Choice): Promise<void> {
+    const { page, slot } = this;
+    if (page.busy || page.device.phase !== "ready") return;
+    const { name, spec } = choice;
+    const wanted = ++this.#wanted;
+    const onProgress = (progress: LoadReport) => {
+      if (wanted === this.#wanted && this.state.phase === "loading") this.state = { phase: "loading", name, progress };
     };
-    this.writing = begun;
-    const result = await engine.generate(
-      request,
-      proxy(({ text, pieces, gpuBytes }) => {
-        const now = this.writing;
-        // Reports travel beside the answer, so that the last one may come after it.
-        if (!now?.running || now.startedAt !== begun.startedAt) return;
-        this.writing = { ...now, text, pieces, firstPieceAt: now.firstPieceAt || performance.now() };
-        this.gpuBytes = gpuBytes;
-      }),
-    );
-    if (this.#engine !== engine) return;
-    const last = this.writing ?? begun;
+    const asked = page.ask((engine) => {
+      this.state = { phase: "loading", name };
+      return engine.load(slot, spec, proxy(onProgress));
+    });
+    const result = await asked;
+    if (wanted !== this.#wanted || !result) return;
     if (result.ok) {
-      this.writing = { ...last, running: false, text: result.value.text, report: result.value };
-      this.gpuBytes = result.value.gpuBytes;
+      this.#choice = choice;
+      this.state = { phase: "ready", name, report: result.value };
+      page.gpuBytes = result.value.gpuBytes;
     } else {
-      this.writing = { ...last, running: false, error: result.error };
-      this.#noticeLoss(result);
+      this.state = { phase: "none", error: result.error.code === "ABORTED" ? undefined : result.error };
     }
   }
 
-  stop(): void {
-    if (!this.writing?.running) return;
-    this.writing = { ...this.writing, stopping: true };
-    void this.#engine?.stop();
+  async reload(): Promise<void> {
+    if (this.#choice && this.page.device.phase === "ready") await this.load(this.#choice);
   }
 
-  /** A lost device takes the model with it. */
-  #noticeLoss(result: Outcome<unknown>): void {
-    if (result.ok || result.error.code !== "DEVICE_LOST") return;
-    this.device = { phase: "lost", error: result.error };
-    this.model = { phase: "none" };
-    this.gpuBytes = 0;
+  /** Frees the model. */
+  async unload(): Promise<void> {
+    if (this.page.busy) return;
+    this.#choice = undefined;
+    this.drop();
+    await this.page.ask((engine) => engine.unload(this.slot));
+  }
+
+  /** Forgets the model, whose engine is gone. */
+  drop(): void {
+    this.#wanted++;
+    this.state = { phase: "none" };
   }
 }
 

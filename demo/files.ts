@@ -7,6 +7,8 @@ const MAX_FILES = 2000;
 export interface Choice {
   readonly name: string;
   readonly spec: ModelSpec;
+  /** True for a model that comes with the page. */
+  readonly shipped?: boolean;
 }
 
 /** Files by their path inside the folder that was chosen, if it was one. */
@@ -89,4 +91,15 @@ function tooMany(): string {
 export function namedModel(text: string): Choice {
   const name = text.trim();
   return { name: name.replace(/^hf:/i, ""), spec: /^(https?:\/\/|hf:)/i.test(name) ? name : `hf:${name}` };
+}
+
+/** Hands a file to the person, as a download. */
+export function save(name: string, content: Blob): void {
+  const url = URL.createObjectURL(content);
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  // The browser reads the blob after the click has returned.
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

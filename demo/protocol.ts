@@ -1,3 +1,4 @@
+import type { LayerWeights, TokenText } from "./attention/maps.ts";
 import type { AdapterFacts, Finish, GenerationStats, HeedErrorCode, Tier } from "../src/index.ts";
 
 /** A failure as it crosses from the worker: classes do not survive the journey. */
@@ -22,12 +23,17 @@ export interface DeviceReport {
 /** What names a model: a Hub id or URL, or files by their path inside the model's folder. */
 export type ModelSpec = string | ReadonlyMap<string, File>;
 
+/** What a model is loaded for; the page holds one of each. */
+export type Slot = "text";
+
 /** The loaded model. */
 export interface ModelReport {
   readonly family: string;
   readonly source: string;
   readonly contextLength: number;
   readonly vocabSize: number;
+  readonly layers: number;
+  readonly heads: number;
   /** False where the checkpoint has no tokenizer.json. */
   readonly hasTokenizer: boolean;
   readonly gpuBytes: number;
@@ -41,36 +47,104 @@ export interface LoadReport {
 
 /** What the page may ask of a generation; what is left out is the checkpoint's own default. */
 export interface GenerateRequest {
-  readonly prompt: string;
+  /** Text, or the ids of a text that goes on. */
+  readonly prompt: string | readonly number[];
   readonly maxTokens?: number;
   readonly greedy?: boolean;
   readonly temperature?: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
   readonly seed?: number;
+  readonly stop?: readonly string[];
+  /** Send the attention of each step, as it is written. */
+  readonly watch?: boolean;
 }
 
-/** New text, and the GPU memory in use when it came. */
+/** The attention of one step: of the token at `position`, in every layer and head. */
+export interface WatchedStep {
+  readonly token: TokenText;
+  readonly position: number;
+  readonly layers: readonly LayerWeights[];
+}
+
+/** New text, the steps that were watched since the last report, and the GPU memory in use. */
 export interface PieceReport {
   readonly text: string;
   readonly pieces: number;
+  readonly steps: readonly WatchedStep[];
   readonly gpuBytes: number;
 }
 
 /** A generation that has ended. */
 export interface WritingReport {
   readonly text: string;
-  readonly ids: readonly number[];
+  readonly prompt: readonly TokenText[];
+  readonly tokens: readonly TokenText[];
   readonly finish: Finish;
   readonly seed: number;
   readonly stats: GenerationStats;
   readonly gpuBytes: number;
 }
 
-/** What the worker does for the page. One model at a time; a new one takes the place of the old. */
+/** A token that may come next, and how likely it is. */
+export interface Candidate {
+  readonly token: TokenText;
+  readonly probability: number;
+}
+
+/** A head by layer and number, both from 0. */
+export interface HeadName {
+  readonly layer: number;
+  readonly head: number;
+}
+
+/** A forward pass to look into. */
+export interface LookRequest {
+  readonly text: string | readonly number[];
+  /** Heads that are switched off. */
+  readonly ablate?: readonly HeadName[];
+  /** Send no weights, only what may come next. */
+  readonly nextOnly?: boolean;
+}
+
+/** What a forward pass showed. */
+export interface LookReport {
+  readonly tokens: readonly TokenText[];
+  readonly layers: readonly LayerWeights[];
+  readonly next: readonly Candidate[];
+}
+
+/** The three steps of one head over a text, with its numbers. */
+export interface StepsReport {
+  readonly tokens: readonly TokenText[];
+  /** `q·k / √D`, `[T, T]`. */
+  readonly scores: Float32Array;
+  /** After mask and softmax, `[T, T]`. */
+  readonly probs: Float32Array;
+  /** `[T, D]`: the values, and their weighted sums. */
+  readonly values: Float32Array;
+  readonly mixed: Float32Array;
+  readonly headDim: number;
+}
+
+/** Text that goes on with heads switched off. */
+export interface ContinueRequest {
+  readonly ids: readonly number[];
+  readonly ablate: readonly HeadName[];
+  readonly tokens: number;
+}
+
+/** What the worker does for the page. */
 export interface EngineWorker {
   start(tier?: Tier): Promise<Outcome<DeviceReport>>;
-  load(spec: ModelSpec, onProgress: (report: LoadReport) => void): Promise<Outcome<ModelReport>>;
+  load(slot: Slot, spec: ModelSpec, onProgress: (report: LoadReport) => void): Promise<Outcome<ModelReport>>;
   cancelLoad(): void;
-  unload(): Promise<Outcome<null>>;
+  unload(slot: Slot): Promise<Outcome<null>>;
   generate(request: GenerateRequest, onPiece: (report: PieceReport) => void): Promise<Outcome<WritingReport>>;
   stop(): void;
+  look(request: LookRequest): Promise<Outcome<LookReport>>;
+  steps(text: readonly number[], head: HeadName): Promise<Outcome<StepsReport>>;
+  /** Greedy tokens, computed without a cache because heads are off. */
+  continueWith(request: ContinueRequest): Promise<Outcome<readonly TokenText[]>>;
 }

@@ -1,6 +1,7 @@
 // The engine, away from the page's own thread. It uses nothing but Heed's public API.
 import { expose } from "comlink";
 import {
+  type AttentionStep,
   availableTiers,
   createEngine,
   type Engine,
@@ -19,8 +20,12 @@ import type {
   ModelSpec,
   Outcome,
   PieceReport,
+  Slot,
+  WatchedStep,
   WritingReport,
 } from "./protocol.ts";
+import { continueWith, look, steps, watchedStep } from "./worker/look.ts";
+import { tokenTexts } from "./worker/token_text.ts";
 
 /** Reports go to the page at most this often, so that it stays idle while text streams. */
 const REPORT_EVERY_MS = 33;
@@ -32,11 +37,14 @@ let writing: AbortController | undefined;
 
 const worker: EngineWorker = {
   start: (tier) => outcome(() => start(tier)),
-  load: (spec, onProgress) => outcome(() => load(spec, onProgress)),
+  load: (slot, spec, onProgress) => outcome(() => load(slot, spec, onProgress)),
   cancelLoad: () => loading?.abort(),
-  unload: () => outcome(unload),
+  unload: (slot) => outcome(() => unload(slot)),
   generate: (request, onPiece) => outcome(() => generate(request, onPiece)),
   stop: () => writing?.abort(),
+  look: (request) => outcome(() => look(loaded(), request)),
+  steps: (ids, head) => outcome(() => steps(loaded(), ids, head)),
+  continueWith: (request) => outcome(() => continueWith(loaded(), request)),
 };
 expose(worker);
 
@@ -52,13 +60,13 @@ async function start(tier: Tier | undefined): Promise<DeviceReport> {
   };
 }
 
-async function load(spec: ModelSpec, onProgress: (report: LoadReport) => void): Promise<ModelReport> {
+async function load(slot: Slot, spec: ModelSpec, onProgress: (report: LoadReport) => void): Promise<ModelReport> {
   const running = started();
   const controller = new AbortController();
   loading = controller;
   let reportedAt = 0;
   try {
-    await unload();
+    await unload(slot);
     model = await running.load(spec, {
       signal: controller.signal,
       onProgress: ({ loadedBytes, totalBytes }) => {
@@ -71,12 +79,13 @@ async function load(spec: ModelSpec, onProgress: (report: LoadReport) => void): 
   } finally {
     loading = undefined;
   }
-  const { family, source, contextLength, vocabSize, tokenizer } = model;
+  const { family, source, contextLength, vocabSize, tokenizer, facts } = model;
+  const { layers, heads } = facts;
   const gpuBytes = running.device.bytesInUse;
-  return { family, source, contextLength, vocabSize, hasTokenizer: tokenizer !== undefined, gpuBytes };
+  return { family, source, contextLength, vocabSize, layers, heads, hasTokenizer: tokenizer !== undefined, gpuBytes };
 }
 
-async function unload(): Promise<null> {
+async function unload(_: Slot): Promise<null> {
   const old = model;
   model = undefined;
   await old?.dispose();
@@ -85,30 +94,44 @@ async function unload(): Promise<null> {
 
 async function generate(request: GenerateRequest, onPiece: (report: PieceReport) => void): Promise<WritingReport> {
   const { device } = started();
-  if (!model) throw new HeedError("USAGE", "generate: a model is needed and none is loaded. Load one first.");
-  const { prompt, ...options } = request;
+  const writer = loaded();
+  const { prompt, watch = false, ...options } = request;
   const controller = new AbortController();
   writing = controller;
+  let steps: WatchedStep[] = [];
   try {
-    const generation = model.generate(prompt, { ...options, signal: controller.signal });
+    const attention = watch ? { onStep: (step: AttentionStep) => steps.push(watchedStep(writer, step)) } : undefined;
+    const generation = writer.generate(prompt, { ...options, attention, signal: controller.signal });
     let text = "";
     let pieces = 0;
     let reportedAt = 0;
+    const report = () => {
+      reportedAt = performance.now();
+      onPiece({ text, pieces, steps, gpuBytes: device.bytesInUse });
+      steps = [];
+    };
     for await (const piece of generation) {
       text += piece;
       pieces++;
-      const now = performance.now();
-      if (now - reportedAt < REPORT_EVERY_MS) continue;
-      reportedAt = now;
-      onPiece({ text, pieces, gpuBytes: device.bytesInUse });
+      if (performance.now() - reportedAt < REPORT_EVERY_MS) continue;
+      report();
       // Lets a message in between two tokens, so that stop is heard at once.
       await new Promise((resolve) => setTimeout(resolve));
     }
     const { ids, finish, seed, stats, text: whole } = await generation.result;
-    return { text: whole, ids: ids.generated, finish, seed, stats, gpuBytes: device.bytesInUse };
+    report();
+    const tokens = tokenTexts(writer.tokenizer, [...ids.prompt, ...ids.generated]);
+    const cut = ids.prompt.length;
+    const split = { prompt: tokens.slice(0, cut), tokens: tokens.slice(cut) };
+    return { text: whole, ...split, finish, seed, stats, gpuBytes: device.bytesInUse };
   } finally {
     writing = undefined;
   }
+}
+
+function loaded(): TextModel {
+  if (model) return model;
+  throw new HeedError("USAGE", "page: a model is needed and none is loaded. Load one first.");
 }
 
 function started(): Engine {

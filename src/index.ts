@@ -1,6 +1,5 @@
-import type { RequestDeviceOptions } from "./gpu/device.ts";
 import { openSource } from "./sources/open_source.ts";
-import { createEngineWith, type Engine } from "./tasks/engine.ts";
+import { createEngineWith, type Engine, type EngineOptions } from "./tasks/engine.ts";
 
 /**
  * An engine on this page's WebGPU, or on the caller's own device. Throws `NO_WEBGPU`, `NO_ADAPTER` or `UNSUPPORTED`.
@@ -10,8 +9,8 @@ import { createEngineWith, type Engine } from "./tasks/engine.ts";
  * const model = await engine.load("hf:owner/name");
  * for await (const piece of model.generate("Once upon a time")) output.append(piece);
  */
-export function createEngine(options: RequestDeviceOptions = {}): Promise<Engine> {
-  return createEngineWith(options, openSource);
+export function createEngine(options: EngineOptions = {}): Promise<Engine> {
+  return createEngineWith(options, openSource, async () => (await import("./gpu/tune_store_page.ts")).pageTuneStore());
 }
 
 export { HeedError, type HeedErrorCode, isHeedError } from "./core/errors.ts";
@@ -19,6 +18,7 @@ export type { Source, SourceFile } from "./core/source.ts";
 export type { ActivationName } from "./ops/activation_parts.ts";
 export { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } from "./gpu/device.ts";
 export { Tensor, type TensorOptions } from "./gpu/tensor.ts";
+export type { TuneReport, TuneResult } from "./gpu/tune.ts";
 export { availableTiers, type Tier, TIERS } from "./gpu/tiers.ts";
 export type { AttentionRequest, AttentionSummary, CapturedAttention } from "./inspect/attention_request.ts";
 export type { NamedValue, RunAttentionRequest, RunOptions, RunResult } from "./inspect/run.ts";
@@ -35,7 +35,7 @@ export type { CacheOptions } from "./tasks/decoder_runtime.ts";
 export { type AttentionCallOptions, alibiSlopes, type ByteMask, type PerBatch } from "./tasks/direct_attention.ts";
 export type { CapturedSequence, CaptureRequest } from "./tasks/direct_capture.ts";
 export type * from "./tasks/direct_ops.ts";
-export type { Engine, EngineLoadOptions } from "./tasks/engine.ts";
+export type { Engine, EngineLoadOptions, EngineOptions } from "./tasks/engine.ts";
 export type { Finish, GenerationResult, GenerationStats } from "./tasks/generation.ts";
 export type { GenerateOptions, GenerationAttention } from "./tasks/generation_options.ts";
 export type { SelfTestOptions, SelfTestReport, VariantResult } from "./tasks/self_test.ts";

@@ -1,0 +1,2 @@
+/** The page's texts in Chinese, by their English. */
+export const CHINESE: Readonly<Record<string, string>> = {};
