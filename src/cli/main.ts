@@ -1,12 +1,14 @@
 import { Command, CommanderError } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
 import { conformanceCommand } from "./conformance.ts";
+import { corpusCommand } from "./corpus.ts";
 import { doctorCommand } from "./doctor.ts";
 import { EXIT, exitCode } from "./exit_codes.ts";
 import { generateCommand } from "./generate.ts";
 import { Replaced } from "./gpu.ts";
 import { inspectCommand } from "./inspect.ts";
 import { printError } from "./output.ts";
+import { tokenizerCommand } from "./tokenizer.ts";
 import { trainCommand } from "./train.ts";
 
 const EXAMPLES = `
@@ -51,7 +53,9 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
     .addCommand(inspectCommand(signal, done))
     .addCommand(doctorCommand(signal, done))
     .addCommand(conformanceCommand(signal, done))
-    .addCommand(trainCommand(signal, done));
+    .addCommand(trainCommand(signal, done))
+    .addCommand(tokenizerCommand(signal, done))
+    .addCommand(corpusCommand(done));
   for (const command of [program, ...program.commands]) {
     command.exitOverride();
     command.showHelpAfterError("(--help shows the options)");

@@ -1,0 +1,204 @@
+import { HeedError } from "../../core/errors.ts";
+import { isObject, type JsonObject } from "../../core/json.ts";
+import { type BadLineOptions, badLine, type DataFile, Misfit, readExamples, readLines } from "./lines.ts";
+
+/** Plain text, a line an example; empty lines are none. */
+export function readText(file: DataFile, options?: BadLineOptions): AsyncGenerator<string> {
+  return readExamples(file, (text) => text, options);
+}
+
+/** JSON Lines: an object a line, made into an example by `parse`, which may throw {@link Misfit}. */
+export function readJsonl<T>(
+  file: DataFile,
+  parse: (object: JsonObject) => T,
+  options?: BadLineOptions,
+): AsyncGenerator<T> {
+  return readExamples(file, (text) => parse(parseObject(text)), options);
+}
+
+function parseObject(text: string): JsonObject {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new Misfit("must be JSON", text);
+  }
+  if (!isObject(value)) throw new Misfit("must be a JSON object", text);
+  return value;
+}
+
+/** How the columns of a TSV file are named. */
+export interface TsvOptions extends BadLineOptions {
+  /** Names of the columns in their order; by default the first line has them. */
+  readonly columns?: readonly string[];
+}
+
+/**
+ * Tab-separated values, without quoting: each line's columns by name. A line must have as many columns as there are names.
+ */
+export async function* readTsv<T>(
+  file: DataFile,
+  parse: (columns: Readonly<Record<string, string>>) => T,
+  options: TsvOptions = {},
+): AsyncGenerator<T> {
+  let names = options.columns;
+  yield* readExamples(
+    file,
+    (text) => {
+      const cells = text.split("\t");
+      if (!names) {
+        names = cells;
+        return undefined;
+      }
+      if (cells.length !== names.length) {
+        throw new Misfit(`must have ${names.length} columns (${names.join(", ")})`, `${cells.length}: ${text}`);
+      }
+      const row: Record<string, string> = {};
+      names.forEach((name, i) => {
+        row[name] = cells[i] ?? "";
+      });
+      return parse(row);
+    },
+    options,
+  );
+}
+
+/** A text and its translation. */
+export interface TextPair {
+  readonly source: string;
+  readonly target: string;
+}
+
+/** Parallel text in one file: source and target of a line, with a tab between. */
+export function readPairs(file: DataFile, options?: BadLineOptions): AsyncGenerator<TextPair> {
+  return readExamples(
+    file,
+    (text) => {
+      const [source = "", target, ...more] = text.split("\t");
+      if (target === undefined || more.length > 0)
+        throw new Misfit("must be a source and a target with one tab between", text);
+      if (source.trim() === "" || target.trim() === "")
+        throw new Misfit("must have text on both sides of the tab", text);
+      return { source, target };
+    },
+    options,
+  );
+}
+
+/** Parallel text in two files, line by line. Throws `BAD_FILE` where one is longer, which `skipBad` doesn't excuse. */
+export async function* readParallel(
+  source: DataFile,
+  target: DataFile,
+  options: BadLineOptions = {},
+): AsyncGenerator<TextPair> {
+  const others = readLines(target);
+  try {
+    for await (const line of readLines(source)) {
+      const other = await others.next();
+      if (other.done) throw badLine(target, line.number, `must have as many lines as ${source.name}`, "the end");
+      const [a, b] = [line.text, other.value.text];
+      if (a?.trim() && b?.trim()) {
+        yield { source: a, target: b };
+        continue;
+      }
+      const isSource = !a?.trim();
+      const bad = badLine(isSource ? source : target, line.number, "must hold text in UTF-8", "none");
+      if (!options.skipBad) throw bad;
+      options.onBad?.(bad.message);
+    }
+    const rest = await others.next();
+    if (!rest.done) throw badLine(source, rest.value.number, `must have as many lines as ${target.name}`, "the end");
+  } finally {
+    await others.return(undefined);
+  }
+}
+
+/** A question on a text, with the places of its answers. */
+export interface QuestionExample {
+  readonly id: string;
+  /** The article that the text is from, for splits by article. */
+  readonly title: string;
+  readonly context: string;
+  readonly question: string;
+  /** Places are in UTF-16 code units, unlike the file's, which counts characters. Empty where there is no answer. */
+  readonly answers: readonly { readonly text: string; readonly start: number }[];
+}
+
+/**
+ * SQuAD's format, versions 1.1 and 2.0: every question of `{data: [{title, paragraphs: [{context, qas}]}]}`. A question that does not
+ * fit, or whose answer does not stand where it says, is reported with its article, paragraph and number.
+ */
+export async function* readSquad(file: DataFile, options: BadLineOptions = {}): AsyncGenerator<QuestionExample> {
+  const root = await readWhole(file);
+  const articles = isObject(root) && Array.isArray(root["data"]) ? (root["data"] as unknown[]) : undefined;
+  if (!articles)
+    throw new HeedError(
+      "BAD_FILE",
+      `data: ${file.name} must be in SQuAD's format; got no list "data". Check the file.`,
+    );
+  for (const [a, article] of articles.entries()) {
+    const { title, paragraphs } = isObject(article) ? article : {};
+    for (const [p, paragraph] of (Array.isArray(paragraphs) ? (paragraphs as unknown[]) : []).entries()) {
+      const { context, qas } = isObject(paragraph) ? paragraph : {};
+      for (const [q, qa] of (Array.isArray(qas) ? (qas as unknown[]) : []).entries()) {
+        try {
+          yield questionOf(qa, { title: String(title ?? a), context });
+        } catch (error) {
+          if (!(error instanceof Misfit)) throw error;
+          const place = `article ${a + 1}, paragraph ${p + 1}, question ${q + 1}`;
+          const message = `data: ${file.name}, ${place}: ${error.message}. Mend it, or leave bad questions out with --skip-bad.`;
+          if (!options.skipBad) throw new HeedError("BAD_FILE", message);
+          options.onBad?.(message);
+        }
+      }
+    }
+  }
+}
+
+async function readWhole(file: DataFile): Promise<unknown> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let text = "";
+  try {
+    for await (const chunk of file.open()) text += decoder.decode(chunk, { stream: true });
+    return JSON.parse(text + decoder.decode());
+  } catch (cause) {
+    const got = cause instanceof Error ? cause.message : String(cause);
+    throw new HeedError("BAD_FILE", `data: ${file.name} must be JSON in UTF-8; got ${got}.`, { cause });
+  }
+}
+
+function questionOf(
+  qa: unknown,
+  { title, context }: { readonly title: string; readonly context: unknown },
+): QuestionExample {
+  if (typeof context !== "string") throw new Misfit("a paragraph must have a context", typeof context);
+  if (!isObject(qa) || typeof qa["question"] !== "string")
+    throw new Misfit("a question must be text", JSON.stringify(qa) ?? "none");
+  const answers = qa["is_impossible"] === true ? [] : qa["answers"];
+  if (!Array.isArray(answers)) throw new Misfit("answers must be a list", JSON.stringify(answers) ?? "none");
+  return {
+    id: String(qa["id"] ?? ""),
+    title,
+    context,
+    question: qa["question"],
+    answers: answers.map((answer: unknown) => answerOf(answer, context)),
+  };
+}
+
+function answerOf(answer: unknown, context: string): { text: string; start: number } {
+  const { text, answer_start: place } = isObject(answer) ? answer : {};
+  if (typeof text !== "string" || typeof place !== "number") {
+    throw new Misfit("an answer must have text and answer_start", JSON.stringify(answer) ?? "none");
+  }
+  const start = codeUnits(context, place);
+  if (!context.startsWith(text, start))
+    throw new Misfit(`the answer "${text}" must stand at ${place}`, context.slice(start, start + 40));
+  return { text, start };
+}
+
+/** The place of a character in UTF-16 code units. */
+function codeUnits(text: string, characters: number): number {
+  let at = 0;
+  for (let i = 0; i < characters && at < text.length; i++) at += (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
+  return at;
+}
