@@ -1,7 +1,8 @@
 import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { isObject, readJsonObject } from "../core/json.ts";
-import { checkFileName, type ReadOptions, type Source } from "../core/source.ts";
+import { checkFileName, type ReadOptions, type Source, type SourceFile } from "../core/source.ts";
 import { readSafetensorsHeader, type TensorEntry } from "./safetensors.ts";
+import { readAs } from "./sniff.ts";
 
 /** A published checkpoint, opened: its settings are read, its tensors are known, no tensor data is loaded. */
 export interface Checkpoint {
@@ -14,15 +15,38 @@ export interface Checkpoint {
   tensors: Map<string, TensorEntry>;
 }
 
-const SINGLE = "model.safetensors";
-const INDEX = "model.safetensors.index.json";
+/** The files in which one format's weights are published. */
+interface WeightFiles {
+  readonly single: string;
+  readonly index: string;
+  readonly ending: string;
+  /** How messages call the format. */
+  readonly format: string;
+  readonly read: (file: SourceFile, options: ReadOptions) => Promise<Map<string, TensorEntry>>;
+}
+
+const SAFETENSORS: WeightFiles = {
+  single: "model.safetensors",
+  index: "model.safetensors.index.json",
+  ending: ".safetensors",
+  format: "a safetensors file",
+  read: async (file, options) => (await readSafetensorsHeader(file, options)).tensors,
+};
+const PYTORCH: WeightFiles = {
+  single: "pytorch_model.bin",
+  index: "pytorch_model.bin.index.json",
+  ending: ".bin",
+  format: "a PyTorch checkpoint",
+  // Most checkpoints have safetensors, and their readers need none of this.
+  read: async (file, options) => (await import("./pytorch.ts")).readPytorch(file, options),
+};
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 const MAX_INDEX_BYTES = 16 * 2 ** 20;
 const MAX_SHARDS = 1024;
 
 /**
  * Opens the checkpoint in `source`: `config.json`, `generation_config.json` and `model.safetensors` or the shards named in
- * `model.safetensors.index.json`. Every header is validated, and index and shards must name the same tensors.
+ * `model.safetensors.index.json`, or else `pytorch_model.bin` or its shards. Every header is validated, and index and shards must name the same tensors.
  * Throws `BAD_FILE`, `ABORTED`, and what the source throws.
  */
 export async function openCheckpoint(source: Source, options: ReadOptions = {}): Promise<Checkpoint> {
@@ -38,57 +62,67 @@ export async function openCheckpoint(source: Source, options: ReadOptions = {}):
 }
 
 async function openTensors(source: Source, options: ReadOptions): Promise<Map<string, TensorEntry>> {
-  const single = await source.open(SINGLE, options);
-  if (single) return (await readSafetensorsHeader(single, options)).tensors;
-  const index = await readJsonObject(source, INDEX, { ...options, maxBytes: MAX_INDEX_BYTES });
-  if (!index) throw await missingError(source, `${SINGLE} or ${INDEX}`, options);
-  return openShards(source, readWeightMap(index), options);
+  for (const files of [SAFETENSORS, PYTORCH]) {
+    const single = await source.open(files.single, options);
+    if (single) return readAs(files.format, single, () => files.read(single, options), options);
+    const index = await readJsonObject(source, files.index, { ...options, maxBytes: MAX_INDEX_BYTES });
+    if (index) return openShards(source, files, readWeightMap(index, files), options);
+  }
+  throw await missingError(source, `${SAFETENSORS.single}, ${PYTORCH.single} or an index of their shards`, options);
 }
 
 /** The index's tensors by shard, shard names checked: they come from a stranger's file. */
-function readWeightMap(index: Record<string, unknown>): Map<string, Set<string>> {
+function readWeightMap(index: Record<string, unknown>, files: WeightFiles): Map<string, Set<string>> {
   const map = index.weight_map;
   if (!isObject(map)) {
     throw indexError(
+      files,
       "weight_map must be an object from tensor names to file names",
       `${JSON.stringify(map)?.slice(0, 80)}`,
     );
   }
   const shards = new Map<string, Set<string>>();
   for (const [tensor, file] of Object.entries(map)) {
-    if (typeof file !== "string" || !checkFileName(file).endsWith(".safetensors")) {
-      throw indexError(`the file of ${JSON.stringify(tensor)} must be a .safetensors file`, JSON.stringify(file));
+    if (typeof file !== "string" || !checkFileName(file).endsWith(files.ending)) {
+      throw indexError(
+        files,
+        `the file of ${JSON.stringify(tensor)} must be a ${files.ending} file`,
+        JSON.stringify(file),
+      );
     }
     const names = shards.get(file);
     if (names) names.add(tensor);
     else shards.set(file, new Set([tensor]));
   }
-  if (shards.size === 0) throw indexError("weight_map must name at least one tensor", "an empty one");
-  if (shards.size > MAX_SHARDS) throw indexError(`there may be at most ${MAX_SHARDS} shards`, `${shards.size}`);
+  if (shards.size === 0) throw indexError(files, "weight_map must name at least one tensor", "an empty one");
+  if (shards.size > MAX_SHARDS) throw indexError(files, `there may be at most ${MAX_SHARDS} shards`, `${shards.size}`);
   return shards;
 }
 
 async function openShards(
   source: Source,
+  files: WeightFiles,
   shards: Map<string, Set<string>>,
   options: ReadOptions,
 ): Promise<Map<string, TensorEntry>> {
   const tensors = new Map<string, TensorEntry>();
   for (const [fileName, names] of [...shards].sort(([a], [b]) => (a < b ? -1 : 1))) {
     const file = await source.open(fileName, options);
-    if (!file) throw await missingError(source, `${fileName}, a shard that ${INDEX} names,`, options);
-    const shard = await readSafetensorsHeader(file, options);
+    if (!file) throw await missingError(source, `${fileName}, a shard that ${files.index} names,`, options);
+    const shard = await readAs(files.format, file, () => files.read(file, options), options);
     for (const name of names) {
-      if (!shard.tensors.has(name)) {
+      if (!shard.has(name)) {
         throw indexError(
+          files,
           `${fileName} must hold ${JSON.stringify(name)}`,
-          `a shard of ${shard.tensors.size} tensors without it`,
+          `a shard of ${shard.size} tensors without it`,
         );
       }
     }
-    for (const [name, entry] of shard.tensors) {
+    for (const [name, entry] of shard) {
       if (!names.has(name)) {
         throw indexError(
+          files,
           `weight_map must name every tensor of ${fileName} there`,
           `${JSON.stringify(name)} in the shard only`,
         );
@@ -99,10 +133,10 @@ async function openShards(
   return tensors;
 }
 
-function indexError(rule: string, got: string): HeedError {
+function indexError(files: WeightFiles, rule: string, got: string): HeedError {
   return new HeedError(
     "BAD_FILE",
-    `openCheckpoint: ${rule}; got ${got}. ${INDEX} and the shards do not belong together.`,
+    `openCheckpoint: ${rule}; got ${got}. ${files.index} and the shards do not belong together.`,
   );
 }
 
@@ -114,7 +148,12 @@ async function missingError(source: Source, need: string, options: ReadOptions):
     : names.length === 0
       ? "no files"
       : `only ${shown}${names.length > 12 ? ", …" : ""}`;
-  const other = names?.find((name) => /\.(bin|gguf|onnx|pt|pth|h5|msgpack)$/.test(name));
-  const mend = other ? ` ${other} is of a format that is not read here: convert it to safetensors.` : "";
+  const other = names?.find((name) => /\.(bin|onnx|pt|pth|ckpt|h5|msgpack|tflite)$/.test(name));
+  const gguf = names?.find((name) => name.endsWith(".gguf"));
+  const mend = gguf
+    ? ` ${gguf} is a whole model: load that file.`
+    : other
+      ? ` ${other} is of a format that is not read here: use safetensors, pytorch_model.bin or GGUF.`
+      : "";
   return new HeedError("BAD_FILE", `openCheckpoint: ${need} is needed; got ${there} in ${source.description}.${mend}`);
 }

@@ -64,12 +64,12 @@ describe("openCheckpoint", () => {
     [
       "no weights",
       { "config.json": CONFIG },
-      /model\.safetensors or model\.safetensors\.index\.json is needed; got only config\.json/,
+      /model\.safetensors, pytorch_model\.bin or an index of their shards is needed; got only config\.json/,
     ],
     [
       "weights of another format",
-      { "config.json": CONFIG, "pytorch_model.bin": "" },
-      /pytorch_model\.bin is of a format that is not read here: convert/,
+      { "config.json": CONFIG, "model.onnx": "" },
+      /model\.onnx is of a format that is not read here: use safetensors/,
     ],
     [
       "damaged weights",
