@@ -4,11 +4,11 @@ import type { Tensor } from "../gpu/tensor.ts";
 import type { Model, WeightTree } from "../models/family.ts";
 import { openModel } from "../models/registry.ts";
 import { loadTokenizer, type Tokenizer } from "../text/tokenizer.ts";
-import { characterTokenizer } from "./characters.ts";
 import { initialise } from "./initialise.ts";
 import { languageModelObjective } from "./losses.ts";
 import type { Batch, Objective } from "./objective.ts";
 import type { Recipe } from "./recipe.ts";
+import { trainTokenizer } from "./tokenizer/train_tokenizer.ts";
 import { type BatchSource, consecutiveWindows, RandomWindows } from "./windows.ts";
 
 /** What a recipe trains: a model, its tokenizer, and batches. */
@@ -45,7 +45,7 @@ async function prepareLanguageModel(recipe: Recipe, readText: ReadText): Promise
   if (!("text" in data)) throw new HeedError("USAGE", "train: task language-model needs data.text, a text file.");
   const text = await readText(data.text);
   const held = data.validation === undefined ? undefined : await readText(data.validation);
-  const files = await tokenizerFiles(recipe, readText, () => text);
+  const files = await tokenizerFiles(recipe, readText, () => linesWithEnds(text));
   const tokenizer = openTokenizerFiles(files);
   const config = { vocab_size: tokenizer.vocabSize, ...recipe.model };
   const opened = openModel(config);
@@ -74,14 +74,19 @@ export function initialiseRecipe(device: Device, model: Model, recipe: Recipe): 
   return initialise(device, model, { seed: recipe.seed ?? 0, ...recipe.initialise });
 }
 
-/** The tokenizer's files that a recipe asks for; `text` gives what one is made from. */
+/** The tokenizer's files that a recipe asks for; `texts` gives what one is trained on. */
 export async function tokenizerFiles(
   { tokenizer }: Recipe,
   readText: ReadText,
-  text: () => string,
+  texts: () => Iterable<string>,
 ): Promise<Map<string, string>> {
   if (tokenizer.type === "file") return new Map([["tokenizer.json", await readText(tokenizer.path)]]);
-  return new Map([["tokenizer.json", `${JSON.stringify(characterTokenizer(text()), null, 1)}\n`]]);
+  const { size, ...options } = tokenizer;
+  const files = await trainTokenizer(texts(), { ...options, ...(size === undefined ? {} : { vocabSize: size }) });
+  return new Map([
+    ["tokenizer.json", `${JSON.stringify(files.tokenizer, null, 1)}\n`],
+    ["tokenizer_config.json", `${JSON.stringify(files.config, null, 2)}\n`],
+  ]);
 }
 
 /** Opens the tokenizer of {@link tokenizerFiles}. */
@@ -97,4 +102,8 @@ export function encodeText(tokenizer: Tokenizer, text: string): Uint32Array {
   for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? [])
     parts.push(tokenizer.encode(line, { addSpecialTokens: false }));
   return Uint32Array.from(parts.flat());
+}
+
+function linesWithEnds(text: string): string[] {
+  return text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
 }

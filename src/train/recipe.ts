@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { HeedError } from "../core/errors.ts";
 import { OPTIMIZERS } from "./optimizer.ts";
 import { SCHEDULES } from "./schedule.ts";
+import { TOKENIZER_SPLITS, TOKENIZER_TYPES } from "./tokenizer/train_tokenizer.ts";
 
 const whole = (min: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(min));
 const share = v.pipe(v.number(), v.minValue(0), v.ltValue(1));
@@ -17,12 +18,30 @@ const schema = v.strictObject({
     v.strictObject({ scheme: v.optional(v.picklist(["gpt2", "xavier"])), std: v.optional(v.number()) }),
   ),
   tokenizer: v.variant("type", [
-    v.strictObject({ type: v.literal("characters") }),
     v.strictObject({ type: v.literal("file"), path }),
+    /** Trained on the data; the fields are those of `trainTokenizer`, `size` its `vocabSize`. */
+    v.strictObject({
+      type: v.picklist(TOKENIZER_TYPES),
+      size: v.optional(whole(1)),
+      special: v.optional(v.array(v.string())),
+      start: v.optional(v.string()),
+      end: v.optional(v.string()),
+      unknown: v.optional(v.string()),
+      minFrequency: v.optional(whole(1)),
+      split: v.optional(v.array(v.picklist(TOKENIZER_SPLITS))),
+      lowercase: v.optional(v.boolean()),
+    }),
   ]),
   data: v.union([
     /** One text; its last `validationShare` is held out where there is no `validation`. */
     v.strictObject({ text: path, validation: v.optional(path), validationShare: v.optional(share) }),
+    /** Parallel text in two files, line by line. */
+    v.strictObject({
+      source: path,
+      target: path,
+      validationSource: v.optional(path),
+      validationTarget: v.optional(path),
+    }),
     /** The grammar of everyday sentences, Chinese to English. */
     v.strictObject({ grammar: v.literal("zh-en"), seed: v.optional(whole(0)), pairs: v.optional(whole(1)) }),
   ]),
