@@ -37,8 +37,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let row = i / params.columns;
   let at = row * params.id_stride;
   var token = ids[at + params.id_offset];
-  let inactive = params.skip_inactive != 0u && ids[at] == INACTIVE;
-  token = select(token + params.id_shift, INACTIVE, inactive || token == INACTIVE);
+  // In a row table the slot tells, so that position −1 is the row before that of position 0.
+  let inactive = select(token, ids[at], params.skip_inactive != 0u) == INACTIVE;
+  token = select(token + params.id_shift, INACTIVE, inactive);
   if (token >= params.row_start && token - params.row_start < params.table_rows) {
     let source = (token - params.row_start) * params.columns + i % params.columns;
     out[i] = unpack_weight(table[source]) * params.scale;

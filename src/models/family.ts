@@ -6,6 +6,8 @@ import type { Recorder, Value } from "../ops/op.ts";
 export interface WeightRule {
   /** Names of the checkpoint's tensors, joined along their rows. */
   readonly from: readonly string[];
+  /** Names that other files give to the first of `from`. */
+  readonly or?: readonly string[];
   /** Shape that Heed uses. */
   readonly shape: Shape;
   /** Rows of each joined tensor, in the order of `from`; they add up to the first dimension of `shape`. */

@@ -77,12 +77,14 @@ function disposeAll(tensors: readonly Tensor[]): void {
   for (const t of tensors) t.dispose();
 }
 
-/** Finds a rule's tensor under its own name or behind one of the family's prefixes. */
-function nameResolver(model: Model, checkpoint: Checkpoint): (name: string) => TensorEntry {
-  return (name) => {
-    for (const prefix of ["", ...model.prefixes]) {
-      const entry = checkpoint.tensors.get(prefix + name);
-      if (entry) return entry;
+/** Finds a rule's tensor under its own name or one of the others, as it is or behind one of the family's prefixes. */
+function nameResolver(model: Model, checkpoint: Checkpoint): (name: string, or?: readonly string[]) => TensorEntry {
+  return (name, or = []) => {
+    for (const candidate of [name, ...or]) {
+      for (const prefix of ["", ...model.prefixes]) {
+        const entry = checkpoint.tensors.get(prefix + candidate);
+        if (entry) return entry;
+      }
     }
     const near = [...checkpoint.tensors.keys()].slice(0, 4).join(", ");
     throw new HeedError(
@@ -95,10 +97,10 @@ function nameResolver(model: Model, checkpoint: Checkpoint): (name: string) => T
 function planWeight(
   family: string,
   rule: WeightRule,
-  resolve: (name: string) => TensorEntry,
+  resolve: (name: string, or?: readonly string[]) => TensorEntry,
   wanted: "auto" | "f32" | "f16",
 ): PlannedWeight {
-  const entries = rule.from.map(resolve);
+  const entries = rule.from.map((name, i) => resolve(name, i === 0 ? rule.or : undefined));
   entries.forEach((entry, i) => {
     const expected = sourceShape(rule, i);
     if (sameShape(withoutLeadingOnes(entry.shape), withoutLeadingOnes(expected))) return;

@@ -1,6 +1,10 @@
 import { HeedError } from "../core/errors.ts";
 import type { Decoder, DecoderFamily, EncoderDecoder, EncoderDecoderFamily } from "./family.ts";
+import type { Encoder, EncoderFamily } from "./encoder_family.ts";
+import { albert } from "./albert/model.ts";
+import { bert } from "./bert/model.ts";
 import { bloom } from "./bloom/model.ts";
+import { distilbert } from "./distilbert/model.ts";
 import { gemma2 } from "./gemma2/model.ts";
 import { gemma3 } from "./gemma3/model.ts";
 import { glm } from "./glm/model.ts";
@@ -12,6 +16,7 @@ import { opt } from "./opt/model.ts";
 import { phi3 } from "./phi3/model.ts";
 import { qwen2 } from "./qwen2/model.ts";
 import { qwen3 } from "./qwen3/model.ts";
+import { roberta } from "./roberta/model.ts";
 import { transformer } from "./transformer/model.ts";
 
 /** Every family of causal decoders: a new one is a folder, a test and a line here. */
@@ -22,8 +27,12 @@ export const DECODERS: readonly DecoderFamily[] = [
 /** Every family of encoder–decoders. */
 export const ENCODER_DECODERS: readonly EncoderDecoderFamily[] = [transformer];
 
+/** Every family of encoders. */
+const ENCODERS: readonly EncoderFamily[] = [albert, bert, distilbert, roberta];
+
 /** What a config.json describes. */
 export type OpenedModel =
+  | { readonly kind: "encoder"; readonly model: Encoder }
   | { readonly kind: "decoder"; readonly model: Decoder }
   | { readonly kind: "encoder-decoder"; readonly model: EncoderDecoder };
 
@@ -33,7 +42,9 @@ export function openModel(config: Readonly<Record<string, unknown>>): OpenedMode
   if (decoder) return { kind: "decoder", model: decoder.open(config) };
   const encoderDecoder = find(ENCODER_DECODERS, config);
   if (encoderDecoder) return { kind: "encoder-decoder", model: encoderDecoder.open(config) };
-  const known = [...DECODERS, ...ENCODER_DECODERS].flatMap((f) => f.modelTypes).join(", ");
+  const encoder = find(ENCODERS, config);
+  if (encoder) return { kind: "encoder", model: encoder.open(config) };
+  const known = [...DECODERS, ...ENCODER_DECODERS, ...ENCODERS].flatMap((f) => f.modelTypes).join(", ");
   throw new HeedError(
     "UNSUPPORTED",
     `model: the architecture ${JSON.stringify(config.model_type ?? null)} (model_type in config.json) is not supported; Heed runs ${known}.`,
@@ -47,6 +58,16 @@ export function openDecoder(config: Readonly<Record<string, unknown>>): Decoder 
   throw new HeedError(
     "UNSUPPORTED",
     `model: a causal decoder is needed here; ${opened.model.family} is an ${opened.kind}. Use the call or command for its kind, such as translate.`,
+  );
+}
+
+/** Like {@link openModel}, for those who need an encoder. Throws `UNSUPPORTED` for any other kind. */
+export function openEncoder(config: Readonly<Record<string, unknown>>): Encoder {
+  const opened = openModel(config);
+  if (opened.kind === "encoder") return opened.model;
+  throw new HeedError(
+    "UNSUPPORTED",
+    `model: an encoder such as BERT is needed here; ${opened.model.family} is a kind of ${opened.kind}. Use the call or command for its kind, such as generate or translate.`,
   );
 }
 

@@ -15,6 +15,12 @@ export function normRules(name: string, width: number) {
   return { weight: vectorRule(`${name}.weight`, width), bias: vectorRule(`${name}.bias`, width) };
 }
 
+/** Like {@link normRules} for BERT's norms, which its first files call gamma and beta. */
+export function gainRules(name: string, width: number) {
+  const { weight, bias } = normRules(name, width);
+  return { weight: { ...weight, or: [`${name}.gamma`] }, bias: { ...bias, or: [`${name}.beta`] } };
+}
+
 /** A linear layer, or several of one input as one: weight `[sum of rows, cols]`, and its bias if there is one. */
 export function joinedRules(names: readonly string[], rows: readonly number[], cols: number, biased: boolean) {
   const total = rows.reduce((a, b) => a + b, 0);

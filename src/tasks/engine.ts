@@ -4,6 +4,7 @@ import { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } f
 import type { OpenSourceOptions, SourceSpec } from "../sources/open_source.ts";
 import type { Source } from "../core/source.ts";
 import { DirectOps } from "./direct_ops.ts";
+import type { EncoderModel, LoadEncoderOptions } from "./encoder_model.ts";
 import type { SelfTestOptions, SelfTestReport } from "./self_test.ts";
 import { type LoadOptions, TextModel } from "./text_model.ts";
 
@@ -14,6 +15,18 @@ export type OpenSource = (spec: SourceSpec, options?: OpenSourceOptions) => Prom
 export interface EngineLoadOptions extends LoadOptions {
   /** Hub access: revision, token, endpoint, cache, download progress. */
   readonly source?: OpenSourceOptions;
+}
+
+/** How {@link Engine.loadEncoder} finds and loads a checkpoint. */
+export interface EngineLoadEncoderOptions extends LoadEncoderOptions {
+  /** Hub access: revision, token, endpoint, cache, download progress. */
+  readonly source?: OpenSourceOptions;
+}
+
+/** A model that the engine frees with itself. */
+interface Loaded {
+  dispose(): Promise<void>;
+  whenDisposed(listener: () => void): unknown;
 }
 
 const LOAD_OPTIONS = ["dtype", "signal", "onProgress", "cacheTokens", "maxSequences", "cacheDtype", "source"];
@@ -28,7 +41,7 @@ const LOAD_OPTIONS = ["dtype", "signal", "onProgress", "cacheTokens", "maxSequen
  */
 export class Engine extends DirectOps {
   readonly #openSource: OpenSource;
-  readonly #models = new Set<TextModel>();
+  readonly #models = new Set<Loaded>();
   #disposed = false;
 
   constructor(device: Device, openSource: OpenSource) {
@@ -50,15 +63,38 @@ export class Engine extends DirectOps {
    * Throws `UNSUPPORTED`, `BAD_FILE`, `NETWORK`, `OUT_OF_MEMORY` or `ABORTED`, with nothing left allocated.
    */
   async load(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<TextModel> {
-    if (this.#disposed) throw new HeedError("DISPOSED", "engine: load after dispose. Create a new engine.");
     checkOptionNames("load", options, LOAD_OPTIONS);
+    const { source, ...loadOptions } = options;
+    return this.#keep(await TextModel.load(this.device, await this.#open("load", spec, source), loadOptions));
+  }
+
+  /**
+   * Loads an encoder such as BERT, for `answer`, `classify`, `label`, `fill` and `embed`. Throws as {@link Engine.load}.
+   *
+   * @example
+   * const model = await engine.loadEncoder("hf:owner/name");
+   * const [{ label, score }] = await model.classify(["What a film!"]);
+   */
+  async loadEncoder(spec: SourceSpec, options: EngineLoadEncoderOptions = {}): Promise<EncoderModel> {
+    checkOptionNames("loadEncoder", options, ["dtype", "signal", "onProgress", "pooling", "source"]);
+    const { source, ...loadOptions } = options;
+    const opened = await this.#open("loadEncoder", spec, source);
+    // Loaded here, because most pages need one kind of model.
+    const { EncoderModel } = await import("./encoder_model.ts");
+    return this.#keep(await EncoderModel.load(this.device, opened, loadOptions));
+  }
+
+  async #open(op: string, spec: SourceSpec, options?: OpenSourceOptions): Promise<Source> {
+    if (this.#disposed) throw new HeedError("DISPOSED", `engine: ${op} after dispose. Create a new engine.`);
     if (typeof spec !== "string" && (typeof spec !== "object" || spec === null)) {
-      throw new HeedError("USAGE", `load: a model is hf:owner/name, a URL, a folder or files; got ${String(spec)}.`);
+      throw new HeedError("USAGE", `${op}: a model is hf:owner/name, a URL, a folder or files; got ${String(spec)}.`);
     }
-    const { source: sourceOptions, ...loadOptions } = options;
-    const source = await this.#openSource(spec, sourceOptions);
-    const model = await TextModel.load(this.device, source, loadOptions);
-    this.#models.add(model.whenDisposed((m) => this.#models.delete(m)));
+    return this.#openSource(spec, options);
+  }
+
+  #keep<M extends Loaded>(model: M): M {
+    this.#models.add(model);
+    model.whenDisposed(() => this.#models.delete(model));
     return model;
   }
 

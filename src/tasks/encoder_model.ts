@@ -1,0 +1,241 @@
+import { HeedError } from "../core/errors.ts";
+import { checkOptionNames } from "../core/options.ts";
+import type { Source } from "../core/source.ts";
+import { type Checkpoint, openCheckpoint } from "../formats/checkpoint.ts";
+import type { Device } from "../gpu/device.ts";
+import type { EncoderFacts } from "../models/encoder_family.ts";
+import { type LoadWeightsOptions, loadWeights } from "../models/load.ts";
+import { openEncoder } from "../models/registry.ts";
+import { openSentenceEmbedding, type SentencePooling } from "../models/sentence_embedding.ts";
+import { openTokenizers } from "../text/open_tokenizers.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+import { type Answer, type AnswerOptions, answerAll, type Question } from "./answer.ts";
+import { type Classification, type ClassifyOptions, classifyAll } from "./classify.ts";
+import { cosineSimilarity, type Embedding, type EmbedOptions, embedAll } from "./embed.ts";
+import { EncoderRuntime, type EncoderSequence, withSentence } from "./encoder_runtime.ts";
+import type { EncoderContext, EncoderInput } from "./encoder_text.ts";
+import { type Filled, type FillOptions, fillAll } from "./fill.ts";
+import { type Entity, type LabelOptions, labelAll } from "./label.ts";
+
+/** How an encoder is loaded. */
+export interface LoadEncoderOptions extends LoadWeightsOptions {
+  /** How {@link EncoderModel.embed} makes one vector of a text, whatever the checkpoint's own config says. */
+  readonly pooling?: SentencePooling;
+}
+
+/** What the head of an encoder gives for ids: for each position, for each label, or for starts and ends of answers. */
+export type EncoderLogits =
+  | { readonly logits: readonly Float32Array[] | Float32Array }
+  | { readonly start_logits: Float32Array; readonly end_logits: Float32Array };
+
+/**
+ * An encoder such as BERT on the GPU: what works with it follows from its head. Calls may run at once. Whoever loaded it
+ * disposes it.
+ *
+ * @example
+ * const model = await engine.loadEncoder("hf:owner/name");
+ * const { text, score } = await model.answer({ question: "Who wrote it?", context });
+ */
+export class EncoderModel {
+  readonly kind = "encoder";
+  /** The family that runs it, such as `bert`. */
+  readonly family: string;
+  /** Where it came from. */
+  readonly source: string;
+  /** Absent where the checkpoint has none: inputs are token ids then. */
+  readonly tokenizer: Tokenizer | undefined;
+  readonly #context: EncoderContext;
+  readonly #runs = new Set<Promise<unknown>>();
+  #disposed: Promise<void> | undefined;
+  #onDispose: ((model: EncoderModel) => void) | undefined;
+
+  private constructor(source: string, context: EncoderContext) {
+    this.source = source;
+    this.family = context.runtime.encoder.family;
+    this.tokenizer = context.tokenizer;
+    this.#context = context;
+  }
+
+  /** Opens the checkpoint, checks it, and streams its weights to the GPU. Frees everything on an error. */
+  static async load(
+    device: Device,
+    from: Source | Checkpoint,
+    { pooling, ...options }: LoadEncoderOptions = {},
+  ): Promise<EncoderModel> {
+    const { signal } = options;
+    const checkpoint = "tensors" in from ? from : await openCheckpoint(from, { signal });
+    const encoder = openEncoder(checkpoint.config);
+    const sentence = await openSentenceEmbedding(checkpoint, encoder, { signal, pooling });
+    const tokenizer = (await openTokenizers(checkpoint, { signal }))?.source;
+    const tensors = new Map([...checkpoint.tensors, ...sentence.tensors]);
+    const weights = await loadWeights(device, withSentence(encoder, sentence), { ...checkpoint, tensors }, options);
+    try {
+      const runtime = new EncoderRuntime(device, { encoder, sentence, weights });
+      return new EncoderModel(checkpoint.source.description, { runtime, tokenizer });
+    } catch (error) {
+      weights.dispose();
+      throw error;
+    }
+  }
+
+  /** Tokens of a text at most, those around it included. */
+  get contextLength(): number {
+    return this.facts.contextLength;
+  }
+
+  get vocabSize(): number {
+    return this.facts.vocabSize;
+  }
+
+  /** Layers, heads and sizes. */
+  get facts(): EncoderFacts {
+    return this.#context.runtime.encoder.facts;
+  }
+
+  /** Labels of classes or of tokens, in the order of the logits. */
+  get labels(): readonly string[] {
+    return this.#context.runtime.encoder.head?.labels ?? [];
+  }
+
+  /** Numbers of a vector that {@link embed} gives. */
+  get embeddingWidth(): number {
+    return this.#context.runtime.sentence.width;
+  }
+
+  /** Finds the answer to a question in a context, or that it has none. An array gives an array, computed in batches. */
+  answer(question: Question, options?: AnswerOptions): Promise<Answer>;
+  answer(questions: readonly Question[], options?: AnswerOptions): Promise<Answer[]>;
+  async answer(questions: Question | readonly Question[], options: AnswerOptions = {}): Promise<Answer | Answer[]> {
+    checkOptionNames("answer", options, [...CALL, "top", "maxAnswerTokens", "noAnswer", "maxTokens", "stride"]);
+    return this.#each(questions, (all) => answerAll(this.#context, all, options));
+  }
+
+  /** Says which label a text has, with the scores of all labels. An array gives an array, computed in batches. */
+  classify(input: EncoderInput, options?: ClassifyOptions): Promise<Classification>;
+  classify(inputs: readonly EncoderInput[], options?: ClassifyOptions): Promise<Classification[]>;
+  async classify(
+    inputs: EncoderInput | readonly EncoderInput[],
+    options: ClassifyOptions = {},
+  ): Promise<Classification | Classification[]> {
+    checkOptionNames("classify", options, [...CALL, "truncate"]);
+    return this.#each(inputs, (all) => classifyAll(this.#context, all, options));
+  }
+
+  /** Finds the entities of a text, with their places in it. An array gives an array, computed in batches. */
+  label(text: string, options?: LabelOptions): Promise<Entity[]>;
+  label(texts: readonly string[], options?: LabelOptions): Promise<Entity[][]>;
+  async label(texts: string | readonly string[], options: LabelOptions = {}): Promise<Entity[] | Entity[][]> {
+    checkOptionNames("label", options, [...CALL, "aggregation", "ignore", "stride"]);
+    return this.#each(texts, (all) => labelAll(this.#context, all, options));
+  }
+
+  /** Words for each mask of a text (`[MASK]` or `<mask>`, as the tokenizer has it). An array gives an array, computed in batches. */
+  fill(text: string, options?: FillOptions): Promise<Filled>;
+  fill(texts: readonly string[], options?: FillOptions): Promise<Filled[]>;
+  async fill(texts: string | readonly string[], options: FillOptions = {}): Promise<Filled | Filled[]> {
+    checkOptionNames("fill", options, [...CALL, "top"]);
+    return this.#each(texts, (all) => fillAll(this.#context, all, options));
+  }
+
+  /** The vector of a text, as the checkpoint's pooling makes it. An array gives an array, computed in batches. */
+  embed(input: EncoderInput, options?: EmbedOptions): Promise<Embedding>;
+  embed(inputs: readonly EncoderInput[], options?: EmbedOptions): Promise<Embedding[]>;
+  async embed(
+    inputs: EncoderInput | readonly EncoderInput[],
+    options: EmbedOptions = {},
+  ): Promise<Embedding | Embedding[]> {
+    checkOptionNames("embed", options, [...CALL, "truncate", "prompt"]);
+    return this.#each(inputs, (all) => embedAll(this.#context, all, options));
+  }
+
+  /** How like a text is to another, or to each of several: the cosine of their vectors, from −1 to 1. */
+  similarity(a: EncoderInput, b: EncoderInput, options?: EmbedOptions): Promise<number>;
+  similarity(a: EncoderInput, b: readonly EncoderInput[], options?: EmbedOptions): Promise<number[]>;
+  async similarity(
+    a: EncoderInput,
+    b: EncoderInput | readonly EncoderInput[],
+    options: EmbedOptions = {},
+  ): Promise<number | number[]> {
+    const others = isMany(b) ? b : [b];
+    const [first, ...rest] = await this.embed([a, ...others], options);
+    const scores = rest.map(({ vector }) => cosineSimilarity(first?.vector ?? [], vector));
+    return isMany(b) ? scores : (scores[0] as number);
+  }
+
+  /** What the head gives for ids that have everything around them: see {@link EncoderLogits}. Throws `USAGE` without a head. */
+  async logits(
+    ids: readonly number[],
+    { typeIds, signal }: { readonly typeIds?: readonly number[] | undefined; readonly signal?: AbortSignal } = {},
+  ): Promise<EncoderLogits> {
+    const { runtime } = this.#context;
+    const { head, facts, family } = runtime.encoder;
+    if (!head) {
+      throw new HeedError(
+        "USAGE",
+        `logits: this ${family} checkpoint has no head, so there are no logits; embed works.`,
+      );
+    }
+    const sequence: EncoderSequence = { ids, typeIds };
+    const [rows = new Float32Array()] = await this.#track(() =>
+      runtime.run("logits", [sequence], head.kind === "words" ? "hidden" : "logits", { signal }),
+    );
+    if (head.kind === "classes") return { logits: rows };
+    if (head.kind === "span") {
+      const column = (side: number) => rows.filter((_, i) => i % 2 === side);
+      return { start_logits: column(0), end_logits: column(1) };
+    }
+    if (head.kind === "labels") return { logits: rowsOf(rows, head.labels.length) };
+    return { logits: await this.#track(() => runtime.words("logits", rowsOf(rows, facts.width), { signal })) };
+  }
+
+  /** Frees the GPU memory when the calls that run are done. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#free();
+    return this.#disposed;
+  }
+
+  /** Has `listener` called once the model is disposed; for its engine. */
+  whenDisposed(listener: (model: EncoderModel) => void): this {
+    this.#onDispose = listener;
+    return this;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  async #free(): Promise<void> {
+    await this.#context.runtime.dispose();
+    await Promise.allSettled(this.#runs);
+    this.#onDispose?.(this);
+  }
+
+  /** One result for one input, an array for an array. */
+  async #each<I, O>(inputs: I | readonly I[], work: (all: readonly I[]) => Promise<O[]>): Promise<O | O[]> {
+    const many = isMany(inputs);
+    const results = await this.#track(() => work(many ? inputs : [inputs]));
+    return many ? results : (results[0] as O);
+  }
+
+  async #track<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#disposed) throw new HeedError("DISPOSED", "model: used after it was disposed. Load it again.");
+    const running = work();
+    this.#runs.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#runs.delete(running);
+    }
+  }
+}
+
+const CALL = ["signal", "onProgress"];
+
+function isMany<I>(inputs: I | readonly I[]): inputs is readonly I[] {
+  return Array.isArray(inputs);
+}
+
+/** `[N · width]` as N rows. */
+function rowsOf(values: Float32Array, width: number): Float32Array[] {
+  return Array.from({ length: values.length / width }, (_, i) => values.slice(i * width, (i + 1) * width));
+}
