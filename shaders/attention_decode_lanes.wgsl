@@ -15,9 +15,24 @@
 const LN_2: f32 = 0.6931471805599453;
 // Keys of a block: four runs of as many as there are lanes.
 const BLOCK: u32 = 4u * SUBGROUP;
+const RUNS = vec4<u32>(0u, 1u, 2u, 3u);
 const TOTALS: u32 = HEADS * VALUE_COLUMNS;
 
+// Keys whose values are added up at a turn.
+const TURN: u32 = clamp(8u / VALUE_COLUMNS, 1u, 4u);
+
 alias PerHead = array<vec4<f32>, HEADS>;
+
+// What follows the first TURN of weights, `others` after them.
+fn next_weights(weights: vec4<f32>, others: vec4<f32>) -> vec4<f32> {
+  if (TURN == 1u) {
+    return vec4<f32>(weights.yzw, others.x);
+  }
+  if (TURN == 2u) {
+    return vec4<f32>(weights.zw, others.xy);
+  }
+  return others;
+}
 
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
@@ -39,34 +54,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   // Runs begin at multiples of SUBGROUP, so that each is inside one page.
   for (var block = begin / SUBGROUP * SUBGROUP; block < end; block += BLOCK) {
     // Past the end the last run and its last key stand in, so that nothing unwritten is read.
-    let runs = min(block + vec4<u32>(0u, 1u, 2u, 3u) * SUBGROUP, vec4<u32>((end - 1u) / SUBGROUP * SUBGROUP));
-    let k_step = min(vec4<u32>(lane), end - 1u - runs) * params.k_row;
-    let rows = k_step + vec4<u32>(k_at(tile, key_head, runs.x), k_at(tile, key_head, runs.y), k_at(tile, key_head, runs.z),
+    let runs = min(block + RUNS * SUBGROUP, vec4<u32>((end - 1u) / SUBGROUP * SUBGROUP));
+    var rows = vec4<u32>(k_at(tile, key_head, runs.x), k_at(tile, key_head, runs.y), k_at(tile, key_head, runs.z),
       k_at(tile, key_head, runs.w));
+    rows += min(vec4<u32>(lane), end - 1u - runs) * params.k_row;
     var scores = PerHead();
     for (var column = 0u; column < params.columns; column += SUBGROUP) {
-      var x = array<array<vec4<f32>, SUBGROUP>, HEADS>();
+      var x = array<Lanes, HEADS>();
       for (var h = 0u; h < HEADS; h++) {
         let own = load_q(q_at(tile, first_head + min(h, heads - 1u), 0u), min(column + lane, params.columns - 1u));
-        x[h] = vec4_of_lanes(select(vec4<f32>(0.0), own, column + lane < params.columns));
+        x[h] = every_lane(select(vec4<f32>(0.0), own, column + lane < params.columns));
       }
-      for (var i = 0u; i < SUBGROUP; i++) {
-        // Columns past the end repeat the last one; x is 0 there.
-        let c = min(column + i, params.columns - 1u);
-        let a = load_k(rows.x, c);
-        let b = load_k(rows.y, c);
-        let d = load_k(rows.z, c);
-        let e = load_k(rows.w, c);
+      // A run a turn, each in component x at its turn: with all four at once the loop's code does not fit the cache.
+      for (var run = block; run < block + BLOCK; run += SUBGROUP) {
+        for (var i = 0u; i < SUBGROUP; i++) {
+          // Columns past the end repeat the last one; x is 0 there.
+          let k = load_k(rows.x, min(column + i, params.columns - 1u));
+          for (var h = 0u; h < HEADS; h++) {
+            scores[h].x = fma(x[h][i].x, k.x, fma(x[h][i].y, k.y, fma(x[h][i].z, k.z, fma(x[h][i].w, k.w, scores[h].x))));
+          }
+        }
+        rows = rows.yzwx;
         for (var h = 0u; h < HEADS; h++) {
-          let y = x[h][i];
-          var s = fma(vec4<f32>(y.x), vec4<f32>(a.x, b.x, d.x, e.x), scores[h]);
-          s = fma(vec4<f32>(y.y), vec4<f32>(a.y, b.y, d.y, e.y), s);
-          s = fma(vec4<f32>(y.z), vec4<f32>(a.z, b.z, d.z, e.z), s);
-          scores[h] = fma(vec4<f32>(y.w), vec4<f32>(a.w, b.w, d.w, e.w), s);
+          scores[h] = scores[h].yzwx;
         }
       }
     }
-    let keys = block + lane + vec4<u32>(0u, 1u, 2u, 3u) * SUBGROUP;
+    let keys = block + lane + RUNS * SUBGROUP;
     let is_kept = (keys >= vec4<u32>(begin)) & (keys < vec4<u32>(end));
     for (var h = 0u; h < HEADS; h++) {
       let head = first_head + min(h, heads - 1u);
@@ -82,20 +96,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         totals[h * VALUE_COLUMNS + i] *= decay;
       }
     }
-    // Of each run in turn the weights are in x.
     for (var run = block; run < min(block + BLOCK, end); run += SUBGROUP) {
       let v_row = v_at(tile, key_head, run);
-      var weights = array<array<f32, SUBGROUP>, HEADS>();
+      var weights = PerHead();
+      var others = PerHead();
       for (var h = 0u; h < HEADS; h++) {
-        weights[h] = f32_of_lanes(scores[h].x);
+        weights[h] = lower_lanes(scores[h].x);
+        others[h] = upper_lanes(scores[h].x);
         scores[h] = scores[h].yzwx;
       }
-      for (var key = 0u; key < SUBGROUP; key++) {
-        for (var i = 0u; i < VALUE_COLUMNS; i++) {
-          let x = load_v(v_row + min(key, end - 1u - run) * params.v_row, min(lane + i * SUBGROUP, params.value_columns - 1u));
-          for (var h = 0u; h < HEADS; h++) {
-            totals[h * VALUE_COLUMNS + i] = fma(vec4<f32>(weights[h][key]), x, totals[h * VALUE_COLUMNS + i]);
+      // As few keys a turn as fill 8 loads, for the same reason; their weights come first.
+      for (var key = run; key < run + SUBGROUP; key += TURN) {
+        for (var j = 0u; j < TURN; j++) {
+          let row = v_row + min(key + j - run, end - 1u - run) * params.v_row;
+          for (var i = 0u; i < VALUE_COLUMNS; i++) {
+            let v = load_v(row, min(lane + i * SUBGROUP, params.value_columns - 1u));
+            for (var h = 0u; h < HEADS; h++) {
+              totals[h * VALUE_COLUMNS + i] = fma(vec4<f32>(weights[h][j]), v, totals[h * VALUE_COLUMNS + i]);
+            }
           }
+        }
+        for (var h = 0u; h < HEADS; h++) {
+          weights[h] = next_weights(weights[h], others[h]);
+          others[h] = next_weights(others[h], others[h]);
         }
       }
     }

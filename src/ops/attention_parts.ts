@@ -78,7 +78,7 @@ export function blockPart(facts: GpuFacts): LinkedPart {
   return { parts: [facts.subgroupMin >= 8 ? BLOCK_SUBGROUP8 : BLOCK_SUBGROUP4], enable: ["subgroups"] };
 }
 
-/** `vec4_of_lanes` and `f32_of_lanes`, where every subgroup has 4 or 8 invocations. */
+/** `every_lane` and its kin, where every subgroup has 4 or 8 invocations. */
 export function lanesPart({ subgroups, subgroupMin, subgroupMax }: GpuFacts): LinkedPart | undefined {
   if (!subgroups || subgroupMin !== subgroupMax || (subgroupMin !== 4 && subgroupMin !== 8)) return undefined;
   return { parts: [subgroupMin === 8 ? LANES8 : LANES4], enable: ["subgroups"] };
