@@ -112,6 +112,8 @@ export class KvCache {
 /** One sequence's pages. `length` counts the tokens whose keys and values are in the cache. */
 export class CachedSequence {
   readonly slot: number;
+  /** In encoder–decoders: the source that its tokens attend to, in a cache of its own. Forks share it; its owner disposes it. */
+  memory: CachedSequence | undefined;
   readonly #cache: KvCache;
   readonly #pool: PagePool;
   readonly #freeSlot: (slot: number) => void;
@@ -195,6 +197,7 @@ export class CachedSequence {
       twin.#write(twin.#pages.length - 1);
     }
     twin.#length = this.#length;
+    twin.memory = this.memory;
     return twin;
   }
 
