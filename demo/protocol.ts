@@ -1,5 +1,13 @@
 import type { LayerWeights, TokenText } from "./attention/maps.ts";
-import type { AdapterFacts, Finish, GenerationStats, HeedErrorCode, Tier } from "../src/index.ts";
+import type {
+  AdapterFacts,
+  Finish,
+  GenerationStats,
+  HeedErrorCode,
+  SelfTestReport,
+  Speed,
+  Tier,
+} from "../src/index.ts";
 
 /** A failure as it crosses from the worker: classes do not survive the journey. */
 export interface Failure {
@@ -18,6 +26,8 @@ export interface DeviceReport {
   readonly tiers: readonly Tier[];
   /** True where the CPU does the work. */
   readonly software: boolean;
+  readonly features: readonly string[];
+  readonly limits: Readonly<Record<string, number>>;
 }
 
 /** What names a model: a Hub id or URL, or files by their path inside the model's folder. */
@@ -135,6 +145,17 @@ export interface ContinueRequest {
   readonly tokens: number;
 }
 
+/** What a model's forward pass reached, beside what the device gives at most. */
+export interface SpeedReport extends Speed {
+  /** Of the loaded language model, if there is one: decoding one sequence. */
+  readonly decode?: {
+    readonly model: string;
+    readonly tokensPerSecond: number;
+    /** Bytes of weights and cache that a token reads, times tokens a second. */
+    readonly gigabytesPerSecond: number;
+  };
+}
+
 /** What the worker does for the page. */
 export interface EngineWorker {
   start(tier?: Tier): Promise<Outcome<DeviceReport>>;
@@ -147,4 +168,6 @@ export interface EngineWorker {
   steps(text: readonly number[], head: HeadName): Promise<Outcome<StepsReport>>;
   /** Greedy tokens, computed without a cache because heads are off. */
   continueWith(request: ContinueRequest): Promise<Outcome<readonly TokenText[]>>;
+  selfTest(): Promise<Outcome<SelfTestReport>>;
+  measure(): Promise<Outcome<SpeedReport>>;
 }

@@ -21,6 +21,7 @@ import type {
   Outcome,
   PieceReport,
   Slot,
+  SpeedReport,
   WatchedStep,
   WritingReport,
 } from "./protocol.ts";
@@ -44,6 +45,8 @@ const worker: EngineWorker = {
   stop: () => writing?.abort(),
   look: (request) => outcome(() => look(loaded(), request)),
   steps: (ids, head) => outcome(() => steps(loaded(), ids, head)),
+  selfTest: () => outcome(() => started().selfTest()),
+  measure: () => outcome(measure),
   continueWith: (request) => outcome(() => continueWith(loaded(), request)),
 };
 expose(worker);
@@ -57,7 +60,33 @@ async function start(tier: Tier | undefined): Promise<DeviceReport> {
     tier: facts.tier,
     tiers: granted ? availableTiers(granted) : [facts.tier],
     software: facts.software,
+    features: [...engine.device.raw.features].sort(),
+    limits: limitsOf(engine.device.raw.limits),
   };
+}
+
+/** The limits that decide what fits; the others are the same everywhere. */
+function limitsOf(limits: GPUSupportedLimits): Record<string, number> {
+  const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = limits;
+  const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupStorageSize, maxComputeWorkgroupsPerDimension } = limits;
+  return {
+    ...{ maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage },
+    ...{ maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupStorageSize, maxComputeWorkgroupsPerDimension },
+  };
+}
+
+/** Tokens that the speed of decoding is measured over. */
+const MEASURED_TOKENS = 48;
+
+async function measure(): Promise<SpeedReport> {
+  const running = started();
+  const speed = await running.measure();
+  if (!model) return speed;
+  const options = { greedy: true, maxTokens: MEASURED_TOKENS };
+  const { stats } = await model.generate([0], options).result;
+  const { tokensPerSecond } = stats;
+  const gigabytesPerSecond = (tokensPerSecond * model.weightBytes) / 1e9;
+  return { ...speed, decode: { model: model.family, tokensPerSecond, gigabytesPerSecond } };
 }
 
 async function load(slot: Slot, spec: ModelSpec, onProgress: (report: LoadReport) => void): Promise<ModelReport> {

@@ -32,6 +32,8 @@ export interface LoadedWeights {
   readonly tree: WeightTree<Tensor>;
   /** The dtype of the matrices. */
   readonly dtype: DType;
+  /** GPU memory that they take. */
+  readonly bytes: number;
   dispose(): void;
 }
 
@@ -66,7 +68,8 @@ export async function loadWeights(
     const tree = mapRules(model.rules, (rule) => tensors.get(rule) as Tensor);
     await device.idle();
     const half = [...planned.values()].some((w) => w.dtype === "f16");
-    return { tree, dtype: half ? "f16" : "f32", dispose: () => disposeAll(made) };
+    const bytes = made.reduce((sum, t) => sum + t.sizeBytes, 0);
+    return { tree, dtype: half ? "f16" : "f32", bytes, dispose: () => disposeAll(made) };
   } catch (error) {
     disposeAll(made);
     throw error;

@@ -1,8 +1,8 @@
 import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { openCheckpoint } from "../formats/checkpoint.ts";
-import { type LoadProgress, loadWeights } from "../models/load.ts";
-import type { DecoderFacts } from "../models/family.ts";
+import { type LoadedWeights, type LoadProgress, loadWeights } from "../models/load.ts";
+import type { Decoder, DecoderFacts } from "../models/family.ts";
 import { openDecoder } from "../models/registry.ts";
 import { prefixOf } from "../nn/prefix.ts";
 import type { PlanDescription } from "../program/describe.ts";
@@ -52,13 +52,24 @@ export class TextModel {
     const defaults = readGenerationDefaults(checkpoint.config, checkpoint.generationConfig);
     const tokenizer = (await openTokenizers(checkpoint, { signal }))?.source;
     const weights = await loadWeights(device, decoder, checkpoint, options);
+    return TextModel.over(device, decoder, weights, { ...options, source: source.description, tokenizer, defaults });
+  }
+
+  /** A model over weights that are on the GPU already, such as those that are being trained. It disposes them with itself. */
+  static async over(
+    device: Device,
+    decoder: Decoder,
+    weights: LoadedWeights,
+    options: CacheOptions & Pick<SessionParts, "tokenizer" | "defaults"> & { readonly source: string },
+  ): Promise<TextModel> {
+    const { source, tokenizer, defaults } = options;
     let runtime: DecoderRuntime | undefined;
     try {
       runtime = new DecoderRuntime(device, decoder, weights, options);
       const batcher = new Batcher(runtime);
       // What the cache could not have is known here, and not in some later call.
       await device.idle();
-      return new TextModel(source.description, { runtime, batcher, tokenizer, defaults });
+      return new TextModel(source, { runtime, batcher, tokenizer, defaults });
     } catch (error) {
       await (runtime ?? weights).dispose();
       throw error;
@@ -73,6 +84,11 @@ export class TextModel {
   /** Layers, heads and sizes. */
   get facts(): DecoderFacts {
     return this.#parts.runtime.decoder.facts;
+  }
+
+  /** GPU memory of the weights alone. */
+  get weightBytes(): number {
+    return this.#parts.runtime.weights.bytes;
   }
 
   get vocabSize(): number {

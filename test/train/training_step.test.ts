@@ -71,7 +71,7 @@ describeOnDevice("training step", (device) => {
         (t): t is Tensor => t instanceof Tensor,
         (t) => t.dispose(),
       );
-    const runtime = new DecoderRuntime(device(), decoder, { tree, dtype: "f32", dispose });
+    const runtime = new DecoderRuntime(device(), decoder, { tree, dtype: "f32", bytes: 0, dispose });
     let right = 0;
     for (let trial = 0; trial < 20; trial++) {
       const letters = Array.from({ length: LETTERS }, () => Math.floor(uniform() * 3));
