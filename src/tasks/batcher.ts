@@ -2,14 +2,11 @@ import { HeedError, isHeedError } from "../core/errors.ts";
 import type { DispatchTime } from "../program/profile.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
 import { joinRequests } from "../inspect/attention_request.ts";
-import { type Burst, type BurstResult, DecodeGroup, MAX_BURST, SlotStates } from "./decode_group.ts";
-import type { GenerationTask } from "./generation.ts";
-
-/** Rows of a decode plan: few sizes, so that few plans exist. */
-const GROUP_ROWS = [1, 2, 4, 8, 16, 32] as const;
-
-/** Generations that run at once; others wait. */
-const MOST_ROWS = 32;
+import { type Burst, type BurstResult, DecodeGroup, type GroupMode, MAX_BURST, SlotStates } from "./decode_group.ts";
+import { tokenLogprobs } from "./logprobs.ts";
+import { type GenerationTask, prefillPrompt } from "./generation.ts";
+import { groupRows, MOST_ROWS } from "./group_rows.ts";
+import { hasRules, sameRulesFor } from "./token_rules.ts";
 
 /** Bursts on the GPU at once: one runs while the host reads the one before. */
 const MAX_PENDING = 2;
@@ -63,7 +60,7 @@ export class Batcher {
 
   /** Time of each dispatch of one decode step with `keys` tokens in the cache. Throws `USAGE` while something runs. */
   async profileStep(keys: number): Promise<DispatchTime[]> {
-    const group = await this.#group(1, "greedy");
+    const group = await this.#group(1, { sampling: "greedy" });
     if (this.#looping || this.#pause)
       throw new HeedError("USAGE", "profile: a generation is running. Wait for its result first.");
     const sequence = this.#runtime.cache.open();
@@ -80,7 +77,7 @@ export class Batcher {
 
   /** The plan of a decode step for so many sequences. */
   async describeStep(rows: number) {
-    return (await this.#group(rows, "greedy")).plan.describe();
+    return (await this.#group(rows, { sampling: "greedy" })).plan.describe();
   }
 
   async #run(): Promise<void> {
@@ -101,14 +98,13 @@ export class Batcher {
   /** Prefills what waits, as far as there are rows for it. The last token of a prompt is left to the first decode step. */
   async #admit(): Promise<void> {
     this.#dropEnded();
+    await this.#encodeWaiting();
     while (this.#canAdmit()) {
       const task = this.#waiting.shift() as GenerationTask;
       try {
-        const { sequence, ids, options } = task;
         this.#reserveWhole(task);
-        await this.#prefillPrefix(task);
-        await this.#runtime.prefill(sequence, ids.slice(sequence.length, -1), options.signal);
-        sequence.reserve(1);
+        await prefillPrompt(this.#runtime, task);
+        task.sequence.reserve(1);
         this.#slots.prepare(task);
         this.#active.push(task);
       } catch (error) {
@@ -125,29 +121,46 @@ export class Batcher {
     }
   }
 
-  /** The tokens of a prompt that see each other both ways, before the others. Its last one is left to the first decode step too. */
-  async #prefillPrefix({ sequence, ids, prefixLength, options }: GenerationTask): Promise<void> {
-    if (prefixLength === 0 || sequence.length > 0) return;
-    const kept = Math.min(prefixLength, ids.length - 1);
-    await this.#runtime.prefillPrefix(sequence, ids.slice(0, prefixLength), kept, options.signal);
+  /** Encodes the sources of tasks that are about to be admitted together. What fails here fails with its own task later. */
+  async #encodeWaiting(): Promise<void> {
+    const { memory } = this.#runtime;
+    if (!memory || !this.#canAdmit()) return;
+    const next = this.#waiting.slice(0, MOST_ROWS - this.#active.length);
+    const tasks = next.filter((t) => t.encoderIds && !t.sequence.memory && !t.aborted);
+    if (tasks.length < 2) return;
+    try {
+      const sequences = await memory.encode(tasks.map((t) => t.encoderIds ?? []));
+      tasks.forEach((task, i) => {
+        task.sequence.memory = sequences[i];
+      });
+    } catch (error) {
+      if (!isHeedError(error, "LIMIT")) throw error;
+    }
   }
 
   /** Runs bursts until a task joins or leaves. */
   async #decode(): Promise<void> {
     const tasks = [...this.#active];
     const greedy = tasks.every((t) => t.options.temperature === 0);
-    const sampling = greedy ? "greedy" : "sample";
+    const logprobs = tasks.flatMap((t) => t.options.logprobs ?? []);
+    const mode: GroupMode = {
+      sampling: greedy ? "greedy" : "sample",
+      logprobs: logprobs.length > 0 ? Math.max(...logprobs) : undefined,
+      isRuled: tasks.some((t) => hasRules(t.options.rules)),
+    };
     const attention = joinRequests(tasks.flatMap((t) => t.attention?.request ?? []));
     const group = attention
-      ? await DecodeGroup.create(this.#runtime, this.#slots, groupRows(tasks.length), { sampling, attention })
-      : await this.#group(tasks.length, sampling);
+      ? await DecodeGroup.create(this.#runtime, this.#slots, groupRows(tasks.length), { ...mode, attention })
+      : await this.#group(tasks.length, mode);
     const pending: Burst[] = [];
     try {
       group.seat(tasks);
       for (;;) {
         const changed =
           this.#ended !== undefined || this.#canAdmit() || this.#endAborted(tasks) || tasks.some((t) => t.finish);
-        const steps = changed ? 0 : Math.min(group.maxSteps, this.#stepsLeft(tasks, pending));
+        const steps = changed
+          ? 0
+          : Math.min(group.maxSteps, this.#stepsLeft(tasks, pending), ruledSteps(mode, tasks, pending));
         if (steps > 0 && this.#reserve(tasks, steps, pending)) pending.push(this.#submit(group, tasks, steps, pending));
         if (steps === 0 && pending.length === 0) break;
         if (steps === 0 || pending.length >= MAX_PENDING)
@@ -164,6 +177,7 @@ export class Batcher {
   #submit(group: DecodeGroup, tasks: readonly GenerationTask[], steps: number, pending: readonly Burst[]): Burst {
     const ahead = stepsAhead(pending);
     const keys = Math.max(...tasks.map((t) => t.sequence.length)) + ahead + 1;
+    if (ahead === 0) group.applyRules(tasks);
     return group.submit(steps, keys);
   }
 
@@ -210,6 +224,9 @@ export class Batcher {
         const id = tokens[step * burst.rows + row] as number;
         try {
           if (group.attention) task.attention?.take(group.attention, result, row, task.ids);
+          if (task.options.logprobs !== undefined && result.logprobs) {
+            task.logprobs.push(tokenLogprobs(result.logprobs, row, task.options.logprobs));
+          }
         } catch (error) {
           // The caller's callback threw: that is its generation's end, and no other's.
           task.fail(error);
@@ -261,12 +278,12 @@ export class Batcher {
     }
   }
 
-  #group(tasks: number, mode: "greedy" | "sample"): Promise<DecodeGroup> {
+  #group(tasks: number, mode: GroupMode): Promise<DecodeGroup> {
     const rows = groupRows(tasks);
-    const key = `${mode} ${rows}`;
+    const key = `${mode.sampling} ${rows} ${mode.logprobs ?? "none"}${mode.isRuled ? " with rules" : ""}`;
     let group = this.#groups.get(key);
     if (!group) {
-      group = DecodeGroup.create(this.#runtime, this.#slots, rows, { sampling: mode });
+      group = DecodeGroup.create(this.#runtime, this.#slots, rows, mode);
       this.#groups.set(key, group);
       group.catch(() => this.#groups.delete(key));
     }
@@ -278,7 +295,9 @@ function stepsAhead(pending: readonly Burst[]): number {
   return pending.reduce((n, b) => n + b.steps, 0);
 }
 
-/** Rows of the smallest decode plan for so many tasks. */
-function groupRows(tasks: number): number {
-  return GROUP_ROWS.find((n) => n >= tasks) ?? tasks;
+/** Steps for which the tokens' rules stay as they are; none while tokens that they depend on are still to come. */
+function ruledSteps(mode: GroupMode, tasks: readonly GenerationTask[], pending: readonly Burst[]): number {
+  if (!mode.isRuled) return MAX_BURST;
+  const same = Math.min(...tasks.map((t) => sameRulesFor(t.options.rules, t.ruled))) - stepsAhead(pending);
+  return pending.length > 0 ? Math.max(0, same) : same;
 }

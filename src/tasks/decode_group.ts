@@ -12,6 +12,7 @@ import {
   sampleToken,
   seenWords,
 } from "../ops/sample.ts";
+import { banTokens, topTokens } from "../ops/token_choice.ts";
 import type { DispatchTime } from "../program/profile.ts";
 import { type AttentionOutput, AttentionTap, outputBytes } from "../inspect/attention_tap.ts";
 import type { ResolvedAttention } from "../inspect/attention_request.ts";
@@ -19,7 +20,9 @@ import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
+import type { EncoderMemory } from "./encoder_memory.ts";
 import type { GenerationTask } from "./generation.ts";
+import { nextTokens, packBanned } from "./token_rules.ts";
 
 /** Most steps of one burst: what a staging buffer holds. */
 export const MAX_BURST = 8;
@@ -30,6 +33,8 @@ const STAGING_BUFFERS = 3;
 /** What came back of a burst: tokens `[steps][rows]`, and what was captured of its only step. */
 export interface BurstResult {
   readonly tokens: Uint32Array;
+  /** `[rows, 1 + ranks, 2]`, as `topTokens` writes it, where log-probabilities are asked for. */
+  readonly logprobs: { readonly words: Uint32Array<ArrayBuffer>; readonly ranks: number } | undefined;
   /** The elements of an output of {@link DecodeGroup.attention}. */
   attention(output: AttentionOutput): ArrayBuffer;
 }
@@ -46,6 +51,10 @@ export interface Burst {
 export interface GroupMode {
   readonly sampling: "greedy" | "sample";
   readonly attention?: ResolvedAttention;
+  /** Log-probabilities of the tokens, and of so many others; undefined for none. */
+  readonly logprobs?: number | undefined;
+  /** Some tokens are banned by the host, row by row. */
+  readonly isRuled?: boolean;
 }
 
 /**
@@ -59,24 +68,31 @@ export class DecodeGroup {
   readonly attention: AttentionTap | undefined;
   readonly #device: Device;
   readonly #states: RowStates;
+  readonly #mode: GroupMode;
+  readonly #vocabSize: number;
   readonly #staging: GPUBuffer[] = [];
   readonly #free: GPUBuffer[] = [];
+  readonly #memory: EncoderMemory | undefined;
+  /** Tokens of the longest source that the rows attend to. */
+  #sourceKeys = 0;
   #step = 0;
 
   private constructor(
     runtime: DecoderRuntime,
     rows: number,
     plan: Plan,
-    states: RowStates,
-    attention: AttentionTap | undefined,
+    { states, mode, attention }: { states: RowStates; mode: GroupMode; attention: AttentionTap | undefined },
   ) {
     this.#device = runtime.device;
+    this.#memory = runtime.memory;
+    this.#mode = mode;
+    this.#vocabSize = runtime.decoder.facts.vocabSize;
     this.rows = rows;
     this.plan = plan;
     this.#states = states;
     this.attention = attention;
     attention?.prepare(plan);
-    const bytes = this.#offsetOf(undefined);
+    const bytes = this.#offsetOf(undefined) + this.#logprobBytes;
     const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
     try {
       for (let i = 0; i < STAGING_BUFFERS; i++) {
@@ -99,7 +115,7 @@ export class DecodeGroup {
       const tap = mode.attention && new AttentionTap(rec, mode.attention, limits);
       recordStep(rec, runtime, { rows, slots, states, mode, tap });
       planned = await plan(device, rec, { rows: "few" });
-      return new DecodeGroup(runtime, rows, planned, states, tap);
+      return new DecodeGroup(runtime, rows, planned, { states, mode, attention: tap });
     } catch (error) {
       planned?.dispose();
       states.dispose();
@@ -118,11 +134,24 @@ export class DecodeGroup {
     });
     this.#states.tokens.write(0, new Uint8Array(tokens.buffer));
     this.#states.rowTable.write(0, new Uint8Array(rowTable.buffer));
+    const sequences = tasks.map((task) => task.sequence);
+    this.#sourceKeys = this.#memory?.place(this.plan, sequences, this.rows) ?? 0;
   }
 
   /** Most steps of one burst. */
   get maxSteps(): number {
-    return this.attention ? 1 : MAX_BURST;
+    return this.attention || this.#mode.logprobs !== undefined ? 1 : MAX_BURST;
+  }
+
+  /** Bans what the tasks' rules ban in the next steps; rows are those of {@link seat}. */
+  applyRules(tasks: readonly GenerationTask[]): void {
+    if (!this.#mode.isRuled) return;
+    const words = seenWords(this.#vocabSize);
+    const banned = new Uint32Array(this.rows * words);
+    tasks.forEach((task, row) => {
+      banned.set(packBanned(nextTokens(task.options.rules, task.ruled), this.#vocabSize), row * words);
+    });
+    this.plan.write("banned", banned);
   }
 
   /** Submits `steps` steps; `keys` is the longest sequence at the first of them, its own token counted. */
@@ -135,11 +164,15 @@ export class DecodeGroup {
     const startedAt = performance.now();
     for (let i = 0; i < steps; i++) {
       const from = ringIndex(this.#step, 0, this.rows) * 4;
-      this.plan.replay({ keys: keys + i, rows: this.rows }, (encoder) => {
+      this.plan.replay({ keys: Math.max(keys + i, this.#sourceKeys), rows: this.rows }, (encoder) => {
         encoder.copyBufferToBuffer(this.#states.ringBuffer, from, staging, i * this.rows * 4, this.rows * 4);
         for (const output of this.attention?.outputs ?? []) {
           const { buffer, offset } = this.plan.outputRange(output.name);
           encoder.copyBufferToBuffer(buffer, offset, staging, this.#offsetOf(output), outputBytes(output));
+        }
+        if (this.#logprobBytes > 0) {
+          const { buffer, offset } = this.plan.outputRange("logprobs");
+          encoder.copyBufferToBuffer(buffer, offset, staging, this.#offsetOf(undefined), this.#logprobBytes);
         }
       });
       this.#step++;
@@ -164,7 +197,12 @@ export class DecodeGroup {
     this.plan.dispose();
   }
 
-  /** Where an output stands in a staging buffer; without one, the bytes of the whole buffer. */
+  /** Bytes of the log-probabilities, which come last in a staging buffer. */
+  get #logprobBytes(): number {
+    return this.#mode.logprobs === undefined ? 0 : this.rows * (1 + this.#mode.logprobs) * 8;
+  }
+
+  /** Where an output stands in a staging buffer; without one, where they end. */
   #offsetOf(wanted: AttentionOutput | undefined): number {
     let at = MAX_BURST * this.rows * 4;
     for (const output of this.attention?.outputs ?? []) {
@@ -176,12 +214,16 @@ export class DecodeGroup {
 
   async #readStaging(staging: GPUBuffer, steps: number): Promise<BurstResult> {
     await this.#device.guard(staging.mapAsync(GPUMapMode.READ));
-    const bytes = staging.getMappedRange(0, this.attention ? undefined : steps * this.rows * 4).slice(0);
+    const bytes = staging.getMappedRange(0, this.maxSteps === 1 ? undefined : steps * this.rows * 4).slice(0);
     staging.unmap();
     this.#free.push(staging);
     this.#device.check();
     return {
       tokens: new Uint32Array(bytes, 0, steps * this.rows),
+      logprobs:
+        this.#mode.logprobs === undefined
+          ? undefined
+          : { words: new Uint32Array(bytes, this.#offsetOf(undefined)), ranks: this.#mode.logprobs },
       attention: (output) => bytes.slice(this.#offsetOf(output), this.#offsetOf(output) + outputBytes(output)),
     };
   }
@@ -201,7 +243,12 @@ function recordStep(
   const ring = rec.state(states.ring);
   const seen = rec.state(slots.seen);
   const sampling = rec.state(slots.sampling);
-  sampleToken(rec, { logits, rowTable, tokens, ring, seen, sampling }, { mode: mode.sampling });
+  const words = seenWords(runtime.decoder.facts.vocabSize);
+  const allowed = mode.isRuled ? banTokens(rec, { logits, banned: rec.input("banned", [rows, words], "u32") }) : logits;
+  sampleToken(rec, { logits: allowed, rowTable, tokens, ring, seen, sampling }, { mode: mode.sampling });
+  if (mode.logprobs !== undefined) {
+    rec.output("logprobs", topTokens(rec, { logits, chosen: tokens }, { top: mode.logprobs }));
+  }
 }
 
 interface StepParts {

@@ -3,7 +3,7 @@ import { HeedError, invariant, throwIfAborted } from "../core/errors.ts";
 import { ceilDiv } from "../core/shape.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
-import { type Decoder, mapLeaves, type WeightTree } from "../models/family.ts";
+import { type Decoder, type EncoderDecoder, mapLeaves, type WeightTree } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
 import { type CachedSequence, KvCache } from "../nn/kv_cache.ts";
 import { cachedStep, type CachedStepParts, NO_SLOT } from "../nn/step.ts";
@@ -13,6 +13,7 @@ import type { Value } from "../ops/op.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
+import { EncoderMemory } from "./encoder_memory.ts";
 import { chunkRows } from "./prefill_chunks.ts";
 
 /** Sizes of the KV cache. */
@@ -38,6 +39,8 @@ export interface RecordedStep {
 export interface LogitsOptions {
   /** So many first tokens see each other both ways; default 0. */
   readonly prefix?: number;
+  /** In encoder–decoders: the source that the ids attend to. */
+  readonly memory?: CachedSequence | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -65,6 +68,8 @@ export class DecoderRuntime {
   readonly decoder: Decoder;
   readonly weights: LoadedWeights;
   readonly cache: KvCache;
+  /** Set in encoder–decoders: what the decoder's rows attend to beside each other. */
+  readonly memory: EncoderMemory | undefined;
   /** The family's constants for every position of the context, such as the rotary table. */
   readonly constants: Readonly<Record<string, Tensor>>;
   /** Tokens that one sequence may have. */
@@ -93,20 +98,15 @@ export class DecoderRuntime {
     const cacheTokens = positiveInteger("cacheTokens", options.cacheTokens ?? byDefault, 1 << 30);
     this.contextLength = Math.min(contextLength, ceilDiv(cacheTokens, PAGE_TOKENS) * PAGE_TOKENS);
     const maxSequences = positiveInteger("maxSequences", options.maxSequences ?? DEFAULT_SEQUENCES, MOST_SEQUENCES);
-    this.cache = new KvCache(device, {
-      layers,
-      kvHeads,
-      headDim,
-      dtype,
-      contextLength: this.contextLength,
-      cacheTokens,
-      maxSequences,
-    });
+    const shape = { layers, kvHeads, headDim, dtype, contextLength: this.contextLength, cacheTokens, maxSequences };
+    this.cache = new KvCache(device, shape);
     const constants: Record<string, Tensor> = {};
     try {
-      for (const [name, { shape, data }] of Object.entries(decoder.constants(this.contextLength))) {
-        constants[name] = Tensor.from(device, name, shape, "f32", data);
+      const sources = isEncoderDecoder(decoder) ? decoder.facts.encoder.contextLength : 0;
+      for (const [name, table] of Object.entries(decoder.constants(Math.max(this.contextLength, sources)))) {
+        constants[name] = Tensor.from(device, name, table.shape, "f32", table.data);
       }
+      this.memory = isEncoderDecoder(decoder) ? new EncoderMemory(this, decoder, shape) : undefined;
     } catch (error) {
       for (const t of Object.values(constants)) t.dispose();
       this.cache.dispose();
@@ -147,6 +147,7 @@ export class DecoderRuntime {
           ? undefined
           : rec.input("tile_table", [options.tiles, options.prefix ? 8 : 4], "u32"),
       onAttend: options.onAttend,
+      memory: this.memory?.record(rec, rows),
     });
     const hidden = decoder.hidden(rec, tree, step);
     return { rec, tokens, rowTable, hidden, logits: (h) => decoder.logits(rec, tree, h) };
@@ -154,7 +155,7 @@ export class DecoderRuntime {
 
   /** Computes keys and values of `ids` and appends them to the sequence. On an abort the sequence is as it was. */
   prefill(sequence: CachedSequence, ids: readonly number[], signal?: AbortSignal): Promise<void> {
-    return this.#track(() => this.#prefill(sequence, ids, signal));
+    return this.track(() => this.#prefill(sequence, ids, signal));
   }
 
   /**
@@ -162,7 +163,7 @@ export class DecoderRuntime {
    * first `kept` of them count as written. On an abort the sequence is as it was.
    */
   prefillPrefix(sequence: CachedSequence, ids: readonly number[], kept: number, signal?: AbortSignal): Promise<void> {
-    return this.#track(async () => {
+    return this.track(async () => {
       invariant(sequence.length === 0, "a prefix behind other tokens");
       throwIfAborted(signal, "generate");
       // Every layer's keys of the whole prefix are needed before its attention runs.
@@ -207,11 +208,11 @@ export class DecoderRuntime {
    * Logits of every position of `ids`, `[ids.length][V]`, computed on a sequence of its own; the first `prefix` tokens see each
    * other both ways.
    */
-  logits(ids: readonly number[], { prefix = 0, signal }: LogitsOptions = {}): Promise<Float32Array[]> {
-    return this.#track(() => this.#logits(ids, prefix, signal));
+  logits(ids: readonly number[], options: LogitsOptions = {}): Promise<Float32Array[]> {
+    return this.track(() => this.#logits(ids, options));
   }
 
-  async #logits(ids: readonly number[], prefix: number, signal?: AbortSignal): Promise<Float32Array[]> {
+  async #logits(ids: readonly number[], { prefix = 0, memory, signal }: LogitsOptions): Promise<Float32Array[]> {
     this.checkIds(ids);
     if (ids.length > this.contextLength) {
       throw new HeedError(
@@ -220,6 +221,7 @@ export class DecoderRuntime {
       );
     }
     const sequence = this.cache.open();
+    sequence.memory = memory;
     try {
       const all: Float32Array[] = [];
       const { vocabSize } = this.decoder.facts;
@@ -244,7 +246,7 @@ export class DecoderRuntime {
   }
 
   /** Runs a call that {@link dispose} waits for; throws `DISPOSED` once it was called. */
-  async #track<T>(work: () => Promise<T>): Promise<T> {
+  async track<T>(work: () => Promise<T>): Promise<T> {
     this.#checkUsable();
     const running = work();
     this.#running.add(running);
@@ -301,6 +303,7 @@ export class DecoderRuntime {
       if (planned.status === "fulfilled") planned.value.dispose();
     }
     for (const t of Object.values(this.constants)) t.dispose();
+    await this.memory?.dispose();
     this.cache.dispose();
     this.weights.dispose();
   }
@@ -333,9 +336,15 @@ export class DecoderRuntime {
     planned.write("tokens", tokens);
     planned.write("row_table", rowTable);
     planned.write("tile_table", tileTable);
-    await planned.run({ tiles, keys: sequence.length + chunk.length }, { signal });
+    const inChunk = Array.from({ length: chunk.length }, () => sequence);
+    const sourceKeys = this.memory?.place(planned, inChunk, rows) ?? 0;
+    await planned.run({ tiles, keys: Math.max(sequence.length + chunk.length, sourceKeys) }, { signal });
     sequence.advance(advance);
   }
+}
+
+function isEncoderDecoder(decoder: Decoder): decoder is EncoderDecoder {
+  return "encode" in decoder;
 }
 
 /** Rows of a plan that takes so many tokens at once: powers of two, so that few plans exist. */

@@ -3,7 +3,10 @@ import { prefixOf } from "../nn/prefix.ts";
 import type { Detokenizer } from "../text/detokenizer.ts";
 import { createStopMatcher, type StopMatcher } from "../text/stop_strings.ts";
 import type { AttentionStep, AttentionWatch } from "./attention_watch.ts";
+import type { DecoderRuntime } from "./decoder_runtime.ts";
 import type { ResolvedGeneration } from "./generation_options.ts";
+import type { GeneratedLogprob } from "./logprobs.ts";
+import type { RuledTokens } from "./token_rules.ts";
 
 /** Why a generation ended: an end token or stop string, the token limit, or an abort. */
 export type Finish = "stop" | "length" | "abort";
@@ -27,8 +30,23 @@ export interface GenerationResult {
   readonly finish: Finish;
   readonly seed: number;
   readonly stats: GenerationStats;
+  /** One entry a generated token, if `logprobs` was asked for. */
+  readonly logprobs?: readonly GeneratedLogprob[];
+  /** Of a beam search: the sum of the tokens' log-probabilities, divided by the length penalty. */
+  readonly score?: number;
+  /** Of a beam search: the `numReturn` best, this one first. */
+  readonly sequences?: readonly GeneratedSequence[];
   /** One entry a generated token, if attention was asked for without `onStep`: how the token before it attended. */
   readonly attention?: readonly AttentionStep[];
+}
+
+/** One of the results of a beam search. */
+export interface GeneratedSequence {
+  readonly text: string;
+  readonly ids: readonly number[];
+  readonly score: number;
+  /** Of each token, as rules and penalties left them. */
+  readonly logprobs: readonly number[];
 }
 
 /**
@@ -45,6 +63,12 @@ export class GenerationTask {
   /** Prompt and generated ids; the last one is not yet in the cache. */
   readonly ids: number[];
   readonly promptLength: number;
+  /** In encoder–decoders: the source, which is encoded before the first step unless the sequence has its memory. */
+  encoderIds: readonly number[] | undefined;
+  /** One entry a generated token, where they are asked for. */
+  readonly logprobs: GeneratedLogprob[] = [];
+  /** What a beam search found, the best first. */
+  sequences: readonly GeneratedSequence[] | undefined;
   readonly startedAt = performance.now();
   firstTokenAt = 0;
   lastTokenAt = 0;
@@ -87,6 +111,12 @@ export class GenerationTask {
     return this.ids.length - this.promptLength;
   }
 
+  /** Where it stands, as its rules see it. */
+  get ruled(): RuledTokens {
+    const { ids, promptLength, maxTokens, options } = this;
+    return { ids, promptLength, maxTokens, eosIds: options.eosIds };
+  }
+
   get text(): string {
     return this.#text;
   }
@@ -94,6 +124,11 @@ export class GenerationTask {
   /** Takes the next token from the GPU. The previous last token is in the cache now. */
   accept(id: number): void {
     this.sequence.advance(1);
+    this.take(id);
+  }
+
+  /** Takes a token that is not in the cache, from a search that has ended. */
+  take(id: number): void {
     this.ids.push(id);
     this.lastTokenAt = performance.now();
     if (this.generatedTokens === 1) this.firstTokenAt = this.lastTokenAt;
@@ -161,4 +196,21 @@ export class GenerationTask {
     this.#pieces.push(text);
     this.#wake?.();
   }
+}
+
+/**
+ * Computes keys and values of a task's prompt, but for its last token: the first decode step computes that one together with
+ * its logits. Of tokens that are in the cache nothing is computed.
+ */
+export async function prefillPrompt(runtime: DecoderRuntime, task: GenerationTask): Promise<void> {
+  const { sequence, ids, prefixLength, options } = task;
+  if (task.encoderIds && !sequence.memory) {
+    const [memory] = (await runtime.memory?.encode([task.encoderIds], { signal: options.signal })) ?? [];
+    sequence.memory = memory;
+  }
+  if (prefixLength > 0 && sequence.length === 0) {
+    const kept = Math.min(prefixLength, ids.length - 1);
+    await runtime.prefillPrefix(sequence, ids.slice(0, prefixLength), kept, options.signal);
+  }
+  await runtime.prefill(sequence, ids.slice(sequence.length, -1), options.signal);
 }

@@ -2,6 +2,8 @@ import * as v from "valibot";
 import { HeedError } from "../core/errors.ts";
 import type { AttentionRequest } from "../inspect/attention_request.ts";
 import type { AttentionStep } from "./attention_watch.ts";
+import type { BeamOptions } from "./beam_search.ts";
+import type { TokenRules } from "./token_rules.ts";
 
 /** What `generate` may be asked; an unknown name or a value out of range throws `USAGE`. */
 export interface GenerateOptions {
@@ -25,6 +27,33 @@ export interface GenerateOptions {
   readonly stop?: string | readonly string[];
   /** Ends the generation: no token is taken from the GPU after it fires. */
   readonly signal?: AbortSignal;
+  /** Beam search with so many hypotheses, 1 for none; the text comes at its end. Draws nothing: not with temperature and the like. */
+  readonly beams?: number;
+  /** Results of a beam search, at most `beams`; default 1. */
+  readonly numReturn?: number;
+  /** Scores are divided by the new tokens' number to this power: above 0 favours long results. Default 1. */
+  readonly lengthPenalty?: number;
+  /**
+   * When a beam search ends: true, with `beams` results; false (default), when no open hypothesis is better than they are;
+   * "never", when none could become better.
+   */
+  readonly earlyStopping?: boolean | "never";
+  /** No run of so many tokens comes twice, the prompt counted; 0 for none. */
+  readonly noRepeatNgram?: number;
+  /** Runs of token ids that never come. */
+  readonly badWords?: readonly (readonly number[])[];
+  /** Tokens that never come. */
+  readonly suppressTokens?: readonly number[];
+  /** Tokens that do not come first. */
+  readonly beginSuppressTokens?: readonly number[];
+  /** The token that follows a prompt of one token. */
+  readonly forcedBos?: number;
+  /** One of these comes last if `maxTokens` is reached. */
+  readonly forcedEos?: number | readonly number[];
+  /** New tokens before which no end token comes. */
+  readonly minLength?: number;
+  /** Log-probabilities of the generated tokens, each with the `logprobs` likeliest at its place (0 to 64). Not with beams, whose results have their own. */
+  readonly logprobs?: number;
   /**
    * So many first tokens of the prompt see each other both ways (a prefix decoder), `prompt` for all of it; default 0. The
    * session must be empty before.
@@ -53,11 +82,22 @@ export interface ResolvedGeneration {
   readonly eosIds: readonly number[];
   readonly signal: AbortSignal | undefined;
   readonly prefixLength: number | "prompt";
+  /** Search with beams where there are more than one. */
+  readonly beams: Pick<BeamOptions, "beams" | "numReturn" | "lengthPenalty" | "earlyStopping">;
+  readonly rules: TokenRules;
+  /** Undefined for none. */
+  readonly logprobs: number | undefined;
+  /** Tokens of prompt and result, as the checkpoint wants them where the caller gives no maxTokens. */
+  readonly maxLength: number | undefined;
 }
 
 const DEFAULT_MAX_TOKENS = 256;
+const MAX_BEAMS = 32;
+const MAX_LOGPROBS = 64;
 const number = (min: number, max: number) => v.pipe(v.number(), v.minValue(min), v.maxValue(max));
 const whole = (min: number, max: number) => v.pipe(number(min, max), v.integer());
+
+const ids = v.array(whole(0, 1 << 24));
 
 const schema = v.strictObject({
   maxTokens: v.optional(whole(1, 1 << 24)),
@@ -70,6 +110,18 @@ const schema = v.strictObject({
   seed: v.optional(whole(0, Number.MAX_SAFE_INTEGER)),
   stop: v.optional(v.union([v.pipe(v.string(), v.minLength(1)), v.array(v.pipe(v.string(), v.minLength(1)))])),
   signal: v.optional(v.custom<AbortSignal>((s) => s instanceof AbortSignal)),
+  beams: v.optional(whole(1, MAX_BEAMS)),
+  numReturn: v.optional(whole(1, MAX_BEAMS)),
+  lengthPenalty: v.optional(number(-100, 100)),
+  earlyStopping: v.optional(v.union([v.boolean(), v.literal("never")])),
+  noRepeatNgram: v.optional(whole(0, 1 << 24)),
+  badWords: v.optional(v.array(v.pipe(ids, v.minLength(1)))),
+  suppressTokens: v.optional(ids),
+  beginSuppressTokens: v.optional(ids),
+  forcedBos: v.optional(whole(0, 1 << 24)),
+  forcedEos: v.optional(v.union([whole(0, 1 << 24), ids])),
+  minLength: v.optional(whole(0, 1 << 24)),
+  logprobs: v.optional(whole(0, MAX_LOGPROBS)),
   prefixLength: v.optional(v.union([v.literal("prompt"), whole(0, 1 << 24)])),
   attention: v.optional(
     v.strictObject({
@@ -90,7 +142,23 @@ const hubSchema = v.object({
   min_p: v.nullish(v.number()),
   repetition_penalty: v.nullish(v.number()),
   eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())])),
+  max_new_tokens: v.nullish(v.number()),
+  max_length: v.nullish(v.number()),
+  min_length: v.nullish(v.number()),
+  min_new_tokens: v.nullish(v.number()),
+  num_beams: v.nullish(v.number()),
+  num_return_sequences: v.nullish(v.number()),
+  length_penalty: v.nullish(v.number()),
+  early_stopping: v.nullish(v.union([v.boolean(), v.literal("never")])),
+  no_repeat_ngram_size: v.nullish(v.number()),
+  bad_words_ids: v.nullish(v.array(v.array(v.number()))),
+  suppress_tokens: v.nullish(v.array(v.number())),
+  begin_suppress_tokens: v.nullish(v.array(v.number())),
+  forced_bos_token_id: v.nullish(v.number()),
+  forced_eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())])),
 });
+
+type HubGeneration = v.InferOutput<typeof hubSchema>;
 
 /** What the checkpoint's own files say about generation. */
 export interface GenerationDefaults {
@@ -101,6 +169,11 @@ export interface GenerationDefaults {
   readonly minP: number;
   readonly repetitionPenalty: number;
   readonly eosIds: readonly number[];
+  readonly maxTokens: number | undefined;
+  /** Tokens of prompt and result. */
+  readonly maxLength: number | undefined;
+  readonly beams: Pick<BeamOptions, "beams" | "numReturn" | "lengthPenalty" | "earlyStopping">;
+  readonly rules: Omit<TokenRules, "repetitionPenalty">;
 }
 
 /** Reads generation_config.json, and the end token of config.json where the former has none. */
@@ -125,6 +198,30 @@ export function readGenerationDefaults(
     minP: g.min_p ?? 0,
     repetitionPenalty: g.repetition_penalty ?? 1,
     eosIds: (Array.isArray(eos) ? eos : [eos]).filter((id): id is number => typeof id === "number"),
+    maxTokens: g.max_new_tokens ?? undefined,
+    // 20 is what files say whose authors said nothing.
+    maxLength: g.max_length === 20 ? undefined : (g.max_length ?? undefined),
+    beams: {
+      beams: Math.min(g.num_beams ?? 1, MAX_BEAMS),
+      numReturn: 1,
+      lengthPenalty: g.length_penalty ?? 1,
+      earlyStopping: g.early_stopping ?? false,
+    },
+    rules: hubRules(g),
+  };
+}
+
+function hubRules(g: HubGeneration): Omit<TokenRules, "repetitionPenalty"> {
+  const forcedEos = g.forced_eos_token_id ?? [];
+  return {
+    noRepeatNgram: g.no_repeat_ngram_size ?? 0,
+    badWords: (g.bad_words_ids ?? []).filter((word) => word.length > 0),
+    suppressed: g.suppress_tokens ?? [],
+    beginSuppressed: g.begin_suppress_tokens ?? [],
+    forcedBos: g.forced_bos_token_id ?? undefined,
+    forcedEos: typeof forcedEos === "number" ? [forcedEos] : forcedEos,
+    minLength: g.min_length ?? 0,
+    minNewTokens: g.min_new_tokens ?? 0,
   };
 }
 
@@ -147,10 +244,11 @@ export function resolveGeneration(options: GenerateOptions, defaults: Generation
   if (options.greedy && sampling.length > 0) {
     throw new HeedError("USAGE", `generate: greedy takes no ${sampling.join(", ")}. Leave out one or the other.`);
   }
+  checkBeams(options, sampling);
   const samples = options.greedy ? false : sampling.length > 0 || defaults.sample;
   const own = defaults.sample;
   return {
-    maxTokens: options.maxTokens,
+    maxTokens: options.maxTokens ?? defaults.maxTokens,
     temperature: samples ? (options.temperature ?? (own ? defaults.temperature : 1)) : 0,
     topK: options.topK ?? (own ? defaults.topK : 0),
     topP: options.topP ?? (own ? defaults.topP : 1),
@@ -161,6 +259,52 @@ export function resolveGeneration(options: GenerateOptions, defaults: Generation
     eosIds: defaults.eosIds,
     signal: options.signal,
     prefixLength: options.prefixLength ?? 0,
+    beams: resolveBeams(options, defaults, samples),
+    rules: resolveRules(options, defaults),
+    logprobs: options.logprobs,
+    maxLength: options.maxTokens === undefined ? defaults.maxLength : undefined,
+  };
+}
+
+function checkBeams({ beams, greedy, numReturn, logprobs, attention }: GenerateOptions, sampling: readonly string[]) {
+  if (beams !== undefined && beams > 1) {
+    const wrong = [...sampling, ...(greedy ? ["greedy"] : []), ...(logprobs === undefined ? [] : ["logprobs"])];
+    if (attention) wrong.push("attention");
+    if (wrong.length > 0)
+      throw new HeedError("USAGE", `generate: a beam search takes no ${wrong.join(", ")}. Leave out one or the other.`);
+  }
+  if (numReturn !== undefined && numReturn > (beams ?? 1)) {
+    throw new HeedError("USAGE", `generate: numReturn must be at most beams; got ${numReturn} of ${beams ?? 1}.`);
+  }
+}
+
+/** A search is the default only where nothing was asked for that it can't do. */
+function resolveBeams(
+  options: GenerateOptions,
+  { beams }: GenerationDefaults,
+  samples: boolean,
+): ResolvedGeneration["beams"] {
+  const isPlain = samples || options.greedy || options.logprobs !== undefined || options.attention !== undefined;
+  return {
+    beams: options.beams ?? (isPlain ? 1 : beams.beams),
+    numReturn: options.numReturn ?? beams.numReturn,
+    lengthPenalty: options.lengthPenalty ?? beams.lengthPenalty,
+    earlyStopping: options.earlyStopping ?? beams.earlyStopping,
+  };
+}
+
+function resolveRules(options: GenerateOptions, { rules, repetitionPenalty }: GenerationDefaults): TokenRules {
+  const { noRepeatNgram, badWords, suppressTokens, beginSuppressTokens, forcedBos, forcedEos, minLength } = options;
+  return {
+    noRepeatNgram: noRepeatNgram ?? rules.noRepeatNgram,
+    badWords: badWords ?? rules.badWords,
+    suppressed: suppressTokens ?? rules.suppressed,
+    beginSuppressed: beginSuppressTokens ?? rules.beginSuppressed,
+    forcedBos: forcedBos ?? rules.forcedBos,
+    forcedEos: forcedEos === undefined ? rules.forcedEos : typeof forcedEos === "number" ? [forcedEos] : forcedEos,
+    minLength: minLength === undefined ? rules.minLength : 0,
+    minNewTokens: minLength ?? rules.minNewTokens,
+    repetitionPenalty: options.repetitionPenalty ?? repetitionPenalty,
   };
 }
 
@@ -173,7 +317,9 @@ export function tokenBudget(options: ResolvedGeneration, promptTokens: number, c
       `generate: the prompt has ${promptTokens} tokens, the context ${contextLength}; at least one must be left. Shorten the prompt, or load the model with a larger cacheTokens if its own context allows.`,
     );
   }
-  return Math.min(options.maxTokens ?? DEFAULT_MAX_TOKENS, room);
+  const { maxTokens, maxLength } = options;
+  const wanted = maxTokens ?? (maxLength === undefined ? DEFAULT_MAX_TOKENS : Math.max(1, maxLength - promptTokens));
+  return Math.min(wanted, room);
 }
 
 function randomSeed(): number {

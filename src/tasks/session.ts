@@ -5,6 +5,7 @@ import type { Tokenizer } from "../text/tokenizer.ts";
 import { resolveAttention } from "../inspect/attention_request.ts";
 import { AttentionWatch } from "./attention_watch.ts";
 import type { Batcher } from "./batcher.ts";
+import { runBeams } from "./beam_generation.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
 import { GenerationTask, type GenerationResult, type GenerationStats } from "./generation.ts";
 import {
@@ -86,6 +87,8 @@ export class Generation implements AsyncIterable<string> {
       ids: { prompt: ids.slice(0, promptLength), generated: ids.slice(promptLength) },
       finish: task.finish ?? "abort",
       seed: task.options.seed,
+      ...(task.options.logprobs === undefined ? {} : { logprobs: task.logprobs }),
+      ...(task.sequences ? { score: task.sequences[0]?.score, sequences: task.sequences } : {}),
       stats: { ...timings(task), peakGpuBytes: this.#peakBytes() },
       ...(task.attention && !task.attention.calls ? { attention: task.attention.steps } : {}),
     };
@@ -184,7 +187,8 @@ export class Session {
         request && new AttentionWatch(request, options.attention?.onStep),
       );
       this.#busy = true;
-      this.#parts.batcher.add(task);
+      if (resolved.beams.beams > 1) void runBeams(this.#parts, task);
+      else this.#parts.batcher.add(task);
       return task;
     };
     const finished = (task: GenerationTask) => {

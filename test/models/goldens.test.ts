@@ -24,6 +24,7 @@ await describeOnTiers("checkpoints of transformers", (engine) => {
         });
         const { ids } = await model.generate(golden.ids, { greedy: true, maxTokens: 16 }).result;
         expect(ids.generated).toEqual(golden.greedy.slice(0, ids.generated.length));
+        if (golden.beams.length > 0) await checkBeams(model, golden);
         if (golden.prefix) await checkPrefix(model, golden.ids, golden.prefix, name);
       }
     } finally {
@@ -31,6 +32,17 @@ await describeOnTiers("checkpoints of transformers", (engine) => {
     }
   });
 });
+
+/** The four best of a search with four beams. */
+async function checkBeams(model: TextModel, { ids, beams }: GoldenCase) {
+  const { sequences = [] } = await model.generate(ids, { beams: 4, numReturn: 4, maxTokens: 8 }).result;
+  expect(sequences.map((s) => s.ids)).toEqual(beams.map((b) => b.tokens));
+  assertClose(
+    Float32Array.from(sequences, (s) => s.score),
+    beams.map((b) => b.score),
+    { ...tolerance("f32", "logits"), label: "scores" },
+  );
+}
 
 /** Logits with and without the cache, and greedy tokens, where the first tokens see each other both ways. */
 async function checkPrefix(model: TextModel, ids: number[], prefix: Required<GoldenCase>["prefix"], name: string) {
