@@ -3,15 +3,12 @@ import { join, relative } from "node:path";
 import { Command, Option } from "commander";
 import { type CaseFile, caseLine, type ConformanceReport, closingLine, runConformance } from "../conformance/run.ts";
 import { HeedError } from "../core/errors.ts";
-import { type Tier, TIERS } from "../gpu/tiers.ts";
-import { openSource } from "../sources/open_source_node.ts";
-import { createEngineWith } from "../tasks/engine.ts";
+import { TIERS } from "../gpu/tiers.ts";
 import { EXIT } from "./exit_codes.ts";
-import { type GpuOptions, openGpu } from "./gpu.ts";
+import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { note, printLine } from "./output.ts";
 
 interface ConformanceCliOptions extends GpuOptions {
-  tier?: Tier;
   filter?: string;
   json?: boolean;
 }
@@ -33,6 +30,7 @@ export function conformanceCommand(signal: AbortSignal, done: (code: number) => 
     .addOption(new Option("--tier <tier>", "use no more than this tier").choices(TIERS))
     .option("--filter <text>", "run the cases alone whose name contains this")
     .option("--json", "print one JSON object with the error of each output")
+    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText("after", EXAMPLES)
     .action(async (folder: string, options: ConformanceCliOptions) => done(await conformance(folder, options, signal)));
@@ -41,7 +39,7 @@ export function conformanceCommand(signal: AbortSignal, done: (code: number) => 
 async function conformance(folder: string, options: ConformanceCliOptions, signal: AbortSignal): Promise<number> {
   const files = await caseFiles(folder);
   const gpu = await openGpu(options);
-  const engine = await createEngineWith({ gpu, tier: options.tier }, openSource);
+  const engine = await openEngine(gpu, options);
   let report: ConformanceReport;
   try {
     report = await runConformance(engine, files, {

@@ -2,10 +2,12 @@ import { Command, Option } from "commander";
 import { isHeedError } from "../core/errors.ts";
 import { Device } from "../gpu/device.ts";
 import { findDrivers } from "../gpu/drivers_node.ts";
+import { folderTuneStore } from "../gpu/tune_store_node.ts";
+import type { TuneReport } from "../gpu/tune.ts";
 import { measureSpeed, type Speed } from "../gpu/probe.ts";
 import { type Tier, TIERS } from "../gpu/tiers.ts";
 import { EXIT, exitCode } from "./exit_codes.ts";
-import { type GpuOptions, openGpu } from "./gpu.ts";
+import { type GpuOptions, mayTune, openGpu } from "./gpu.ts";
 import { formatBytes, note, outColors, printLine } from "./output.ts";
 
 /** What `heed doctor --json` prints; without an adapter the fields that need one are null. */
@@ -18,13 +20,14 @@ export interface DoctorReport {
   limits: Record<string, number>;
   drivers: { file: string; origin: string; present: boolean }[];
   speed: Speed | null;
+  /** Which kernels were chosen by measuring, now or before, and where that is kept; or why none were. */
+  tuning: TuneReport | { enabled: false; reason: string } | null;
   /** What is missing, and what to do about it. */
   problems: string[];
 }
 
 interface DoctorOptions extends GpuOptions {
   json?: boolean;
-  tier?: Tier;
 }
 
 const EXAMPLES = `
@@ -41,6 +44,8 @@ export function doctorCommand(signal: AbortSignal, done: (code: number) => void)
     .description("Show the GPU adapter, its limits and speed, and what to do if something is missing")
     .addOption(new Option("--tier <tier>", "use no more than this tier").choices(TIERS))
     .option("--json", "print one JSON object")
+    .option("--tune", "measure kernels on a CPU adapter too")
+    .option("--no-tune", "choose kernels by rules, without measuring a few")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText("after", EXAMPLES)
     .action(async (options: DoctorOptions) => done(await doctor(options, signal)));
@@ -63,7 +68,7 @@ async function examine(options: DoctorOptions, signal: AbortSignal): Promise<{ r
     if (!isHeedError(error, "NO_ADAPTER") && !isHeedError(error, "NO_WEBGPU")) throw error;
     const none = { adapter: null, tier: null, features: [], subgroup: null, limits: {} };
     const problems = [error.message];
-    return { report: { ...none, drivers, speed: null, problems }, code: exitCode(error) };
+    return { report: { ...none, drivers, speed: null, tuning: null, problems }, code: exitCode(error) };
   }
   try {
     note("heed: measuring speed, about a second …");
@@ -77,12 +82,28 @@ async function examine(options: DoctorOptions, signal: AbortSignal): Promise<{ r
       limits: readLimits(raw.limits),
       drivers,
       speed,
+      tuning: await tune(device, options),
       problems: findProblems(device),
     };
     return { report, code: EXIT.OK };
   } finally {
     device.dispose();
   }
+}
+
+/** Measures kernels where engines do, or tells why they do not. */
+async function tune(device: Device, options: DoctorOptions): Promise<DoctorReport["tuning"]> {
+  if (!mayTune(options)) {
+    return { enabled: false, reason: options.tune === false ? "--no-tune" : "HEED_TUNE=0 in the environment" };
+  }
+  if (device.facts.software && options.tune !== true) {
+    return {
+      enabled: false,
+      reason: "a CPU adapter, where compiling the candidates takes longer; --tune measures all the same",
+    };
+  }
+  const { autotune } = await import("../program/tune.ts");
+  return autotune(device, { store: folderTuneStore() });
 }
 
 /** Limits are getters of the prototype, which neither JSON nor spread see. */
@@ -138,6 +159,16 @@ function printReport(report: DoctorReport): void {
   for (const driver of report.drivers) {
     row(title, `${driver.file} (${driver.origin}${driver.present ? "" : ", missing"})`);
     title = "";
+  }
+  if (report.tuning?.enabled === false) row("kernels", `chosen by rules (${report.tuning.reason})`);
+  if (report.tuning?.enabled) {
+    const { results, kept, elapsedMs, open, problem } = report.tuning;
+    row(
+      "kernels",
+      `${results.length} chosen by measuring, ${kept} of them before, in ${elapsedMs} ms; ${open.length} open`,
+    );
+    for (const { bucket, kernel } of results) row("", `${bucket}: ${kernel}`);
+    if (problem) row("", `kept results: ${problem}`);
   }
   if (speed) row("speed", `${speed.fmaGflops} GFLOP/s multiply-add (f32), ${speed.copyGBs} GB/s copied`);
   for (const problem of report.problems) printLine(`${yellow("problem".padEnd(10))}${problem}`);

@@ -1,13 +1,12 @@
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
 import { TIERS } from "../gpu/tiers.ts";
-import { openSource } from "../sources/open_source_node.ts";
-import { createEngineWith, type Engine } from "../tasks/engine.ts";
+import type { Engine } from "../tasks/engine.ts";
 import type { GenerationStats } from "../tasks/generation.ts";
 import type { GenerateOptions } from "../tasks/generation_options.ts";
 import type { TextModel } from "../tasks/text_model.ts";
 import { EXIT } from "./exit_codes.ts";
-import { type GpuOptions, openGpu } from "./gpu.ts";
+import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { loadModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
 import { collect, numberIn, tokenIds } from "./option_types.ts";
 import { formatBytes, note, print, printLine } from "./output.ts";
@@ -75,6 +74,7 @@ export function generateCommand(signal: AbortSignal, done: (code: number) => voi
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object instead of streaming text")
     .option("--profile", "print GPU time per kernel to stderr")
+    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText("after", EXAMPLES)
     .action(async (prompt: string | undefined, options: CommandOptions) => {
@@ -88,7 +88,7 @@ async function generate(prompt: string | undefined, options: CommandOptions, sig
   const spec = modelSpec("generate", options.model, options.revision);
   const gpu = await openGpu(options);
   const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
-  const engine = await createEngineWith({ gpu, tier: options.tier }, openSource);
+  const engine = await openEngine(gpu, options);
   try {
     const model = await loadModel(engine, spec, options, signal);
     return await run(engine, model, input, options, signal);

@@ -2,12 +2,30 @@ import { HeedError } from "../core/errors.ts";
 import { findDrivers } from "../gpu/drivers_node.ts";
 import { nodeGpu, noAdapter } from "../gpu/platform_node.ts";
 import { chooseSoftwareGpu, isRelaunched, relaunch } from "../gpu/relaunch_node.ts";
+import type { Tier } from "../gpu/tiers.ts";
+import { folderTuneStore } from "../gpu/tune_store_node.ts";
+import { openSource } from "../sources/open_source_node.ts";
+import { createEngineWith, type Engine } from "../tasks/engine.ts";
 import { note } from "./output.ts";
 
 /** The options that every command on the GPU has. */
 export interface GpuOptions {
   /** False under `--no-software-gpu`. */
   softwareGpu: boolean;
+  /** False under `--no-tune`. */
+  tune?: boolean;
+  tier?: Tier;
+}
+
+/** An engine on the GPU that {@link openGpu} found, with the options that every command has. */
+export function openEngine(gpu: GPU, options: GpuOptions): Promise<Engine> {
+  const engine = { gpu, tier: options.tier, autotune: mayTune(options) ? undefined : false };
+  return createEngineWith(engine, openSource, async () => folderTuneStore());
+}
+
+/** False under `--no-tune`, and where the environment says `HEED_TUNE=0`. */
+export function mayTune({ tune = true }: GpuOptions): boolean {
+  return tune && process.env["HEED_TUNE"] !== "0";
 }
 
 /** Thrown to end this process with the exit code of the one that took its place. */

@@ -4,11 +4,10 @@ import { TIERS } from "../gpu/tiers.ts";
 import type { CapturedAttention } from "../inspect/attention_request.ts";
 import type { RunOptions, RunResult } from "../inspect/run.ts";
 import type { HeadId } from "../inspect/taps.ts";
-import { openSource } from "../sources/open_source_node.ts";
-import { createEngineWith, type Engine } from "../tasks/engine.ts";
+import type { Engine } from "../tasks/engine.ts";
 import type { TextModel } from "../tasks/text_model.ts";
 import { EXIT } from "./exit_codes.ts";
-import { type GpuOptions, openGpu } from "./gpu.ts";
+import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { loadModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
 import { collect, headIds, numberIn, tokenIds, wholeNumbers } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
@@ -53,6 +52,7 @@ export function inspectCommand(signal: AbortSignal, done: (code: number) => void
     .addOption(new Option("--dtype <dtype>", "compute in this type").choices(["f32", "f16"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object, with the weights")
+    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText("after", EXAMPLES)
     .action(async (prompt: string | undefined, options: InspectOptions) => {
@@ -76,7 +76,7 @@ async function inspect(prompt: string | undefined, options: InspectOptions, sign
   const spec = modelSpec("inspect", options.model, options.revision);
   const gpu = await openGpu(options);
   const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
-  const engine = await createEngineWith({ gpu, tier: options.tier }, openSource);
+  const engine = await openEngine(gpu, options);
   try {
     const model = await loadModel(engine, spec, options, signal);
     const ids = typeof input === "string" ? encode(model, input) : input;

@@ -35,6 +35,8 @@ export interface GpuFacts {
   readonly limits: GPUSupportedLimits;
   /** Set under `deterministic`: kernels are chosen as for so many rows, however many there are. */
   readonly fixedRows?: "few" | "many";
+  /** Kernels that measurements on this device chose, by bucket. */
+  readonly choices?: Readonly<Record<string, string>>;
 }
 
 /** What `adapter.info` says, as plain strings. */
@@ -51,7 +53,8 @@ export interface AdapterFacts {
  */
 export class Device {
   readonly raw: GPUDevice;
-  readonly facts: GpuFacts;
+  /** What kernels are chosen by; {@link useChoices} replaces it. */
+  facts: GpuFacts;
   readonly adapter: AdapterFacts;
   readonly timestamps: boolean;
   readonly #owned: boolean;
@@ -197,6 +200,11 @@ export class Device {
   /** Takes a kernel variant out of use, by its key: plans choose another from then on, and those that have it stop. */
   refuse(variant: string): void {
     this.#refused.add(variant);
+  }
+
+  /** Chooses kernels by measurements from then on; plans that are made keep theirs. */
+  useChoices(choices: Readonly<Record<string, string>>): void {
+    this.facts = { ...this.facts, choices };
   }
 
   /** True if a kernel variant is out of use. */

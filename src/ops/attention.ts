@@ -2,6 +2,7 @@ import denseCode from "../../shaders/lib/attention_dense.wgsl";
 import headsCode from "../../shaders/lib/attention_heads.wgsl";
 import lseCode from "../../shaders/lib/attention_lse.wgsl";
 import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
+import { chosenPrefill, chosenSplits } from "./choices.ts";
 import { HeedError, invariant } from "../core/errors.ts";
 import { ceilDiv, formatTensor, numel, shapeError } from "../core/shape.ts";
 import {
@@ -206,9 +207,10 @@ function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): vo
   const valueDim = operands.out.dim;
   const width = Math.max(headDim, valueDim);
   const splits = !facts.fixedRows && isDecode(queryLength) && isInterval(node.inputs, node.attrs);
-  const kernel = node.attrs.kernel ?? (splits ? "decode" : prefillKernel(facts, width));
+  const kernel =
+    node.attrs.kernel ?? (splits ? "decode" : (chosenPrefill(facts, width) ?? prefillKernel(facts, width)));
   if (kernel === "decode") {
-    const split = splitKeys(keyLength, DECODE_SPLITS, 1);
+    const split = splitKeys(keyLength, chosenSplits(facts) ?? DECODE_SPLITS, 1);
     lowerDecode(context, addressing, {
       heads,
       kvHeads,

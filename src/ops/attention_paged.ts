@@ -3,6 +3,7 @@ import pagedCode from "../../shaders/lib/attention_paged.wgsl";
 import rowsCode from "../../shaders/lib/attention_rows.wgsl";
 import tilesCode from "../../shaders/lib/attention_tiles.wgsl";
 import prefixTilesCode from "../../shaders/lib/attention_tiles_prefix.wgsl";
+import { chosenPrefill, chosenSplits } from "./choices.ts";
 import { HeedError } from "../core/errors.ts";
 import { dim, formatTensor, shapeError } from "../core/shape.ts";
 import type { Shader } from "../gpu/compose.ts";
@@ -104,7 +105,7 @@ const ATTENTION_PAGED: OpDef<PrefillAttrs> = {
   },
   lower(node, { facts, dispatch }) {
     const { tileTable } = node.inputs as { tileTable: Value };
-    const { heads, headDim, kernel = prefillKernel(facts, headDim) } = node.attrs;
+    const { heads, headDim, kernel = chosenPrefill(facts, headDim) ?? prefillKernel(facts, headDim) } = node.attrs;
     const most = dim(tileTable.shape, 0);
     const tiles = dim(tileTable.shape, 1) === 8 ? PREFIX_TILES : TILES;
     dispatch(
@@ -140,7 +141,8 @@ const ATTENTION_DECODE: OpDef<DecodeAttrs> = {
   },
   lower(node, context) {
     const { heads, kvHeads, headDim } = node.attrs;
-    const { maxSplits = context.facts.software ? DEFAULT_MAX_SPLITS.software : DEFAULT_MAX_SPLITS.gpu } = node.attrs;
+    const byRule = context.facts.software ? DEFAULT_MAX_SPLITS.software : DEFAULT_MAX_SPLITS.gpu;
+    const { maxSplits = chosenSplits(context.facts) ?? byRule } = node.attrs;
     const { q, rowTable } = node.inputs as unknown as PagedInputs;
     const capacity = capacityOf(node.attrs);
     lowerDecode(context, pagedAddressing(node, context.facts, ROWS, { row_table: rowTable }), {

@@ -2,6 +2,7 @@ import { HeedError } from "../core/errors.ts";
 import { formatTensor, sameShape, shapeError } from "../core/shape.ts";
 import type { GpuFacts } from "../gpu/device.ts";
 import type { ActivationName } from "./activation_parts.ts";
+import { chosenMatvec } from "./choices.ts";
 import { columnSums } from "./column_sums.ts";
 import { matmul } from "./matmul.ts";
 import { type MatmulKernel, matmulDispatch } from "./matmul_kernels.ts";
@@ -160,7 +161,8 @@ function lowerLinear({ inputs, outputs, attrs }: OpNode<LinearAttrs>, context: L
 
 function chooseMatvec(facts: GpuFacts, x: Value): boolean {
   const rows = facts.software ? MATVEC_ROWS_SOFTWARE : MATVEC_ROWS;
-  return usesMatvec(facts, x) && (facts.fixedRows === "few" || (x.shape[0] ?? 0) <= rows);
+  const N = x.shape[0] ?? 0;
+  return usesMatvec(facts, x) && (facts.fixedRows === "few" || (chosenMatvec(facts, N) ?? N <= rows));
 }
 
 /** The share of one row part of the weight. */

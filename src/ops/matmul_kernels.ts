@@ -1,6 +1,7 @@
 import { ceilDiv } from "../core/shape.ts";
 import type { KernelVariant, Shader } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
+import { chosenMatmul } from "./choices.ts";
 import { type ActivationName, activationPart } from "./activation_parts.ts";
 import { type Bound, type Dispatch, shader, type Value } from "./op.ts";
 import { weightElementPart, weightPart } from "./weights.ts";
@@ -63,10 +64,21 @@ export interface MatmulCall {
 
 /** The kernel for a call: on GPUs `tiled`; on CPU adapters `broadcast_*` where subgroups and alignment allow it. */
 export function chooseMatmulKernel(facts: GpuFacts, call: MatmulCall): MatmulKernel {
+  const { xLayout: x, weightLayout: w } = call;
+  const form = w.depthStride === 1 && x.depthStride === 1 ? "nt" : x.depthStride === 1 ? "nn" : "tn";
+  const chosen = chosenMatmul(facts, form, call);
+  if (chosen === "plain" || chosen === "tiled") return chosen;
+  const broadcast = broadcastKernel(facts, call);
+  if (chosen !== undefined && chosen === broadcast) return broadcast;
   if (!facts.software) return "tiled";
+  return broadcast ?? "plain";
+}
+
+/** The kernel that reads rows by subgroup broadcasts, where subgroups and alignment allow it. */
+function broadcastKernel(facts: GpuFacts, call: MatmulCall): "broadcast_nt" | "broadcast_nn" | undefined {
   const { xLayout: x, weightLayout: w, depth } = call;
   const subgroups = facts.subgroupMin === facts.subgroupMax && (facts.subgroupMin === 4 || facts.subgroupMin === 8);
-  if (!subgroups) return "plain";
+  if (!subgroups) return undefined;
   const aligned = (...sizes: number[]) => sizes.every((s) => s % 4 === 0);
   if (w.depthStride === 1 && x.depthStride === 1) {
     const vec4 = aligned(depth, x.offset, x.stride, x.batchStride, w.offset, w.stride, w.batchStride);

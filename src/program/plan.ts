@@ -1,7 +1,7 @@
 import { HeedError, invariant } from "../core/errors.ts";
 import { alignUp, formatShape, numel, type Shape } from "../core/shape.ts";
 import { bytesPerElement, type DType } from "../core/dtype.ts";
-import { packParams, variantKey } from "../gpu/compose.ts";
+import { type KernelVariant, packParams, variantKey } from "../gpu/compose.ts";
 import type { Device, GpuFacts } from "../gpu/device.ts";
 import type { Pipeline } from "../gpu/pipelines.ts";
 import type { Bound, Dispatch, LowerContext, OpNode, Value, Workgroups } from "../ops/op.ts";
@@ -53,8 +53,8 @@ export async function plan(device: Device, record: ProgramRecorder, options: Pla
 }
 
 function factsFor({ facts }: Device, { deterministic, rows = "many" }: PlanOptions): GpuFacts {
-  const { fixedRows, ...rest } = facts;
-  return (deterministic ?? fixedRows !== undefined) ? { ...rest, fixedRows: rows } : rest;
+  const { fixedRows, choices, ...rest } = facts;
+  return (deterministic ?? fixedRows !== undefined) ? { ...rest, fixedRows: rows } : { ...rest, choices };
 }
 
 /** Throws `LIMIT` for an intermediate or input that no binding can hold. */
@@ -98,8 +98,15 @@ function findRefused(lowered: readonly Lowered[], device: Device): string | unde
 /** Lesser devices whose kernels this one runs too, nearest first; last those for the other kind of adapter. */
 function fallbackFacts(facts: GpuFacts): GpuFacts[] {
   const plain = { subgroups: false, subgroupMin: 0, subgroupMax: 0 };
+  const { choices, ...byRule } = facts;
+  if (choices) return [byRule, ...fallbackFacts(byRule)];
   const alike = [facts, { ...facts, ...plain }, { ...facts, f16: false }, { ...facts, ...plain, f16: false }];
   return [...alike.slice(1), ...alike.map((f) => ({ ...f, software: !f.software }))];
+}
+
+/** The kernels that a record takes as it stands: nothing fused, compiled or allocated. Throws what its ops throw. */
+export function kernelsOf(record: ProgramRecorder, facts: GpuFacts): KernelVariant[] {
+  return record.nodes.flatMap((node) => lower(node, facts).map(({ dispatch }) => dispatch.kernel));
 }
 
 function lower(node: OpNode, facts: GpuFacts): Lowered[] {

@@ -3,6 +3,7 @@ import { checkOptionNames } from "../core/options.ts";
 import { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } from "../gpu/device.ts";
 import type { OpenSourceOptions, SourceSpec } from "../sources/open_source.ts";
 import type { Source } from "../core/source.ts";
+import type { TuneReport, TuneStore } from "../gpu/tune.ts";
 import { DirectOps } from "./direct_ops.ts";
 import type { EncoderModel, LoadEncoderOptions } from "./encoder_model.ts";
 import type { SelfTestOptions, SelfTestReport } from "./self_test.ts";
@@ -15,6 +16,15 @@ export type OpenSource = (spec: SourceSpec, options?: OpenSourceOptions) => Prom
 export interface EngineLoadOptions extends LoadOptions {
   /** Hub access: revision, token, endpoint, cache, download progress. */
   readonly source?: OpenSourceOptions;
+}
+
+/** How an engine is made. */
+export interface EngineOptions extends RequestDeviceOptions {
+  /**
+   * Choose kernels by measuring a few on this device, in under a second, and keep what was found (a file in Node, IndexedDB in a
+   * page). Default: on GPUs, not on CPU adapters, whose compilation alone takes longer, and not under `deterministic`.
+   */
+  readonly autotune?: boolean;
 }
 
 /** How {@link Engine.loadEncoder} finds and loads a checkpoint. */
@@ -42,11 +52,14 @@ const LOAD_OPTIONS = ["dtype", "signal", "onProgress", "cacheTokens", "maxSequen
 export class Engine extends DirectOps {
   readonly #openSource: OpenSource;
   readonly #models = new Set<Loaded>();
+  /** Which kernels were chosen by measurement; undefined where none were. */
+  readonly tuning: TuneReport | undefined;
   #disposed = false;
 
-  constructor(device: Device, openSource: OpenSource) {
+  constructor(device: Device, openSource: OpenSource, tuning?: TuneReport) {
     super(device);
     this.#openSource = openSource;
+    this.tuning = tuning;
   }
 
   /** Tier, features and limits that kernels are chosen by. */
@@ -130,7 +143,31 @@ export class Engine extends DirectOps {
   }
 }
 
-/** Requests a device and makes an engine on it. */
-export async function createEngineWith(options: RequestDeviceOptions, openSource: OpenSource): Promise<Engine> {
-  return new Engine(await Device.request(options), openSource);
+/** Requests a device and makes an engine on it; `openStore` opens what keeps the measurements of kernels. */
+export async function createEngineWith(
+  options: EngineOptions,
+  openSource: OpenSource,
+  openStore?: () => Promise<TuneStore | undefined>,
+): Promise<Engine> {
+  if (typeof options !== "object" || options === null) {
+    throw new HeedError("USAGE", `createEngine: options must be an object; got ${String(options)}.`);
+  }
+  const { autotune: wanted, ...request } = options;
+  if (wanted !== undefined && typeof wanted !== "boolean") {
+    const got = String(wanted);
+    throw new HeedError(
+      "USAGE",
+      `createEngine: autotune must be true or false; got ${got}. Leave it out for the default.`,
+    );
+  }
+  const device = await Device.request(request);
+  const byDefault = openStore !== undefined && !device.facts.software;
+  if (!(wanted ?? byDefault) || device.facts.fixedRows) return new Engine(device, openSource);
+  try {
+    const { autotune } = await import("../program/tune.ts");
+    return new Engine(device, openSource, await autotune(device, { store: await openStore?.() }));
+  } catch (error) {
+    device.dispose();
+    throw error;
+  }
 }

@@ -21,6 +21,7 @@ describe("heed doctor", () => {
       "limits",
       "drivers",
       "speed",
+      "tuning",
       "problems",
     ]);
     expect(Object.keys(report.subgroup)).toEqual(["min", "max"]);

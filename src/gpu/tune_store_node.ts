@@ -1,0 +1,31 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { cacheFolder } from "./drivers_node.ts";
+import type { TuneStore } from "./tune.ts";
+
+/** Files below the user's cache folder (`HEED_CACHE`, or the platform's), replaced whole, so that a reader never sees half of one. */
+export function folderTuneStore(folder: string = join(cacheFolder(), "tune")): TuneStore {
+  return {
+    description: folder,
+    async read(key) {
+      try {
+        return await readFile(join(folder, `${key}.json`), "utf8");
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+        throw error;
+      }
+    },
+    async write(key, text) {
+      await mkdir(folder, { recursive: true });
+      const part = join(folder, `${key}.${process.pid}-${randomBytes(4).toString("hex")}.part`);
+      try {
+        await writeFile(part, text);
+        await rename(part, join(folder, `${key}.json`));
+      } catch (error) {
+        await rm(part, { force: true });
+        throw error;
+      }
+    },
+  };
+}
