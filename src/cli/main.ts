@@ -1,10 +1,16 @@
 import { Command, CommanderError } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
+import { answerCommand } from "./answer.ts";
+import { classifyCommand } from "./classify.ts";
 import { conformanceCommand } from "./conformance.ts";
 import { corpusCommand } from "./corpus.ts";
 import { doctorCommand } from "./doctor.ts";
+import { evaluateCommand } from "./evaluate.ts";
+import { embedCommand, similarityCommand } from "./embed.ts";
 import { EXIT, exitCode } from "./exit_codes.ts";
+import { fillCommand } from "./fill.ts";
 import { generateCommand } from "./generate.ts";
+import { labelCommand } from "./label.ts";
 import { Replaced } from "./gpu.ts";
 import { inspectCommand } from "./inspect.ts";
 import { printError } from "./output.ts";
@@ -50,10 +56,17 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
     .version(packageJson.version)
     .addHelpText("after", EXAMPLES)
     .addCommand(generateCommand(signal, done))
+    .addCommand(answerCommand(signal, done))
+    .addCommand(classifyCommand(signal, done))
+    .addCommand(labelCommand(signal, done))
+    .addCommand(fillCommand(signal, done))
+    .addCommand(embedCommand(signal, done))
+    .addCommand(similarityCommand(signal, done))
     .addCommand(inspectCommand(signal, done))
     .addCommand(doctorCommand(signal, done))
     .addCommand(conformanceCommand(signal, done))
     .addCommand(trainCommand(signal, done))
+    .addCommand(evaluateCommand(signal, done))
     .addCommand(tokenizerCommand(signal, done))
     .addCommand(corpusCommand(done));
   for (const command of [program, ...program.commands]) {

@@ -1,0 +1,200 @@
+import { readFile } from "node:fs/promises";
+import { Command, Option } from "commander";
+import { HeedError } from "../core/errors.ts";
+import { isObject } from "../core/json.ts";
+import { TIERS } from "../gpu/tiers.ts";
+import { openSource } from "../sources/open_source_node.ts";
+import { createEngineWith } from "../tasks/engine.ts";
+import { diskFile } from "../train/data/files_node.ts";
+import { readLines } from "../train/data/lines.ts";
+import { readSquad } from "../train/data/readers.ts";
+import { BLEU_TOKENIZERS, type BleuTokenizer, bleu } from "../train/metrics/bleu.ts";
+import { chrf } from "../train/metrics/chrf.ts";
+import { type ClassificationReport, type ClassScores, classificationReport } from "../train/metrics/classification.ts";
+import { perplexity } from "../train/metrics/perplexity.ts";
+import { encodeText } from "../train/prepare.ts";
+import { squadScores } from "../train/metrics/squad.ts";
+import { EXIT } from "./exit_codes.ts";
+import { type GpuOptions, openGpu } from "./gpu.ts";
+import { loadModel, type ModelOptions, modelSpec } from "./model.ts";
+import { collect, numberIn } from "./option_types.ts";
+import { printLine } from "./output.ts";
+
+const METRICS = ["bleu", "chrf", "squad", "accuracy", "classification", "perplexity"] as const;
+type Metric = (typeof METRICS)[number];
+
+interface CommandOptions extends GpuOptions, ModelOptions {
+  metric: Metric;
+  predictions?: string;
+  references?: string[];
+  tokenize?: BleuTokenizer;
+  data?: string;
+  length?: number;
+  skipBad?: boolean;
+  json?: boolean;
+}
+
+const EXAMPLES = `
+bleu, chrf:               a line of --predictions against the same line of each --references
+accuracy, classification: a class a line, on both sides
+squad:                    --predictions is SQuAD's {id: answer} or an answer a line, --references a file in SQuAD's format
+perplexity:               --model on --data, a text; windows of --length tokens, each token but the first predicted once
+
+Examples:
+  $ heed evaluate --metric bleu --predictions out.txt --references ref.txt
+  $ heed evaluate --metric bleu --tokenize zh --predictions out.zh --references ref1.zh --references ref2.zh --json
+  $ heed evaluate --metric classification --predictions predicted.txt --references labels.txt
+  $ heed evaluate --metric squad --predictions answers.json --references dev-v1.1.json
+  $ heed evaluate --metric perplexity --model ./folder --data text.txt
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
+
+/** The command `heed evaluate`; `done` receives the exit code. */
+export function evaluateCommand(signal: AbortSignal, done: (code: number) => void): Command {
+  return new Command("evaluate")
+    .description("Score predictions against references, or a model on text")
+    .addOption(new Option("--metric <name>", "what to measure").choices(METRICS).makeOptionMandatory())
+    .option("--predictions <file>", "what a model gave")
+    .option("--references <file>", "what is right; may be given several times (bleu, chrf)", collect)
+    .addOption(new Option("--tokenize <name>", "how BLEU finds words; 13a unless given").choices(BLEU_TOKENIZERS))
+    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder (perplexity)")
+    .option("--revision <name>", "branch, tag or commit of a Hub model")
+    .option("--data <file>", "the text (perplexity)")
+    .option("--length <n>", "tokens of a window; 512 unless given", numberIn({ min: 1, integer: true }))
+    .option("--skip-bad", "leave out questions that don't fit SQuAD's format")
+    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16"]))
+    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
+    .option("--json", "print one JSON object")
+    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
+    .addHelpText("after", EXAMPLES)
+    .action(async (options: CommandOptions) => {
+      const result = options.metric === "perplexity" ? await ofModel(options, signal) : await ofFiles(options);
+      printLine(options.json ? JSON.stringify(result.values) : result.text);
+      done(EXIT.OK);
+    });
+}
+
+/** What is printed: one object, or text for people. */
+interface Result {
+  readonly values: Readonly<Record<string, unknown>>;
+  readonly text: string;
+}
+
+async function ofFiles(options: CommandOptions): Promise<Result> {
+  const { metric, predictions, references = [] } = options;
+  if (predictions === undefined || references.length === 0) {
+    throw new HeedError(
+      "USAGE",
+      `evaluate: ${metric} needs --predictions FILE and --references FILE; got too few. Name both.`,
+    );
+  }
+  const first = references[0] ?? "";
+  if (metric === "squad") return ofAnswers(predictions, first, options);
+  const own = await linesOf(predictions);
+  const others = await Promise.all(references.map(linesOf));
+  if (metric === "bleu") return bleuResult(own, others, options.tokenize ?? "13a");
+  if (metric === "chrf") {
+    const score = chrf(own, others);
+    return { values: { chrf: score }, text: `chrF2 ${score.toFixed(2)}` };
+  }
+  const report = classificationReport(own, others[0] ?? []);
+  if (metric === "accuracy") {
+    return { values: { accuracy: report.accuracy }, text: `accuracy ${report.accuracy.toFixed(4)}` };
+  }
+  return { values: { ...report, classes: Object.fromEntries(report.classes) }, text: reportTable(report) };
+}
+
+function bleuResult(own: readonly string[], others: readonly (readonly string[])[], tokenize: BleuTokenizer): Result {
+  const result = bleu(own, others, { tokenize });
+  const { score, precisions, brevityPenalty, hypothesisLength, referenceLength } = result;
+  const parts = precisions.map((precision) => precision.toFixed(1)).join("/");
+  const ratio = (hypothesisLength / referenceLength).toFixed(3);
+  const text = `BLEU ${score.toFixed(2)} ${parts} (BP ${brevityPenalty.toFixed(3)}, ratio ${ratio}, ${hypothesisLength} words for ${referenceLength}; ${tokenize})`;
+  return { values: { bleu: score, precisions, brevityPenalty, hypothesisLength, referenceLength, tokenize }, text };
+}
+
+/** Predictions by their questions' ids, or an answer a line in the questions' order. */
+async function ofAnswers(predictions: string, references: string, { skipBad }: CommandOptions): Promise<Result> {
+  const questions: { id: string; answers: string[] }[] = [];
+  for await (const { id, answers } of readSquad(diskFile(references), { skipBad })) {
+    questions.push({ id, answers: answers.map(({ text }) => text) });
+  }
+  const given = predictions.endsWith(".json") ? await answersById(predictions) : undefined;
+  const own = given ? questions.map(({ id }) => given.get(id) ?? "") : await linesOf(predictions);
+  const scores = squadScores(
+    own,
+    questions.map(({ answers }) => answers),
+  );
+  const text = `exact match ${scores.exactMatch.toFixed(2)}, F1 ${scores.f1.toFixed(2)} (${questions.length} questions)`;
+  return { values: { ...scores, questions: questions.length }, text };
+}
+
+async function answersById(path: string): Promise<Map<string, string>> {
+  const text = await readFile(path, "utf8").catch((cause: unknown) => {
+    throw new HeedError("BAD_FILE", `evaluate: ${path} must be a file that can be read; got ${String(cause)}.`, {
+      cause,
+    });
+  });
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new HeedError("BAD_FILE", `evaluate: ${path} must be JSON; got ${String(cause)}.`, { cause });
+  }
+  if (!isObject(value) || !Object.values(value).every((answer) => typeof answer === "string")) {
+    throw new HeedError(
+      "BAD_FILE",
+      `evaluate: ${path} must be an object of answers by question id; got something else.`,
+    );
+  }
+  return new Map(Object.entries(value as Record<string, string>));
+}
+
+/** Lines of a file, empty ones too. Throws `BAD_FILE` for what is not UTF-8. */
+async function linesOf(path: string): Promise<string[]> {
+  const lines: string[] = [];
+  for await (const { number, text } of readLines(diskFile(path))) {
+    if (text === undefined)
+      throw new HeedError("BAD_FILE", `evaluate: ${path} line ${number} must be UTF-8; got other bytes.`);
+    lines.push(text);
+  }
+  return lines;
+}
+
+function reportTable({ accuracy, classes, micro, macro, weighted }: ClassificationReport): string {
+  const named: [string, ClassScores][] = [...classes, ["micro", micro], ["macro", macro], ["weighted", weighted]];
+  const width = Math.max(8, ...named.map(([name]) => name.length));
+  const row = (name: string, cells: readonly string[]): string =>
+    `${name.padEnd(width)}${cells.map((cell) => cell.padStart(11)).join("")}`;
+  return [
+    row("", ["precision", "recall", "f1", "support"]),
+    ...named.map(([name, { precision, recall, f1, support }]) =>
+      row(name, [precision.toFixed(4), recall.toFixed(4), f1.toFixed(4), String(support)]),
+    ),
+    `accuracy ${accuracy.toFixed(4)}`,
+  ].join("\n");
+}
+
+async function ofModel(options: CommandOptions, signal: AbortSignal): Promise<Result> {
+  const { model: name, data, length = 512 } = options;
+  if (name === undefined || data === undefined) {
+    throw new HeedError("USAGE", "evaluate: perplexity needs --model and --data FILE; got too few. Name both.");
+  }
+  const text = (await linesOf(data)).join("\n");
+  const spec = modelSpec("evaluate", name, options.revision);
+  const gpu = await openGpu(options);
+  const engine = await createEngineWith({ gpu, tier: options.tier }, openSource);
+  try {
+    const model = await loadModel(engine, spec, options, signal);
+    if (!model.tokenizer)
+      throw new HeedError("USAGE", `evaluate: perplexity needs a model with a tokenizer; got ${name}.`);
+    const start = model.tokenizer.encode("").filter((id, i) => i === 0 && id === model.tokenizer?.bosId);
+    const ids = [...start, ...encodeText(model.tokenizer, text)];
+    const window = Math.min(length, model.contextLength);
+    const result = await perplexity(ids, { length: window, logits: (part) => model.logits(part, { signal }) });
+    const summary = `perplexity ${result.perplexity.toFixed(4)}, ${result.nats.toFixed(4)} nats a token (${result.tokens} tokens)`;
+    return { values: { ...result }, text: summary };
+  } finally {
+    await engine.dispose();
+  }
+}
