@@ -16,8 +16,6 @@ export interface WeightRule {
   readonly role: "vector" | "matrix";
   /** The checkpoint holds `[in, out]`; turned at load to the `[out, in]` that the kernels read. */
   readonly turned?: boolean;
-  /** Standard deviation that a fresh matrix is drawn with; default is that of `initialise`. */
-  readonly std?: number;
   /** The checkpoint's rows are `[heads, parts, D]`, each head's q, k and v together; set apart at load: `[parts, heads, D]`. */
   readonly perHead?: { readonly heads: number; readonly parts: number };
   /** Added to each element of a vector at load: some families keep their gains less 1. */

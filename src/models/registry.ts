@@ -3,6 +3,7 @@ import type { Decoder, DecoderFamily, EncoderDecoder, EncoderDecoderFamily } fro
 import type { Encoder, EncoderFamily } from "./encoder_family.ts";
 import { albert } from "./albert/model.ts";
 import { bert } from "./bert/model.ts";
+import { bart } from "./bart/model.ts";
 import { bloom } from "./bloom/model.ts";
 import { distilbert } from "./distilbert/model.ts";
 import { gemma2 } from "./gemma2/model.ts";
@@ -11,12 +12,14 @@ import { glm } from "./glm/model.ts";
 import { gpt2 } from "./gpt2/model.ts";
 import { gptNeox } from "./gpt_neox/model.ts";
 import { llama } from "./llama/model.ts";
+import { marian } from "./marian/model.ts";
 import { mistral } from "./mistral/model.ts";
 import { opt } from "./opt/model.ts";
 import { phi3 } from "./phi3/model.ts";
 import { qwen2 } from "./qwen2/model.ts";
 import { qwen3 } from "./qwen3/model.ts";
 import { roberta } from "./roberta/model.ts";
+import { t5 } from "./t5/model.ts";
 import { transformer } from "./transformer/model.ts";
 
 /** Every family of causal decoders: a new one is a folder, a test and a line here. */
@@ -25,7 +28,7 @@ export const DECODERS: readonly DecoderFamily[] = [
 ];
 
 /** Every family of encoder–decoders. */
-export const ENCODER_DECODERS: readonly EncoderDecoderFamily[] = [transformer];
+export const ENCODER_DECODERS: readonly EncoderDecoderFamily[] = [bart, marian, t5, transformer];
 
 /** Every family of encoders. */
 const ENCODERS: readonly EncoderFamily[] = [albert, bert, distilbert, roberta];
@@ -68,6 +71,16 @@ export function openEncoder(config: Readonly<Record<string, unknown>>): Encoder 
   throw new HeedError(
     "UNSUPPORTED",
     `model: an encoder such as BERT is needed here; ${opened.model.family} is a kind of ${opened.kind}. Use the call or command for its kind, such as generate or translate.`,
+  );
+}
+
+/** Like {@link openModel}, for those who need an encoder–decoder. Throws `UNSUPPORTED` for any other kind. */
+export function openEncoderDecoder(config: Readonly<Record<string, unknown>>): EncoderDecoder {
+  const opened = openModel(config);
+  if (opened.kind === "encoder-decoder") return opened.model;
+  throw new HeedError(
+    "UNSUPPORTED",
+    `model: an encoder–decoder such as Marian or T5 is needed here; ${opened.model.family} is a kind of ${opened.kind}. Use the call or command for its kind, such as generate.`,
   );
 }
 

@@ -1,12 +1,16 @@
 import { HeedError } from "../core/errors.ts";
 import { checkOptionNames } from "../core/options.ts";
+import type { Speed } from "../gpu/probe.ts";
 import { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } from "../gpu/device.ts";
 import type { OpenSourceOptions, SourceSpec } from "../sources/open_source.ts";
 import type { Source } from "../core/source.ts";
+import { openCheckpoint } from "../formats/checkpoint.ts";
+import { openModel } from "../models/registry.ts";
 import type { TuneReport, TuneStore } from "../gpu/tune.ts";
 import { DirectOps } from "./direct_ops.ts";
 import type { EncoderModel, LoadEncoderOptions } from "./encoder_model.ts";
 import type { SelfTestOptions, SelfTestReport } from "./self_test.ts";
+import type { Seq2SeqModel } from "./seq2seq_model.ts";
 import { type LoadOptions, TextModel } from "./text_model.ts";
 
 /** Turns what a user names (a Hub id, URL, folder or files) into a source. */
@@ -32,6 +36,9 @@ export interface EngineLoadEncoderOptions extends LoadEncoderOptions {
   /** Hub access: revision, token, endpoint, cache, download progress. */
   readonly source?: OpenSourceOptions;
 }
+
+/** What {@link Engine.loadAny} gives. */
+export type AnyModel = TextModel | EncoderModel | Seq2SeqModel;
 
 /** A model that the engine frees with itself. */
 interface Loaded {
@@ -97,6 +104,43 @@ export class Engine extends DirectOps {
     return this.#keep(await EncoderModel.load(this.device, opened, loadOptions));
   }
 
+  /**
+   * Loads an encoder–decoder such as Marian or T5, for `translate`, `summarize` and `generate`. Throws as {@link Engine.load}.
+   *
+   * @example
+   * const model = await engine.loadSeq2Seq("hf:owner/name");
+   * const { text } = await model.translate("你好，世界。");
+   */
+  async loadSeq2Seq(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<Seq2SeqModel> {
+    checkOptionNames("loadSeq2Seq", options, LOAD_OPTIONS);
+    const { source, ...loadOptions } = options;
+    const opened = await this.#open("loadSeq2Seq", spec, source);
+    const { Seq2SeqModel } = await import("./seq2seq_model.ts");
+    return this.#keep(await Seq2SeqModel.load(this.device, opened, loadOptions));
+  }
+
+  /** Loads a checkpoint as the kind of model that its config describes; `kind` of the result tells. Throws as {@link Engine.load}. */
+  async loadAny(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<AnyModel> {
+    checkOptionNames("loadAny", options, LOAD_OPTIONS);
+    const { source, ...loadOptions } = options;
+    const checkpoint = await openCheckpoint(await this.#open("loadAny", spec, source), { signal: options.signal });
+    switch (openModel(checkpoint.config).kind) {
+      case "decoder":
+        return this.#keep(await TextModel.load(this.device, checkpoint, loadOptions));
+      case "encoder-decoder": {
+        const { Seq2SeqModel } = await import("./seq2seq_model.ts");
+        return this.#keep(await Seq2SeqModel.load(this.device, checkpoint, loadOptions));
+      }
+      case "encoder": {
+        const { cacheTokens, maxSequences, cacheDtype, ...rest } = loadOptions;
+        const wrong = Object.entries({ cacheTokens, maxSequences, cacheDtype }).find(([, v]) => v !== undefined);
+        if (wrong) throw new HeedError("USAGE", `loadAny: an encoder has no cache; got ${wrong[0]}. Leave it out.`);
+        const { EncoderModel } = await import("./encoder_model.ts");
+        return this.#keep(await EncoderModel.load(this.device, checkpoint, rest));
+      }
+    }
+  }
+
   async #open(op: string, spec: SourceSpec, options?: OpenSourceOptions): Promise<Source> {
     if (this.#disposed) throw new HeedError("DISPOSED", `engine: ${op} after dispose. Create a new engine.`);
     if (typeof spec !== "string" && (typeof spec !== "object" || spec === null)) {
@@ -127,6 +171,16 @@ export class Engine extends DirectOps {
     // Their plans may hold a variant that is out of use now.
     this.programs.clear();
     return report;
+  }
+
+  /**
+   * What the device does at most, in about a second: multiply-adds and copies, nothing else. Throws `ABORTED`, `DEVICE_LOST` and
+   * `DISPOSED`.
+   */
+  async measure(options: { readonly signal?: AbortSignal } = {}): Promise<Speed> {
+    if (this.#disposed) throw new HeedError("DISPOSED", "engine: measure after dispose. Create a new engine.");
+    const { measureSpeed } = await import("../gpu/probe.ts");
+    return measureSpeed(this.device, options);
   }
 
   /** Frees every model and the device, unless that is the caller's own. Idempotent. */

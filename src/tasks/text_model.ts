@@ -1,6 +1,6 @@
 import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
-import { openCheckpoint } from "../formats/checkpoint.ts";
+import { type Checkpoint, openCheckpoint } from "../formats/checkpoint.ts";
 import { type LoadedWeights, type LoadProgress, loadWeights } from "../models/load.ts";
 import type { Decoder, DecoderFacts } from "../models/family.ts";
 import { openDecoder } from "../models/registry.ts";
@@ -26,6 +26,7 @@ export interface LoadOptions extends CacheOptions {
 
 /** A causal language model on the GPU. Whoever loaded it disposes it. */
 export class TextModel {
+  readonly kind = "decoder";
   /** The family that runs it, such as `llama`. */
   readonly family: string;
   /** Where it came from. */
@@ -45,14 +46,19 @@ export class TextModel {
   }
 
   /** Opens the checkpoint in `source`, checks it, and streams its weights to the GPU. Frees everything on an error. */
-  static async load(device: Device, source: Source, options: LoadOptions = {}): Promise<TextModel> {
+  static async load(device: Device, from: Source | Checkpoint, options: LoadOptions = {}): Promise<TextModel> {
     const { signal } = options;
-    const checkpoint = await openCheckpoint(source, { signal });
+    const checkpoint = "tensors" in from ? from : await openCheckpoint(from, { signal });
     const decoder = openDecoder(checkpoint.config);
     const defaults = readGenerationDefaults(checkpoint.config, checkpoint.generationConfig);
     const tokenizer = (await openTokenizers(checkpoint, { signal }))?.source;
     const weights = await loadWeights(device, decoder, checkpoint, options);
-    return TextModel.over(device, decoder, weights, { ...options, source: source.description, tokenizer, defaults });
+    return TextModel.over(device, decoder, weights, {
+      ...options,
+      source: checkpoint.source.description,
+      tokenizer,
+      defaults,
+    });
   }
 
   /** A model over weights that are on the GPU already, such as those that are being trained. It disposes them with itself. */

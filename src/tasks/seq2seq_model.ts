@@ -1,0 +1,311 @@
+import { HeedError } from "../core/errors.ts";
+import type { Source } from "../core/source.ts";
+import { type Checkpoint, openCheckpoint } from "../formats/checkpoint.ts";
+import type { Device } from "../gpu/device.ts";
+import { resolveAttention } from "../inspect/attention_request.ts";
+import type { EncoderDecoder, EncoderDecoderFacts } from "../models/family.ts";
+import { loadWeights } from "../models/load.ts";
+import { openEncoderDecoder } from "../models/registry.ts";
+import { openTokenizers, type Tokenizers } from "../text/open_tokenizers.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+import { AttentionWatch } from "./attention_watch.ts";
+import { Batcher } from "./batcher.ts";
+import { runBeams } from "./beam_generation.ts";
+import { DecoderRuntime } from "./decoder_runtime.ts";
+import { type GenerationResult, GenerationTask } from "./generation.ts";
+import { type GenerateOptions, resolveGeneration, tokenBudget } from "./generation_options.ts";
+import {
+  type Languages,
+  plainTask,
+  summaryTask,
+  type TaskFiles,
+  type TextTask,
+  translationTask,
+} from "./seq2seq_tasks.ts";
+import { Generation } from "./session.ts";
+import type { LoadOptions } from "./text_model.ts";
+
+/** What a generation from a source may be asked: what a causal model's may, but for a prefix. */
+export interface Seq2SeqGenerateOptions extends Omit<GenerateOptions, "prefixLength"> {
+  /** What the decoder reads first; default the checkpoint's start token. */
+  readonly decoderIds?: readonly number[];
+}
+
+/** Options of {@link Seq2SeqModel.translate}. */
+export interface TranslateOptions extends Seq2SeqGenerateOptions, Languages, ManyOptions {}
+
+/** Options of {@link Seq2SeqModel.summarize}. */
+export interface SummarizeOptions extends Seq2SeqGenerateOptions, ManyOptions {}
+
+/** How several texts are watched. */
+export interface ManyOptions {
+  /** Sees how many of the texts are done. */
+  readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
+}
+
+/** Sequences that may be open at once, if `maxSequences` does not say: 32 generations, or 12 searches with 4 beams. */
+const DEFAULT_SEQUENCES = 64;
+/** Texts of one call that are decoded at once. */
+const MOST_AT_ONCE = 32;
+
+/**
+ * An encoder–decoder on the GPU: translates, summarizes, or generates from any source. Whoever loaded it disposes it.
+ *
+ * @example
+ * const model = await engine.loadSeq2Seq("hf:owner/name");
+ * const { text } = await model.translate("你好，世界。");
+ * for await (const piece of model.generate("你好，世界。")) process.stdout.write(piece);
+ */
+export class Seq2SeqModel {
+  readonly kind = "encoder-decoder";
+  /** The family that runs it, such as `marian`. */
+  readonly family: string;
+  /** Where it came from. */
+  readonly source: string;
+  readonly #model: EncoderDecoder;
+  readonly #runtime: DecoderRuntime;
+  readonly #batcher: Batcher;
+  readonly #tokenizers: Tokenizers | undefined;
+  readonly #files: TaskFiles;
+  readonly #runs = new Set<Promise<unknown>>();
+  #disposed: Promise<void> | undefined;
+  #onDispose: ((model: Seq2SeqModel) => void) | undefined;
+
+  private constructor(source: string, parts: Parts) {
+    this.source = source;
+    this.family = parts.model.family;
+    this.#model = parts.model;
+    this.#runtime = parts.runtime;
+    this.#tokenizers = parts.tokenizers;
+    this.#files = parts.files;
+    this.#batcher = new Batcher(parts.runtime);
+  }
+
+  /** Opens the checkpoint, checks it, and streams its weights to the GPU. Frees everything on an error. */
+  static async load(device: Device, from: Source | Checkpoint, options: LoadOptions = {}): Promise<Seq2SeqModel> {
+    const { signal } = options;
+    const checkpoint = "tensors" in from ? from : await openCheckpoint(from, { signal });
+    const model = openEncoderDecoder(checkpoint.config);
+    const { config, generationConfig } = checkpoint;
+    const files = { config, generationConfig };
+    plainTask(files);
+    const tokenizers = await openTokenizers(checkpoint, { signal });
+    const weights = await loadWeights(device, model, checkpoint, options);
+    let runtime: DecoderRuntime | undefined;
+    try {
+      runtime = new DecoderRuntime(device, model, weights, { maxSequences: DEFAULT_SEQUENCES, ...options });
+      const made = new Seq2SeqModel(checkpoint.source.description, { model, runtime, tokenizers, files });
+      // What the caches could not have is known here, and not in some later call.
+      await device.idle();
+      return made;
+    } catch (error) {
+      await (runtime ?? weights).dispose();
+      throw error;
+    }
+  }
+
+  /** Makes ids of sources; absent where the checkpoint has none: sources are token ids then. */
+  get tokenizer(): Tokenizer | undefined {
+    return this.#tokenizers?.source;
+  }
+
+  /** Makes text of results. */
+  get targetTokenizer(): Tokenizer | undefined {
+    return this.#tokenizers?.target ?? this.#tokenizers?.source;
+  }
+
+  /** Layers, heads and sizes. */
+  get facts(): EncoderDecoderFacts {
+    return this.#model.facts;
+  }
+
+  /** Tokens of a result at most. */
+  get contextLength(): number {
+    return this.#runtime.contextLength;
+  }
+
+  get vocabSize(): number {
+    return this.#model.facts.vocabSize;
+  }
+
+  /**
+   * Generates from a source, token by token. Generations that run at the same time are encoded and decoded together and never
+   * mix. With several beams the text comes at the end.
+   *
+   * @example
+   * for await (const piece of model.generate("translate English to German: How are you?")) process.stdout.write(piece);
+   */
+  generate(source: string | readonly number[], options: Seq2SeqGenerateOptions = {}): Generation {
+    return this.#generate("generate", source, plainTask(this.#files), options);
+  }
+
+  /** Translates a text, or several in batches: a result each, in their order. Throws `UNSUPPORTED` for a language it has not. */
+  translate(text: string | readonly number[], options?: TranslateOptions): Promise<GenerationResult>;
+  translate(texts: readonly string[], options?: TranslateOptions): Promise<GenerationResult[]>;
+  async translate(texts: Texts, options: TranslateOptions = {}): Promise<GenerationResult | GenerationResult[]> {
+    const { from, to, ...rest } = options;
+    return this.#many("translate", texts, translationTask(this.#files, this.#tokenizers, { from, to }), rest);
+  }
+
+  /** Like {@link translate}, of one text whose translation streams. */
+  translation(text: string | readonly number[], options: Omit<TranslateOptions, "onProgress"> = {}): Generation {
+    const { from, to, ...rest } = options;
+    return this.#generate("translate", text, translationTask(this.#files, this.#tokenizers, { from, to }), rest);
+  }
+
+  /** Summarizes a text, or several in batches: a result each, in their order. */
+  summarize(text: string | readonly number[], options?: SummarizeOptions): Promise<GenerationResult>;
+  summarize(texts: readonly string[], options?: SummarizeOptions): Promise<GenerationResult[]>;
+  async summarize(texts: Texts, options: SummarizeOptions = {}): Promise<GenerationResult | GenerationResult[]> {
+    return this.#many("summarize", texts, summaryTask(this.#files), options);
+  }
+
+  /** Like {@link summarize}, of one text whose summary streams. */
+  summary(text: string | readonly number[], options: Seq2SeqGenerateOptions = {}): Generation {
+    return this.#generate("summarize", text, summaryTask(this.#files), options);
+  }
+
+  /** Logits of every position of the decoder's ids, `[decoderIds.length][vocabSize]`; those default to the start token. */
+  async logits(
+    ids: readonly number[],
+    decoderIds: readonly number[] = [this.#model.facts.decoderStart],
+    { signal }: { readonly signal?: AbortSignal } = {},
+  ): Promise<Float32Array[]> {
+    if (decoderIds.length === 0) throw new HeedError("USAGE", "logits: at least one decoder id is needed; got none.");
+    return this.#track(async () => {
+      const [memory] = (await this.#runtime.memory?.encode([ids], { signal })) ?? [];
+      try {
+        return await this.#runtime.logits(decoderIds, { memory, signal });
+      } finally {
+        memory?.dispose();
+      }
+    });
+  }
+
+  /** Ends running generations with `DISPOSED`, then frees the GPU memory. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#free();
+    return this.#disposed;
+  }
+
+  /** Has `listener` called once the model is disposed; for its engine. */
+  whenDisposed(listener: (model: Seq2SeqModel) => void): this {
+    this.#onDispose = listener;
+    return this;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  async #free(): Promise<void> {
+    await this.#batcher.dispose();
+    await Promise.allSettled(this.#runs);
+    await this.#runtime.dispose();
+    this.#onDispose?.(this);
+  }
+
+  #generate(op: string, source: string | readonly number[], task: TextTask, options: Seq2SeqGenerateOptions) {
+    this.#checkUsable(op);
+    const { decoderIds, ...rest } = options;
+    const forced = task.forcedBos === undefined ? {} : { forcedBos: task.forcedBos };
+    const resolved = resolveGeneration({ ...forced, ...rest }, task.defaults);
+    const runtime = this.#runtime;
+    const encoderIds = this.#encode(op, source, task);
+    runtime.memory?.check(op, encoderIds);
+    const ids = decoderIds ?? [this.#start()];
+    runtime.checkIds(ids);
+    const maxTokens = tokenBudget(resolved, ids.length, runtime.contextLength);
+    const request = rest.attention && resolveAttention(op, rest.attention, runtime.decoder.facts);
+    const start = () => {
+      this.#checkUsable(op);
+      const watch = request && new AttentionWatch(request, rest.attention?.onStep);
+      const detokenizer = this.targetTokenizer?.detokenizer();
+      const made = new GenerationTask(runtime.cache.open(), ids, maxTokens, resolved, detokenizer, watch);
+      made.encoderIds = encoderIds;
+      if (resolved.beams.beams > 1) void runBeams({ runtime, tokenizer: this.targetTokenizer }, made);
+      else this.#batcher.add(made);
+      return made;
+    };
+    const finished = ({ sequence }: GenerationTask) => {
+      sequence.memory?.dispose();
+      sequence.dispose();
+    };
+    return new Generation(start, finished, () => runtime.device.peakBytes);
+  }
+
+  async #many(
+    op: string,
+    texts: Texts,
+    task: TextTask,
+    { onProgress, ...options }: Seq2SeqGenerateOptions & ManyOptions,
+  ): Promise<GenerationResult | GenerationResult[]> {
+    if (!isMany(texts)) {
+      const result = await this.#generate(op, texts, task, options).result;
+      onProgress?.({ done: 1, total: 1 });
+      return result;
+    }
+    // Every text is checked before the first is decoded.
+    const generations = texts.map((text) => this.#generate(op, text, task, options));
+    const results: GenerationResult[] = [];
+    let next = 0;
+    let done = 0;
+    const worker = async () => {
+      for (let i = next++; i < generations.length; i = next++) {
+        results[i] = await (generations[i] as Generation).result;
+        onProgress?.({ done: ++done, total: texts.length });
+      }
+    };
+    const beams = options.beams ?? (options.greedy ? 1 : task.defaults.beams.beams);
+    const workers = Math.max(
+      1,
+      Math.floor(Math.min(MOST_AT_ONCE, this.#runtime.cache.shape.maxSequences) / (beams + 1)),
+    );
+    await Promise.all(Array.from({ length: Math.min(workers, texts.length) }, worker));
+    return results;
+  }
+
+  /** The decoder's first token: generation_config.json may know a better one than config.json. */
+  #start(): number {
+    const stated = this.#files.generationConfig?.["decoder_start_token_id"];
+    return typeof stated === "number" ? stated : this.#model.facts.decoderStart;
+  }
+
+  #encode(op: string, source: string | readonly number[], { prefix, firstIds }: TextTask): readonly number[] {
+    if (typeof source !== "string") return source;
+    const { tokenizer } = this;
+    if (!tokenizer) {
+      throw new HeedError("BAD_FILE", `${op}: text needs a tokenizer, which the checkpoint lacks. Give token ids.`);
+    }
+    return [...firstIds, ...tokenizer.encode(prefix + source, { addSpecialTokens: true })];
+  }
+
+  async #track<T>(work: () => Promise<T>): Promise<T> {
+    this.#checkUsable("model");
+    const running = work();
+    this.#runs.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#runs.delete(running);
+    }
+  }
+
+  #checkUsable(op: string): void {
+    if (this.#disposed) throw new HeedError("DISPOSED", `${op}: the model was disposed. Load it again.`);
+  }
+}
+
+interface Parts {
+  readonly model: EncoderDecoder;
+  readonly runtime: DecoderRuntime;
+  readonly tokenizers: Tokenizers | undefined;
+  readonly files: TaskFiles;
+}
+
+/** A text, its ids, or several texts. */
+type Texts = string | readonly number[] | readonly string[];
+
+function isMany(texts: Texts): texts is readonly string[] {
+  return Array.isArray(texts) && (texts.length === 0 || typeof texts[0] === "string");
+}

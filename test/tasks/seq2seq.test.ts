@@ -1,0 +1,27 @@
+import { expect, it } from "vitest";
+import type { Seq2SeqModel } from "../../src/tasks/seq2seq_model.ts";
+import { assertClose } from "../support/close.ts";
+import { describeOnTiers } from "../support/devices.ts";
+import { readSeq2SeqGolden, SEQ2SEQ_GOLDENS, seq2SeqGoldenPath } from "../support/seq2seq_goldens.ts";
+import { tolerance } from "../support/tolerances.ts";
+
+await describeOnTiers("an encoder–decoder", (engine) => {
+  it.each(SEQ2SEQ_GOLDENS)("%s: logits, greedy and 4 beams of transformers, alone and together", async (name) => {
+    const model = (await engine().loadAny(seq2SeqGoldenPath(name))) as Seq2SeqModel;
+    expect(model.kind).toBe("encoder-decoder");
+    const cases = readSeq2SeqGolden(name);
+    for (const { ids, decoderIds, logits } of cases) {
+      const got = (await model.logits(ids, decoderIds)).flatMap((row) => [...row]);
+      assertClose(got, logits, { ...tolerance("f32", "logits"), label: name });
+    }
+    const greedy = { greedy: true };
+    const generated = (ids: number[], options: object) =>
+      model.generate(ids, options).result.then((r) => r.ids.generated);
+    for (const c of cases) expect(await generated(c.ids, greedy), `${name} greedy`).toEqual(c.greedy);
+    const together = await Promise.all(cases.map((c) => generated(c.ids, greedy)));
+    expect(together).toEqual(cases.map((c) => c.greedy));
+    for (const c of cases) expect(await generated(c.ids, {}), `${name} beams`).toEqual(c.beams);
+    expect(await Promise.all(cases.map((c) => generated(c.ids, {})))).toEqual(cases.map((c) => c.beams));
+    await model.dispose();
+  });
+});
