@@ -22,7 +22,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> ids: array<u32>;
-@group(0) @binding(1) var<storage, read> table: array<WeightVec4>;
+@group(0) @binding(1) var<storage, read> weight: array<WeightVec4>;
 @group(0) @binding(2) var<storage, read_write> out: array<Elem>;
 @group(0) @binding(3) var<uniform> params: Params;
 
@@ -42,7 +42,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   token = select(token + params.id_shift, INACTIVE, inactive);
   if (token >= params.row_start && token - params.row_start < params.table_rows) {
     let source = (token - params.row_start) * params.columns + i % params.columns;
-    out[i] = unpack_weight(table[source]) * params.scale;
+    out[i] = load_weight(source) * params.scale;
   } else if (params.row_start == 0u && token >= params.vocabulary) {
     out[i] = Elem(0.0);
   }

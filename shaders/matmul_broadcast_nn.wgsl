@@ -87,10 +87,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     // Depths past the end read the last row; x is 0 there.
     let at = (weight_base + min(vec4(d, d + 1u, d + 2u, d + 3u), vec4(params.depth - 1u)) * params.weight_depth_stride) / 4u;
     let w = mat4x4(
-      unpack_weight(weight[at.x]),
-      unpack_weight(weight[at.y]),
-      unpack_weight(weight[at.z]),
-      unpack_weight(weight[at.w]),
+      load_weight(at.x),
+      load_weight(at.y),
+      load_weight(at.z),
+      load_weight(at.w),
     );
     let a = own_piece(x_base, row0, d, lane);
     let b = own_piece(x_base, row0 + SUBGROUP, d, lane);

@@ -69,10 +69,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   var b_upper: mat4x4<f32>;
   for (var d = 0u; d < params.depth / 4u; d++) {
     let w = mat4x4(
-      unpack_weight(weight[w_0 + d]),
-      unpack_weight(weight[w_1 + d]),
-      unpack_weight(weight[w_2 + d]),
-      unpack_weight(weight[w_3 + d]),
+      load_weight(w_0 + d),
+      load_weight(w_1 + d),
+      load_weight(w_2 + d),
+      load_weight(w_3 + d),
     );
     let a = x[x_a + d];
     let b = x[x_b + d];

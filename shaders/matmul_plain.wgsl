@@ -14,7 +14,7 @@
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
 fn weight_at(index: u32) -> f32 {
-  return unpack_element(weight[element_slot(index)], index);
+  return load_element(index);
 }
 
 // The bound is no constant, so that compilers that unroll loops have one epilogue a row to compile, not four.

@@ -40,7 +40,7 @@ fn x_at(base: u32, row: u32, d: u32) -> f32 {
 fn weight_at(base: u32, column: u32, d: u32) -> f32 {
   if (column < params.columns && d < params.depth) {
     let index = base + column * params.weight_column_stride + d * params.weight_depth_stride;
-    return unpack_element(weight[element_slot(index)], index);
+    return load_element(index);
   }
   return 0.0;
 }

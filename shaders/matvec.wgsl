@@ -39,10 +39,10 @@ fn main(
     statistics[n] = norm_statistics(x_base[n], lane);
   }
   for (var d = lane; d < params.depth4; d += WORKGROUP_SIZE) {
-    let w0 = unpack_weight(weight[row0 + d]);
-    let w1 = unpack_weight(weight[row1 + d]);
-    let w2 = unpack_weight(weight[row2 + d]);
-    let w3 = unpack_weight(weight[row3 + d]);
+    let w0 = load_weight(row0 + d);
+    let w1 = load_weight(row1 + d);
+    let w2 = load_weight(row2 + d);
+    let w3 = load_weight(row3 + d);
     for (var n = 0u; n < X_ROWS; n++) {
       let value = normalise(x[x_base[n] + d], d, statistics[n]);
       sums[n] += vec4(dot(w0, value), dot(w1, value), dot(w2, value), dot(w3, value));

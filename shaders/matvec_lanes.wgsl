@@ -37,10 +37,10 @@ fn main(
     x_base[n] = params.x_offset4 + min(n0 + n, params.x_rows - 1u) * params.x_row_stride4;
   }
   for (var d = 0u; d < params.depth4; d++) {
-    let w0 = unpack_weight(weight[row0 + d]);
-    let w1 = unpack_weight(weight[row1 + d]);
-    let w2 = unpack_weight(weight[row2 + d]);
-    let w3 = unpack_weight(weight[row3 + d]);
+    let w0 = load_weight(row0 + d);
+    let w1 = load_weight(row1 + d);
+    let w2 = load_weight(row2 + d);
+    let w3 = load_weight(row3 + d);
     for (var n = 0u; n < X_ROWS; n++) {
       let value = x[x_base[n] + d];
       sums[n] += vec4(dot(w0, value), dot(w1, value), dot(w2, value), dot(w3, value));

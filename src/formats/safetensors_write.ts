@@ -1,16 +1,19 @@
-import { bytesPerElement, type StorageFormat } from "../core/dtype.ts";
+import { bytesPerElement, type PackedFormat, type StorageFormat } from "../core/dtype.ts";
 import { HeedError } from "../core/errors.ts";
 import { formatShape, numel } from "../core/shape.ts";
 
+/** Formats in blocks are not the format's. */
+type WritableFormat = Exclude<StorageFormat, PackedFormat> | "bf16";
+
 /** One tensor to write: row-major, little-endian. */
 export interface TensorToWrite {
-  format: StorageFormat;
+  format: WritableFormat;
   shape: readonly number[];
   /** Exactly the tensor's bytes, as any view of them (a `Float32Array` for f32, and so on). */
   data: ArrayBufferView;
 }
 
-const DTYPES: Record<StorageFormat, string> = {
+const DTYPES: Record<WritableFormat, string> = {
   f64: "F64",
   f32: "F32",
   f16: "F16",

@@ -1,4 +1,4 @@
-import { bytesPerElement, type DType } from "../core/dtype.ts";
+import { bytesPerElement, type TensorDType } from "../core/dtype.ts";
 import { HeedError, invariant } from "../core/errors.ts";
 import { dim, formatShape, numel, type Shape, shapeError } from "../core/shape.ts";
 import type { Device } from "./device.ts";
@@ -10,11 +10,51 @@ export interface TensorPart {
   readonly sizeBytes: number;
   readonly rowStart: number;
   readonly rows: number;
+  /** How its elements are stored: the tensor's `dtype`, but where a weight was joined of several formats. */
+  readonly dtype: TensorDType;
 }
 
 export interface TensorOptions {
   /** Largest row part, where it is to be smaller than the device's binding limit. */
   readonly maxPartBytes?: number;
+  /** Rows of different formats, in their order; each has parts of its own. Default: all rows in the tensor's dtype. */
+  readonly joined?: readonly { readonly rows: number; readonly dtype: TensorDType }[];
+}
+
+interface PartsOptions extends TensorOptions {
+  readonly label: string;
+  readonly shape: Shape;
+  readonly rowElements: number;
+  readonly rowStart: number;
+  readonly rows: number;
+  readonly dtype: TensorDType;
+}
+
+/** Allocates the parts of a run of rows of one format, and adds them to `parts`. */
+function makeParts(device: Device, options: PartsOptions, parts: TensorPart[]): void {
+  const { label, rows, dtype, rowStart: firstRow } = options;
+  const rowBytes = options.rowElements * bytesPerElement(dtype);
+  const { maxStorageBufferBindingSize, maxBufferSize } = device.raw.limits;
+  const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize, options.maxPartBytes ?? maxBufferSize);
+  if (rowBytes > limit) {
+    throw new HeedError(
+      "LIMIT",
+      `tensor ${label}: one row of ${formatShape(options.shape)} ${dtype} exceeds the binding limit of ${limit} bytes`,
+    );
+  }
+  // Rows of a part are a multiple of 8, so that kernels that tile rows never straddle two parts.
+  const rowsPerPart =
+    rowBytes * rows <= limit ? rows : Math.floor(limit / rowBytes / 8) * 8 || Math.floor(limit / rowBytes);
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+  for (let row = 0; row < Math.max(rows, 1); row += rowsPerPart) {
+    const n = Math.min(rowsPerPart, rows - row);
+    const sizeBytes = Math.max(4, Math.ceil((n * rowBytes) / 4) * 4);
+    const rowStart = firstRow + row;
+    const name = rowStart === 0 ? label : `${label}[${rowStart}..]`;
+    const buffer = device.createBuffer(name, sizeBytes, usage);
+    parts.push({ buffer, offsetBytes: 0, sizeBytes, rowStart, rows: n, dtype });
+    if (rowsPerPart === 0) break;
+  }
 }
 
 /**
@@ -25,12 +65,12 @@ export class Tensor {
   readonly device: Device;
   readonly label: string;
   readonly shape: Shape;
-  readonly dtype: DType;
+  readonly dtype: TensorDType;
   readonly parts: readonly TensorPart[];
   #base: Tensor | undefined;
   #disposed = false;
 
-  private constructor(device: Device, label: string, shape: Shape, dtype: DType, parts: readonly TensorPart[]) {
+  private constructor(device: Device, label: string, shape: Shape, dtype: TensorDType, parts: readonly TensorPart[]) {
     this.device = device;
     this.label = label;
     this.shape = shape;
@@ -41,36 +81,17 @@ export class Tensor {
   /**
    * Allocates a zeroed tensor, in as many row parts as the device's binding limit (or the lower `maxPartBytes`) asks for.
    */
-  static create(device: Device, label: string, shape: Shape, dtype: DType, options: TensorOptions = {}): Tensor {
+  static create(device: Device, label: string, shape: Shape, dtype: TensorDType, options: TensorOptions = {}): Tensor {
     const rows = shape.length === 0 ? 1 : dim(shape, 0);
-    const rowBytes = (numel(shape) / Math.max(rows, 1)) * bytesPerElement(dtype);
-    const { maxStorageBufferBindingSize, maxBufferSize } = device.raw.limits;
-    const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize, options.maxPartBytes ?? maxBufferSize);
-    if (rowBytes > limit) {
-      throw new HeedError(
-        "LIMIT",
-        `tensor ${label}: one row of ${formatShape(shape)} ${dtype} exceeds the binding limit of ${limit} bytes`,
-      );
-    }
-    // Rows of a part are a multiple of 8, so that kernels that tile rows never straddle two parts.
-    const rowsPerPart =
-      rowBytes * rows <= limit ? rows : Math.floor(limit / rowBytes / 8) * 8 || Math.floor(limit / rowBytes);
+    const rowElements = numel(shape) / Math.max(rows, 1);
     const parts: TensorPart[] = [];
     try {
-      for (let rowStart = 0; rowStart < Math.max(rows, 1); rowStart += rowsPerPart) {
-        const n = Math.min(rowsPerPart, rows - rowStart);
-        const sizeBytes = Math.max(4, Math.ceil((n * rowBytes) / 4) * 4);
-        const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
-        const name = rowStart === 0 ? label : `${label}[${rowStart}..]`;
-        parts.push({
-          buffer: device.createBuffer(name, sizeBytes, usage),
-          offsetBytes: 0,
-          sizeBytes,
-          rowStart,
-          rows: n,
-        });
-        if (rowsPerPart === 0) break;
+      let rowStart = 0;
+      for (const piece of options.joined ?? [{ rows, dtype }]) {
+        makeParts(device, { label, shape, rowElements, ...options, ...piece, rowStart }, parts);
+        rowStart += piece.rows;
       }
+      invariant(rowStart === rows, `tensor ${label}: ${rowStart} of ${rows} rows`);
     } catch (error) {
       for (const p of parts) device.destroyBuffer(p.buffer);
       throw error;
@@ -83,7 +104,7 @@ export class Tensor {
     device: Device,
     label: string,
     shape: Shape,
-    dtype: DType,
+    dtype: TensorDType,
     data: ArrayBufferView,
     options?: TensorOptions,
   ): Tensor {
@@ -97,7 +118,7 @@ export class Tensor {
   }
 
   get sizeBytes(): number {
-    return numel(this.shape) * bytesPerElement(this.dtype);
+    return this.parts.reduce((sum, part) => sum + this.#partBytes(part), 0);
   }
 
   /** True once {@link dispose} was called, here or on the tensor that this one is a reshape of. */
@@ -126,11 +147,12 @@ export class Tensor {
 
   /** Writes bytes at a byte offset that is a multiple of 4, across parts where need be. A last odd half-word is padded. */
   write(offsetBytes: number, data: Uint8Array<ArrayBufferLike>): void {
-    const rowBytes = this.#rowBytes();
+    let partEnd = 0;
     for (const part of this.parts) {
-      const partStart = part.rowStart * rowBytes;
+      const partStart = partEnd;
+      partEnd += this.#partBytes(part);
       const from = Math.max(offsetBytes, partStart);
-      const to = Math.min(offsetBytes + data.byteLength, partStart + part.rows * rowBytes);
+      const to = Math.min(offsetBytes + data.byteLength, partEnd);
       if (from >= to) continue;
       let chunk = data.subarray(from - offsetBytes, to - offsetBytes);
       if (chunk.byteLength % 4 !== 0) {
@@ -149,10 +171,12 @@ export class Tensor {
   /** Reads the whole tensor back as bytes. */
   async read(): Promise<ArrayBuffer> {
     const out = new Uint8Array(this.sizeBytes);
-    const rowBytes = this.#rowBytes();
+    let at = 0;
     for (const part of this.parts) {
-      const bytes = await this.device.read(part.buffer, part.offsetBytes, part.rows * rowBytes);
-      out.set(new Uint8Array(bytes), part.rowStart * rowBytes);
+      const sizeBytes = this.#partBytes(part);
+      const bytes = await this.device.read(part.buffer, part.offsetBytes, sizeBytes);
+      out.set(new Uint8Array(bytes), at);
+      at += sizeBytes;
     }
     return out.buffer;
   }
@@ -165,8 +189,8 @@ export class Tensor {
     for (const p of this.parts) this.device.destroyBuffer(p.buffer);
   }
 
-  #rowBytes(): number {
-    const rows = this.shape.length === 0 ? 1 : dim(this.shape, 0);
-    return rows === 0 ? 0 : this.sizeBytes / rows;
+  #partBytes({ rows, dtype }: TensorPart): number {
+    const all = this.shape.length === 0 ? 1 : dim(this.shape, 0);
+    return all === 0 ? 0 : (numel(this.shape) / all) * rows * bytesPerElement(dtype);
   }
 }

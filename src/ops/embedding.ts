@@ -1,5 +1,4 @@
 import { ceilDiv, formatTensor, numel, shapeError } from "../core/shape.ts";
-import type { GpuFacts } from "../gpu/device.ts";
 import {
   type LowerContext,
   type OpDef,
@@ -11,11 +10,10 @@ import {
   type Value,
 } from "./op.ts";
 import { elemPart, layoutIn, need, rowsAndColumns } from "./rows.ts";
-import { type WeightPart, weightPart } from "./weights.ts";
+import { isWeightDType, weightPart, weightScalarPart } from "./weights.ts";
 import backwardCode from "../../shaders/embedding_backward.wgsl";
 import code from "../../shaders/embedding.wgsl";
 import fillCode from "../../shaders/fill.wgsl";
-import weightScalar from "../../shaders/lib/weight_scalar.wgsl";
 
 const KERNEL = shader("embedding.wgsl", code);
 const BACKWARD_KERNEL = shader("embedding_backward.wgsl", backwardCode);
@@ -38,18 +36,18 @@ export const EMBEDDING: OpDef<EmbeddingAttrs> = {
   infer({ ids, table }) {
     const rows = checkIds("embedding", ids);
     const [, columns] = table?.shape ?? [];
-    if (table?.shape.length !== 2 || columns === undefined || (table.dtype !== "f32" && table.dtype !== "f16")) {
+    if (table?.shape.length !== 2 || columns === undefined || !isWeightDType(table.dtype)) {
       throw shapeError(
         "embedding",
-        "table must be [V, C] f32 or f16",
+        "table must be [V, C] f32, f16 or packed",
         table ? formatTensor("table", table) : "nothing",
       );
     }
-    if (table.dtype === "f16" && columns % 4 !== 0) {
+    if (table.dtype !== "f32" && columns % 4 !== 0) {
       const mend = "Load the table as f32.";
       throw shapeError(
         "embedding",
-        "C must be a multiple of 4 where the table is f16",
+        "C must be a multiple of 4 where the table is not f32",
         formatTensor("table", table),
         mend,
       );
@@ -60,13 +58,13 @@ export const EMBEDDING: OpDef<EmbeddingAttrs> = {
     const table = need(node.inputs, "table");
     const [vocabulary, width] = table.shape as [number, number];
     const elem = elemPart(width);
-    const weight = tableVariant(table, elem.width, context.facts);
     const columns = width / elem.width;
     const rows = need(node.inputs, "ids").shape[0] as number;
-    context.parts(table).forEach(({ rowStart, rows: tableRows }, part) => {
+    context.parts(table).forEach(({ rowStart, rows: tableRows, dtype }, part) => {
+      const weight = elem.width === 1 ? weightScalarPart() : weightPart(dtype, context.facts);
       context.dispatch({
         kernel: { kernel: KERNEL, parts: [elem.part, ...weight.parts], enable: weight.enable },
-        bindings: { ids: need(node.inputs, "ids"), table: { value: table, part }, out: only(node.outputs) },
+        bindings: { ids: need(node.inputs, "ids"), weight: { value: table, part }, out: only(node.outputs) },
         params: { rows, columns, ...idParams(node), row_start: rowStart, table_rows: tableRows, vocabulary },
         workgroups: spreadWorkgroups(ceilDiv(rows * columns, 64)),
       });
@@ -148,15 +146,10 @@ function checkIds(op: string, ids: Value | undefined): number {
   return rows;
 }
 
-function tableVariant(table: Value, width: 1 | 4, facts: GpuFacts): WeightPart {
-  if (width === 1) return { parts: [shader("lib/weight_scalar.wgsl", weightScalar)], enable: [] };
-  return weightPart(table.dtype, facts);
-}
-
 /**
  * `out[n] = table[ids[n] + shift] · scale`; ids that are not in the table, and inactive rows, give 0.
  *
- * ids `[N]` u32, table `[V, C]` f32 or f16 in any number of row parts → `[N, C]` f32. Throws `SHAPE`.
+ * ids `[N]` u32, table `[V, C]` f32, f16 or packed, in any number of row parts → `[N, C]` f32. Throws `SHAPE`.
  */
 export function embedding(rec: Recorder, ids: Value, table: Value, options: EmbeddingAttrs = {}): Value {
   return only(rec.record(EMBEDDING, { ids, table }, options));

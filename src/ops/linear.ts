@@ -1,3 +1,4 @@
+import { blockElements, isPacked, type TensorDType } from "../core/dtype.ts";
 import { HeedError } from "../core/errors.ts";
 import { formatTensor, sameShape, shapeError } from "../core/shape.ts";
 import type { GpuFacts } from "../gpu/device.ts";
@@ -19,6 +20,7 @@ import {
   type Value,
 } from "./op.ts";
 import { need, rowsAndColumns } from "./rows.ts";
+import { isWeightDType } from "./weights.ts";
 
 /** Rows of x up to which the weights' bytes are what a product costs. */
 const MATVEC_ROWS = 8;
@@ -74,7 +76,7 @@ export const LINEAR: OpDef<LinearAttrs> = {
 /**
  * `out = x · weightᵀ + bias`.
  *
- * x `[N, K]` f32 or a view of columns, weight `[M, K]` f32 or f16 (in several row parts where it exceeds a binding),
+ * x `[N, K]` f32 or a view of columns, weight `[M, K]` f32, f16 or packed (in several row parts where it exceeds a binding),
  * bias `[M]` f32 → `[N, M]` f32, sums in f32. Gradients: `dx = dout · weight`, `dweight = doutᵀ · x`, `dbias = Σ_n dout[n]`.
  * Throws `SHAPE`.
  */
@@ -102,12 +104,12 @@ function linearSizes(inputs: Inputs, attrs: LinearAttrs): LinearSizes {
   const { x, weight, bias, residual } = inputs;
   const { rows: N, columns: K } = rowsAndColumns("linear", "x", x);
   const [M, depth] = weight?.shape ?? [];
-  const isWeight = weight?.shape.length === 2 && (weight.dtype === "f32" || weight.dtype === "f16");
+  const isWeight = weight?.shape.length === 2 && isWeightDType(weight.dtype);
   if (!weight || M === undefined || !isWeight || depth !== K) {
     const got = [x, weight].map((v, i) => (v ? formatTensor(i === 0 ? "x" : "weight", v) : "no weight")).join(", ");
     throw shapeError(
       "linear",
-      "x must be [N, K] f32 and weight [M, K] f32 or f16",
+      "x must be [N, K] f32 and weight [M, K] f32, f16 or packed",
       got,
       "A weight stored [in, out] has to be transposed.",
     );
@@ -118,6 +120,11 @@ function linearSizes(inputs: Inputs, attrs: LinearAttrs): LinearSizes {
       "a gated weight must be [2F, K], and has no other activation",
       formatTensor("weight", weight),
     );
+  }
+  const block = blockElements(weight.dtype);
+  if (K % Math.max(block, isPacked(weight.dtype) ? 4 : 1) !== 0) {
+    const rule = `K must be a multiple of ${Math.max(block, 4)} for ${weight.dtype}`;
+    throw shapeError("linear", rule, formatTensor("weight", weight), "Load the weight as f16.");
   }
   const columns = attrs.gated ? M / 2 : M;
   checkOptional("bias", bias, [M], "Load biases as f32.");
@@ -153,9 +160,9 @@ function lowerLinear({ inputs, outputs, attrs }: OpNode<LinearAttrs>, context: L
     );
   }
   const lowerPart = matvec ? lowerMatvec : lowerMatmul;
-  parts.forEach(({ rowStart, rows }, part) => {
+  parts.forEach(({ rowStart, rows, dtype }, part) => {
     const bound = parts.length === 1 ? weight : { value: weight, part };
-    lowerPart({ inputs, out: only(outputs), attrs, sizes, weight: bound, rowStart, rows }, context);
+    lowerPart({ inputs, out: only(outputs), attrs, sizes, weight: bound, dtype, rowStart, rows }, context);
   });
 }
 
@@ -172,6 +179,7 @@ interface LinearPart {
   readonly attrs: LinearAttrs;
   readonly sizes: LinearSizes;
   readonly weight: Bound;
+  readonly dtype: TensorDType;
   readonly rowStart: number;
   readonly rows: number;
 }
@@ -192,7 +200,7 @@ function lowerMatvec(part: LinearPart, context: LowerContext): void {
   const call = {
     x: need(inputs, "x"),
     weight: part.weight,
-    weightDType: need(inputs, "weight").dtype,
+    weightDType: part.dtype,
     columns: gated ? rows / 2 : rows,
     out: part.out,
     outOffset: part.rowStart,
@@ -218,7 +226,7 @@ function lowerMatmul(part: LinearPart, context: LowerContext): void {
     x,
     xLayout: { offset, stride: rowStride, depthStride: 1, batchStride: 0 },
     weight: part.weight,
-    weightDType: need(inputs, "weight").dtype,
+    weightDType: part.dtype,
     weightLayout: { offset: 0, stride: sizes.K, depthStride: 1, batchStride: 0 },
     out: part.out,
     outLayout: { offset: part.rowStart, rowStride: sizes.columns, batchStride: 0 },

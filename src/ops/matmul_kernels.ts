@@ -85,7 +85,7 @@ function broadcastKernel(facts: GpuFacts, call: MatmulCall): "broadcast_nt" | "b
     if (vec4) return "broadcast_nt";
   }
   if (w.stride === 1 && aligned(w.offset, w.depthStride, w.batchStride)) return "broadcast_nn";
-  return "plain";
+  return undefined;
 }
 
 /** The dispatch of a call; `kernel` overrules the choice and must be able to do the call. */

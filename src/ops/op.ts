@@ -1,4 +1,4 @@
-import type { DType } from "../core/dtype.ts";
+import type { DType, TensorDType } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { KernelVariant, Shader } from "../gpu/compose.ts";
@@ -17,7 +17,8 @@ export interface Value {
   readonly id: number;
   readonly kind: ValueKind;
   readonly shape: Shape;
-  readonly dtype: DType;
+  /** Packed formats are for weights alone. */
+  readonly dtype: TensorDType;
   /** What taps and `describe()` call it, such as `block.3.attention.probs`. */
   name: string;
   /** Set for weights, states and inputs that live in a tensor made elsewhere. */
@@ -29,7 +30,7 @@ export interface Value {
 /** Shape and dtype of an output that an op's shape rule gives. */
 export interface ValueInfo {
   readonly shape: Shape;
-  readonly dtype: DType;
+  readonly dtype: TensorDType;
   /** The output is this column range of an input and needs no memory or dispatch. */
   readonly view?: { readonly base: Value; readonly offset: number; readonly rowStride: number };
 }
@@ -75,7 +76,7 @@ export interface LowerContext {
   /** Scratch memory that lives from its first to its last use among this node's dispatches. */
   temp(name: string, shape: Shape, dtype: DType): Value;
   /** Row ranges of a weight or state; one for all but the largest. */
-  parts(value: Value): readonly { readonly rowStart: number; readonly rows: number }[];
+  parts(value: Value): readonly { readonly rowStart: number; readonly rows: number; readonly dtype: TensorDType }[];
   dispatch(dispatch: Dispatch): void;
 }
 

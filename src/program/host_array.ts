@@ -1,4 +1,4 @@
-import { bytesPerElement, type DType } from "../core/dtype.ts";
+import { bytesPerElement, type DType, type TensorDType } from "../core/dtype.ts";
 
 /** Numbers on the host: f32 as `Float32Array`, f16 as `Uint16Array` bit patterns, integers as they are. */
 export type HostArray = Float32Array | Uint16Array | Int32Array | Uint32Array;
@@ -11,7 +11,7 @@ export function dtypeOf(data: HostArray): DType {
 }
 
 /** The first `count` numbers of bytes that came from the GPU, in a buffer of their own. */
-export function toHostArray(bytes: ArrayBuffer, dtype: DType, count: number): HostArray {
+export function toHostArray(bytes: ArrayBuffer, dtype: TensorDType, count: number): HostArray {
   const exact = bytes.slice(0, count * bytesPerElement(dtype));
   if (dtype === "f32") return new Float32Array(exact);
   if (dtype === "f16") return new Uint16Array(exact);

@@ -120,7 +120,7 @@ function lower(node: OpNode, facts: GpuFacts): Lowered[] {
       dtype,
       name: `${node.label}.${name}`,
     }),
-    parts: (value) => value.tensor?.parts ?? [{ rowStart: 0, rows: value.shape[0] ?? 1 }],
+    parts: (value) => value.tensor?.parts ?? [{ rowStart: 0, rows: value.shape[0] ?? 1, dtype: value.dtype }],
     dispatch: (dispatch) => lowered.push({ node, dispatch }),
   };
   node.op.lower(node, context);

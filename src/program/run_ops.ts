@@ -1,3 +1,4 @@
+import type { PackedFormat } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import { numel, type Shape } from "../core/shape.ts";
 import type { Device } from "../gpu/device.ts";
@@ -13,6 +14,8 @@ export type { HostArray };
 export interface HostTensor {
   readonly shape: Shape;
   readonly data: HostArray;
+  /** What the data is, where its type does not tell: a packed format. */
+  readonly dtype?: PackedFormat;
   /** `weight` by default; `state` for tensors that the ops write. */
   readonly kind?: "weight" | "state";
   /** Splits the tensor into row parts of at most so many bytes, as if the binding limit were lower. */
@@ -36,7 +39,7 @@ export async function runOps<I extends Record<string, HostTensor>>(
     for (const name of Object.keys(inputs) as (keyof I & string)[]) {
       const host = inputs[name];
       invariant(host, name);
-      const tensor = Tensor.from(device, name, host.shape, dtypeOf(host.data), host.data, {
+      const tensor = Tensor.from(device, name, host.shape, host.dtype ?? dtypeOf(host.data), host.data, {
         maxPartBytes: host.maxPartBytes,
       });
       tensors.push(tensor);

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import type { StorageFormat } from "../../src/core/dtype.ts";
 import { readSafetensorsHeader } from "../../src/formats/safetensors.ts";
 import { encodeSafetensors, type TensorToWrite } from "../../src/formats/safetensors_write.ts";
 import { BlobFile } from "../../src/sources/files.ts";
@@ -41,7 +40,7 @@ describe("encodeSafetensors", () => {
   it.each([
     ["x", "f32", [3], new Float32Array(2), /"x" \[3\] f32 with 8 bytes/],
     ["__metadata__", "f32", [1], new Float32Array(1), /"__metadata__"/],
-  ] as [string, StorageFormat, number[], Float32Array, RegExp][])(
+  ] as [string, TensorToWrite["format"], number[], Float32Array, RegExp][])(
     "refuses %s of the wrong length or name",
     (name, format, shape, data, message) => {
       expect(() => encodeSafetensors(new Map([[name, { format, shape, data }]]))).toThrow(message);
