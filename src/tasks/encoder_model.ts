@@ -5,6 +5,7 @@ import { type Checkpoint, openCheckpoint } from "../formats/checkpoint.ts";
 import type { Device } from "../gpu/device.ts";
 import type { EncoderFacts } from "../models/encoder_family.ts";
 import { type LoadWeightsOptions, loadWeights } from "../models/load.ts";
+import type { HeadKind } from "../models/encoder_heads.ts";
 import { openEncoder } from "../models/registry.ts";
 import { openSentenceEmbedding, type SentencePooling } from "../models/sentence_embedding.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
@@ -90,6 +91,11 @@ export class EncoderModel {
   /** Layers, heads and sizes. */
   get facts(): EncoderFacts {
     return this.#context.runtime.encoder.facts;
+  }
+
+  /** What the checkpoint's head tells, which says what works beside {@link embed}; undefined for a plain encoder. */
+  get head(): HeadKind | undefined {
+    return this.#context.runtime.encoder.head?.kind;
   }
 
   /** Labels of classes or of tokens, in the order of the logits. */
