@@ -2,7 +2,7 @@
 //
 // in:  q, k, v (attention_heads.wgsl), dout, lse and dots of each row (attention_gradient.wgsl), table, mask
 // out: out = dq [T, D] of each head
-// One workgroup: WORKGROUP_SIZE queries of one head. One invocation: one query; keys pass in blocks of 8 whose scores
+// One workgroup: WORKGROUP_SIZE queries of one head. One invocation: one query; keys pass in blocks of 16 whose scores
 //   stay in registers. dq itself is the accumulator, as in attention_lanes.wgsl: one pipeline serves every D.
 // Workgroup memory: 0 bytes.
 // Preconditions: lse and dots come from the same specification; a row without keys has lse −1e30 and keeps none here.
@@ -10,20 +10,8 @@
 
 override WORKGROUP_SIZE: u32 = 32u;
 
-const BLOCK: u32 = 8u;
-// Keys of a block from its first on: the four first and the four last.
-const LOW = vec4<u32>(0u, 1u, 2u, 3u);
-const HIGH = vec4<u32>(4u, 5u, 6u, 7u);
-
-// Dot products of x with four rows, added to `sum`.
-fn dots4(x: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, sum: vec4<f32>) -> vec4<f32> {
-  return sum + vec4<f32>(dot(x, a), dot(x, b), dot(x, c), dot(x, d));
-}
-
-// Rows a..d weighted by w, added to `sum`.
-fn mix4(w: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, sum: vec4<f32>) -> vec4<f32> {
-  return fma(vec4<f32>(w.w), d, fma(vec4<f32>(w.z), c, fma(vec4<f32>(w.y), b, fma(vec4<f32>(w.x), a, sum))));
-}
+const BLOCK: u32 = 16u;
+const STEPS = vec4<u32>(0u, 1u, 2u, 3u);
 
 // Gradients of four products of the query with keys, from the products and those of dout with values.
 fn product_gradients(
@@ -35,11 +23,7 @@ fn product_gradients(
   products: vec4<f32>,
   dprobs: vec4<f32>,
 ) -> vec4<f32> {
-  let scores = final_scores(tile, head, vec4<u32>(position), keys, products);
-  let keeps = vec4<bool>(
-    mask_keeps(position, keys.x, tile.keys, tile.prefix), mask_keeps(position, keys.y, tile.keys, tile.prefix),
-    mask_keeps(position, keys.z, tile.keys, tile.prefix), mask_keeps(position, keys.w, tile.keys, tile.prefix));
-  let p = select(vec4<f32>(0.0), exp2(scores - stats.x), keeps & (scores > vec4<f32>(MASKED)));
+  let p = weights4(tile, head, vec4<u32>(position), keys, products, vec4<f32>(stats.x));
   return p * (dprobs - stats.y) * final_slopes(products) * params.scale;
 }
 
@@ -61,31 +45,43 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var key = begin; key < end; key += BLOCK) {
     // Past the end the last key stands in, so that nothing unwritten is read.
     let spare = end - key - 1u;
-    let k_first = k_at(tile, key_head, key);
-    let v_first = v_at(tile, key_head, key);
-    var low = vec4<f32>(0.0);
-    var high = vec4<f32>(0.0);
+    let half = min(8u, spare);
+    let k0 = k_at(tile, key_head, key);
+    let k1 = k0 + half * params.k_row;
+    let v0 = v_at(tile, key_head, key);
+    let v1 = v0 + half * params.v_row;
+    var s = mat4x4<f32>();
     for (var c = 0u; c < params.columns; c++) {
       let x = load_q(q_row, c);
-      let y = load_k8(k_first, spare, lane, c);
-      low = dots4(x, y[0], y[1], y[2], y[3], low);
-      high = dots4(x, y[4], y[5], y[6], y[7], high);
+      let y = load_k8(k0, spare, lane, c);
+      let z = load_k8(k1, spare - half, lane, c);
+      s[0] = dots4(x, y[0], y[1], y[2], y[3], s[0]);
+      s[1] = dots4(x, y[4], y[5], y[6], y[7], s[1]);
+      s[2] = dots4(x, z[0], z[1], z[2], z[3], s[2]);
+      s[3] = dots4(x, z[4], z[5], z[6], z[7], s[3]);
     }
-    var dlow = vec4<f32>(0.0);
-    var dhigh = vec4<f32>(0.0);
+    var d = mat4x4<f32>();
     for (var c = 0u; c < params.value_columns; c++) {
       let x = dout[dout_row + c];
-      let y = load_v8(v_first, spare, lane, c);
-      dlow = dots4(x, y[0], y[1], y[2], y[3], dlow);
-      dhigh = dots4(x, y[4], y[5], y[6], y[7], dhigh);
+      let y = load_v8(v0, spare, lane, c);
+      let z = load_v8(v1, spare - half, lane, c);
+      d[0] = dots4(x, y[0], y[1], y[2], y[3], d[0]);
+      d[1] = dots4(x, y[4], y[5], y[6], y[7], d[1]);
+      d[2] = dots4(x, z[0], z[1], z[2], z[3], d[2]);
+      d[3] = dots4(x, z[4], z[5], z[6], z[7], d[3]);
     }
-    low = product_gradients(tile, head, position, key + LOW, stats, low, dlow);
-    high = product_gradients(tile, head, position, key + HIGH, stats, high, dhigh);
+    let w = mat4x4<f32>(
+      product_gradients(tile, head, position, key + STEPS, stats, s[0], d[0]),
+      product_gradients(tile, head, position, key + 4u + STEPS, stats, s[1], d[1]),
+      product_gradients(tile, head, position, key + 8u + STEPS, stats, s[2], d[2]),
+      product_gradients(tile, head, position, key + 12u + STEPS, stats, s[3], d[3]));
     for (var c = 0u; c < params.columns; c++) {
-      let y = load_k8(k_first, spare, lane, c);
+      let y = load_k8(k0, spare, lane, c);
+      let z = load_k8(k1, spare - half, lane, c);
       // Before the first block `out` holds what the memory held before, NaN perhaps.
-      let sum = select(out[out_row + c], vec4<f32>(0.0), key == begin);
-      let x = mix4(high, y[4], y[5], y[6], y[7], mix4(low, y[0], y[1], y[2], y[3], sum));
+      var x = select(out[out_row + c], vec4<f32>(0.0), key == begin);
+      x = mix4(w[1], y[4], y[5], y[6], y[7], mix4(w[0], y[0], y[1], y[2], y[3], x));
+      x = mix4(w[3], z[4], z[5], z[6], z[7], mix4(w[2], z[0], z[1], z[2], z[3], x));
       if (local < tile.rows) {
         out[out_row + c] = x;
       }

@@ -54,7 +54,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let dout_at = params.dout_offset + batch * params.dout_batch + head * params.dout_head + query * params.dout_row;
   var sum = 0.0;
   for (var d = 0u; d < params.width; d += 4u) {
-    sum += dot(load4(dout_at, d), load4_out(at, d));
+    let x = load4(dout_at, d);
+    let y = load4_out(at, d);
+    sum = fma(x.w, y.w, fma(x.z, y.z, fma(x.y, y.y, fma(x.x, y.x, sum))));
   }
   dots[row] = sum;
 }

@@ -14,6 +14,13 @@ fn mask_keeps(position: u32, key: u32, keys: u32, prefix: u32) -> bool {
   return (key + params.left >= position) & (key < mask_end(position, keys, prefix));
 }
 
+// The same of four pairs at once.
+fn mask_keeps4(positions: vec4<u32>, key: vec4<u32>, keys: u32, prefix: u32) -> vec4<bool> {
+  let by_ahead = min(vec4<u32>(keys), positions + params.ahead + 1u);
+  let by_right = max(vec4<u32>(prefix), positions + params.right + 1u);
+  return (key + params.left >= positions) & (key < min(by_ahead, by_right));
+}
+
 // Keys that some query at positions first..last may keep are in [mask_begin(first), mask_end(last, keys, prefix)).
 fn mask_begin(first: u32) -> u32 {
   return select(0u, first - params.left, first > params.left);

@@ -2,12 +2,13 @@ import dkvCode from "../../shaders/attention_backward_dkv.wgsl";
 import dqCode from "../../shaders/attention_backward_dq.wgsl";
 import dotsCode from "../../shaders/attention_dots.wgsl";
 import rowsCode from "../../shaders/attention_pack_rows.wgsl";
+import blocksCode from "../../shaders/lib/attention_blocks.wgsl";
 import gradientCode from "../../shaders/lib/attention_gradient.wgsl";
 import headsCode from "../../shaders/lib/attention_heads.wgsl";
 import { invariant } from "../core/errors.ts";
 import { ceilDiv, numel } from "../core/shape.ts";
 import { type Heads, isAligned, padDispatch, paddedShape } from "./attention_pad.ts";
-import { blockPart, finalPart, LOG2_E, link, maskPart, vec4Part } from "./attention_parts.ts";
+import { blockPart, blockQueriesPart, finalPart, LOG2_E, link, maskPart, vec4Part } from "./attention_parts.ts";
 import {
   type AttentionLayout,
   type AttentionSizes,
@@ -45,11 +46,12 @@ const DKV = shader("attention_backward_dkv.wgsl", dkvCode);
 const DOTS = shader("attention_dots.wgsl", dotsCode);
 const PACK_ROWS = shader("attention_pack_rows.wgsl", rowsCode);
 const HEADS = shader("lib/attention_heads.wgsl", headsCode);
+const BLOCKS = shader("lib/attention_blocks.wgsl", blocksCode);
 const GRADIENT = shader("lib/attention_gradient.wgsl", gradientCode);
 
 /** Queries or keys of a workgroup: enough for a GPU's subgroups, few enough to fill the cores of a CPU. */
 const GPU_SIZE = 64;
-const SOFTWARE_SIZE = 32;
+const SOFTWARE_SIZE = 16;
 
 /** True if the fused gradient knows this call: one added or masking tensor at most, and no gradient of it. */
 export function hasFusedGradient({ bias, mask, relative }: Inputs, needs: ReadonlySet<string>): boolean {
@@ -170,7 +172,7 @@ function lowerBackward(node: OpNode<FusedAttrs>, context: LowerContext): void {
     workgroups: [ceilDiv(queryLength, size), heads, batch],
   });
   dispatch({
-    kernel: { ...link(DKV, ...parts), overrides },
+    kernel: { ...link(DKV, ...parts, blockPart(facts), blockQueriesPart(facts)), overrides },
     bindings: { ...bindings, out: dk.value, dv: dv.value },
     params: { ...params, ...outParams("out", dk), ...outParams("dv", dv) },
     workgroups: [ceilDiv(keyLength, size), kvHeads, batch],
@@ -230,7 +232,7 @@ function backwardAddressing({ inputs, attrs }: OpNode<FusedAttrs>, operands: Ope
       maskPart(),
       modifiers.parts,
       finalPart(modifiers.isModified),
-      { parts: [HEADS, GRADIENT] },
+      { parts: [HEADS, GRADIENT, BLOCKS] },
       vec4Part(q.value.dtype as "f32" | "f16", context.facts),
     ],
     bindings: { q: q.value, k: k.value, v: v.value, dout: dout.value, ...modifiers.bindings },

@@ -1,4 +1,7 @@
 import blockAloneCode from "../../shaders/lib/block_alone.wgsl";
+import queriesAloneCode from "../../shaders/lib/block_queries_alone.wgsl";
+import queriesSubgroup4Code from "../../shaders/lib/block_queries_subgroup4.wgsl";
+import queriesSubgroup8Code from "../../shaders/lib/block_queries_subgroup8.wgsl";
 import blockSubgroup4Code from "../../shaders/lib/block_subgroup4.wgsl";
 import blockSubgroup8Code from "../../shaders/lib/block_subgroup8.wgsl";
 import elementF16Code from "../../shaders/lib/element_f16.wgsl";
@@ -31,6 +34,9 @@ const MASK = shader("lib/mask.wgsl", maskCode);
 const BLOCK_ALONE = shader("lib/block_alone.wgsl", blockAloneCode);
 const BLOCK_SUBGROUP4 = shader("lib/block_subgroup4.wgsl", blockSubgroup4Code);
 const BLOCK_SUBGROUP8 = shader("lib/block_subgroup8.wgsl", blockSubgroup8Code);
+const QUERIES_ALONE = shader("lib/block_queries_alone.wgsl", queriesAloneCode);
+const QUERIES_SUBGROUP4 = shader("lib/block_queries_subgroup4.wgsl", queriesSubgroup4Code);
+const QUERIES_SUBGROUP8 = shader("lib/block_queries_subgroup8.wgsl", queriesSubgroup8Code);
 const LANES4 = shader("lib/lanes4.wgsl", lanes4Code);
 const LANES8 = shader("lib/lanes8.wgsl", lanes8Code);
 const ELEMENT = {
@@ -76,6 +82,12 @@ export function vec4Part(dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
 export function blockPart(facts: GpuFacts): LinkedPart {
   if (!facts.subgroups) return { parts: [BLOCK_ALONE] };
   return { parts: [facts.subgroupMin >= 8 ? BLOCK_SUBGROUP8 : BLOCK_SUBGROUP4], enable: ["subgroups"] };
+}
+
+/** `load_q8`, `load_dout8` and `row_stats8`: the rows of eight queries; goes with {@link blockPart}. */
+export function blockQueriesPart(facts: GpuFacts): LinkedPart {
+  if (!facts.subgroups) return { parts: [QUERIES_ALONE] };
+  return { parts: [facts.subgroupMin >= 8 ? QUERIES_SUBGROUP8 : QUERIES_SUBGROUP4] };
 }
 
 /** `every_lane` and its kin, where every subgroup has 4 or 8 invocations. */
