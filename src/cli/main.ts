@@ -14,8 +14,10 @@ import { labelCommand } from "./label.ts";
 import { Replaced } from "./gpu.ts";
 import { inspectCommand } from "./inspect.ts";
 import { printError } from "./output.ts";
+import { summarizeCommand } from "./summarize.ts";
 import { tokenizerCommand } from "./tokenizer.ts";
 import { trainCommand } from "./train.ts";
+import { translateCommand } from "./translate.ts";
 
 const EXAMPLES = `
 Examples:
@@ -62,6 +64,8 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
     .addCommand(fillCommand(signal, done))
     .addCommand(embedCommand(signal, done))
     .addCommand(similarityCommand(signal, done))
+    .addCommand(translateCommand(signal, done))
+    .addCommand(summarizeCommand(signal, done))
     .addCommand(inspectCommand(signal, done))
     .addCommand(doctorCommand(signal, done))
     .addCommand(conformanceCommand(signal, done))

@@ -1,6 +1,6 @@
 import { HeedError } from "../core/errors.ts";
 import type { Tier } from "../gpu/tiers.ts";
-import type { Engine } from "../tasks/engine.ts";
+import type { Engine, EngineLoadOptions } from "../tasks/engine.ts";
 import type { TextModel } from "../tasks/text_model.ts";
 import { byteProgress } from "./progress.ts";
 
@@ -14,17 +14,26 @@ export interface ModelOptions {
   tier?: Tier;
 }
 
-/** Loads a model, showing how far it is. */
-export async function loadModel(
+/** Loads a causal model, showing how far it is. */
+export function loadModel(
   engine: Engine,
   spec: string,
-  { dtype, cacheTokens, cacheDtype }: ModelOptions,
+  options: ModelOptions,
   signal: AbortSignal,
 ): Promise<TextModel> {
+  return loadWithProgress(signal, options, (load) => engine.load(spec, load));
+}
+
+/** Loads a model of any kind by `load`, showing how far it is. */
+export async function loadWithProgress<M>(
+  signal: AbortSignal,
+  { dtype, cacheTokens, cacheDtype }: ModelOptions,
+  load: (options: EngineLoadOptions) => Promise<M>,
+): Promise<M> {
   const download = byteProgress("downloading");
   const upload = byteProgress("loading");
   try {
-    return await engine.load(spec, {
+    return await load({
       dtype,
       cacheTokens,
       cacheDtype,
