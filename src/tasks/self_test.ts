@@ -3,7 +3,8 @@ import type { AdapterFacts, Device } from "../gpu/device.ts";
 import type { Tier } from "../gpu/tiers.ts";
 import type { HostArray } from "../program/host_array.ts";
 import { runOps } from "../program/run_ops.ts";
-import { type SelfTestCase, selfTestCases } from "./self_test_cases.ts";
+import { selfTestCases } from "./self_test_cases.ts";
+import type { SelfTestCase } from "./self_test_numbers.ts";
 
 /** What the self test says of one kernel variant. */
 export interface VariantResult {
@@ -30,6 +31,8 @@ export interface SelfTestReport {
 
 /** How the self test runs. */
 export interface SelfTestOptions {
+  /** Run the cases alone whose name contains this; default all. */
+  readonly filter?: string;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -56,7 +59,8 @@ export async function selfTest(device: Device, options: SelfTestOptions = {}): P
   const unusable: { name: string; error: string }[] = [];
   const proven = new Set<string>();
   const failed: SelfTestCase[] = [];
-  const cases = selfTestCases();
+  const { filter = "" } = options;
+  const cases = selfTestCases().filter(({ name }) => name.includes(filter));
   const note = (name: string, { kernels, error }: Outcome) => {
     for (const kernel of kernels) {
       const entry = results.get(kernel) ?? { ok: true, cases: [] };

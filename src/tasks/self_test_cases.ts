@@ -1,4 +1,3 @@
-import { f32BitsToF16Bits } from "../formats/convert.ts";
 import { activation as activationOp } from "../ops/activation.ts";
 import { add } from "../ops/add.ts";
 import { attention as attentionOp } from "../ops/attention.ts";
@@ -19,6 +18,9 @@ import { softmax as softmaxOp } from "../ops/softmax.ts";
 import { gradientsFrom } from "../program/autodiff.ts";
 import type { ProgramRecorder } from "../program/record.ts";
 import type { HostTensor } from "../program/run_ops.ts";
+import { at, f16, f32, numbers, type SelfTestCase, u32, type Values, withGradients } from "./self_test_numbers.ts";
+import { cacheCases } from "./self_test_cache_cases.ts";
+import { trainingCases } from "./self_test_training_cases.ts";
 import { activation, activationBackward, type ActivationName } from "../reference/activation.ts";
 import { type AttentionOptions, attention, attentionBackward } from "../reference/attention.ts";
 import { crossEntropy } from "../reference/cross_entropy.ts";
@@ -31,79 +33,20 @@ import { linear, linearBackward, matmul } from "../reference/matmul.ts";
 import { rmsNorm, rmsNormBackward } from "../reference/rms_norm.ts";
 import { rope, ropeBackward, ropeInverseFrequencies } from "../reference/rope.ts";
 
-/** A small golden case: an op on numbers of its own, and what the float64 reference makes of them. */
-export interface SelfTestCase {
-  readonly name: string;
-  readonly inputs: Readonly<Record<string, HostTensor>>;
-  record(rec: ProgramRecorder, values: Readonly<Record<string, Value>>): Record<string, Value>;
-  /** By output; computed when it is needed. */
-  expected(): Readonly<Record<string, ArrayLike<number>>>;
-}
-
-interface Numbers {
-  readonly shape: readonly number[];
-  readonly values: Float64Array;
-}
-
-/** Numbers in [−1, 1] that f16 holds exactly, from a fixed sequence. */
-function numbers(seed: number, ...shape: number[]): Numbers {
-  let state = seed * 2654435761 + 1;
-  const next = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return ((state >>> 8) % 513) / 256 - 1;
-  };
-  return { shape, values: Float64Array.from({ length: shape.reduce((a, b) => a * b, 1) }, next) };
-}
-
-function f32({ shape, values }: Numbers): HostTensor {
-  return { shape, data: Float32Array.from(values) };
-}
-
-function f16({ shape, values }: Numbers): HostTensor {
-  const bits = new Uint32Array(Float32Array.from(values).buffer);
-  return { shape, data: Uint16Array.from(bits, f32BitsToF16Bits) };
-}
-
-function u32(...values: number[]): HostTensor {
-  return { shape: [values.length], data: Uint32Array.from(values) };
-}
-
-type Values = Readonly<Record<string, Value>>;
-
-/** Names the value of an input; the case gave it. */
-function at(values: Values, name: string): Value {
-  return values[name] as Value;
-}
-
-/** Records an op and, where the case has a dout, the gradients of `Σ out · dout` as `d<input>`. */
-function withGradients(
-  rec: ProgramRecorder,
-  values: Values,
-  names: readonly string[],
-  record: () => Value,
-): Record<string, Value> {
-  const out = record();
-  if (!values["dout"]) return { out };
-  const wrt = names.map((name) => at(values, name));
-  const grads = gradientsFrom(rec, new Map([[out, at(values, "dout")]]), wrt);
-  return { out, ...Object.fromEntries(names.map((name, i) => [`d${name}`, grads[i] as Value])) };
-}
-
 const ACTIVATIONS: readonly ActivationName[] = ["gelu", "gelu_tanh", "silu", "relu", "sigmoid", "tanh"];
 
 /** The golden cases, in an order in which simpler ops come first: what they show right is no suspect in later ones. */
 export function selfTestCases(): SelfTestCase[] {
-  return [...elementwiseCases(), ...normCases(), ...matrixCases(), ...rowCases(), ...attentionCases()].flatMap(
-    (test) => {
-      const { dout, ...inputs } = test.inputs;
-      return dout
-        ? [
-            { ...test, inputs },
-            { ...test, name: `gradients of ${test.name}` },
-          ]
-        : [test];
-    },
-  );
+  const first = [...elementwiseCases(), ...normCases(), ...matrixCases(), ...rowCases(), ...attentionCases()];
+  return [...first, ...cacheCases(), ...trainingCases()].flatMap((test) => {
+    const { dout, ...inputs } = test.inputs;
+    return dout
+      ? [
+          { ...test, inputs },
+          { ...test, name: `gradients of ${test.name}` },
+        ]
+      : [test];
+  });
 }
 
 function elementwiseCases(): SelfTestCase[] {
