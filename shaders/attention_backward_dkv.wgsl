@@ -3,14 +3,14 @@
 //
 // in:  q, k, v (attention_heads.wgsl), dout, lse and dots of each row (attention_gradient.wgsl), table, mask
 // out: out = dk [S, D], dv [S, Dv] of each key head
-// One workgroup: WORKGROUP_SIZE keys of one key head. One invocation: one key; queries pass in blocks of 16, whose
+// One workgroup: WORKGROUP_SIZE keys of one key head. One invocation: one key; queries pass in blocks of 8 or 16, whose
 //   rows are loaded once a subgroup. dk and dv themselves are the accumulators. The order of the sums is that of head, query.
 // Workgroup memory: 0 bytes.
 // Preconditions: as attention_backward_dq.wgsl. Source: Dao, "FlashAttention-2" (2023), §3.1, Alg. 2.
 
 override WORKGROUP_SIZE: u32 = 32u;
 
-const BLOCK: u32 = 16u;
+const BLOCK: u32 = 8u * TURN_BLOCKS;
 const STEPS = vec4<u32>(0u, 1u, 2u, 3u);
 
 @group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>;
@@ -54,32 +54,40 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       for (var c = 0u; c < params.columns; c++) {
         let x = load_k(k_row, c);
         let y = load_q8(q0, spare, lane, c);
-        let z = load_q8(q1, spare - half, lane, c);
         s[0] = dots4(x, y[0], y[1], y[2], y[3], s[0]);
         s[1] = dots4(x, y[4], y[5], y[6], y[7], s[1]);
-        s[2] = dots4(x, z[0], z[1], z[2], z[3], s[2]);
-        s[3] = dots4(x, z[4], z[5], z[6], z[7], s[3]);
+        if (TURN_BLOCKS == 2u) {
+          let z = load_q8(q1, spare - half, lane, c);
+          s[2] = dots4(x, z[0], z[1], z[2], z[3], s[2]);
+          s[3] = dots4(x, z[4], z[5], z[6], z[7], s[3]);
+        }
       }
       var d = mat4x4<f32>();
       for (var c = 0u; c < params.value_columns; c++) {
         let x = load_v(v_row, c);
         let y = load_dout8(d0, spare, lane, c);
-        let z = load_dout8(d1, spare - half, lane, c);
         d[0] = dots4(x, y[0], y[1], y[2], y[3], d[0]);
         d[1] = dots4(x, y[4], y[5], y[6], y[7], d[1]);
-        d[2] = dots4(x, z[0], z[1], z[2], z[3], d[2]);
-        d[3] = dots4(x, z[4], z[5], z[6], z[7], d[3]);
+        if (TURN_BLOCKS == 2u) {
+          let z = load_dout8(d1, spare - half, lane, c);
+          d[2] = dots4(x, z[0], z[1], z[2], z[3], d[2]);
+          d[3] = dots4(x, z[4], z[5], z[6], z[7], d[3]);
+        }
       }
       let row = row_index(tile, head, query);
       let a = row_stats8(row, spare, lane);
-      let b = row_stats8(row + half, spare - half, lane);
-      let lse = mat4x4<f32>(a[0].x, a[1].x, a[2].x, a[3].x, a[4].x, a[5].x, a[6].x, a[7].x,
-        b[0].x, b[1].x, b[2].x, b[3].x, b[4].x, b[5].x, b[6].x, b[7].x);
-      let dots = mat4x4<f32>(a[0].y, a[1].y, a[2].y, a[3].y, a[4].y, a[5].y, a[6].y, a[7].y,
-        b[0].y, b[1].y, b[2].y, b[3].y, b[4].y, b[5].y, b[6].y, b[7].y);
+      var lse = mat4x4<f32>(a[0].x, a[1].x, a[2].x, a[3].x, a[4].x, a[5].x, a[6].x, a[7].x, 0, 0, 0, 0, 0, 0, 0, 0);
+      var dots = mat4x4<f32>(a[0].y, a[1].y, a[2].y, a[3].y, a[4].y, a[5].y, a[6].y, a[7].y, 0, 0, 0, 0, 0, 0, 0, 0);
+      if (TURN_BLOCKS == 2u) {
+        let b = row_stats8(row + half, spare - half, lane);
+        lse[2] = vec4<f32>(b[0].x, b[1].x, b[2].x, b[3].x);
+        lse[3] = vec4<f32>(b[4].x, b[5].x, b[6].x, b[7].x);
+        dots[2] = vec4<f32>(b[0].y, b[1].y, b[2].y, b[3].y);
+        dots[3] = vec4<f32>(b[4].y, b[5].y, b[6].y, b[7].y);
+      }
       var p = mat4x4<f32>();
       var ds = mat4x4<f32>();
-      for (var i = 0u; i < 4u; i++) {
+      for (var i = 0u; i < 2u * TURN_BLOCKS; i++) {
         let queries = query + 4u * i + STEPS;
         // Queries past the end may stand past the scores' tensors.
         let positions = tile.position + min(queries, vec4<u32>(end - 1u));
@@ -89,20 +97,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
       for (var c = 0u; c < params.columns; c++) {
         let y = load_q8(q0, spare, lane, c);
-        let z = load_q8(q1, spare - half, lane, c);
-        let x = mix4(ds[1], y[4], y[5], y[6], y[7], mix4(ds[0], y[0], y[1], y[2], y[3], out[dk_row + c]));
-        let sum = mix4(ds[3], z[4], z[5], z[6], z[7], mix4(ds[2], z[0], z[1], z[2], z[3], x));
+        var x = mix4(ds[1], y[4], y[5], y[6], y[7], mix4(ds[0], y[0], y[1], y[2], y[3], out[dk_row + c]));
+        if (TURN_BLOCKS == 2u) {
+          let z = load_q8(q1, spare - half, lane, c);
+          x = mix4(ds[3], z[4], z[5], z[6], z[7], mix4(ds[2], z[0], z[1], z[2], z[3], x));
+        }
         if (is_stored) {
-          out[dk_row + c] = sum;
+          out[dk_row + c] = x;
         }
       }
       for (var c = 0u; c < params.value_columns; c++) {
         let y = load_dout8(d0, spare, lane, c);
-        let z = load_dout8(d1, spare - half, lane, c);
-        let x = mix4(p[1], y[4], y[5], y[6], y[7], mix4(p[0], y[0], y[1], y[2], y[3], dv[dv_row + c]));
-        let sum = mix4(p[3], z[4], z[5], z[6], z[7], mix4(p[2], z[0], z[1], z[2], z[3], x));
+        var x = mix4(p[1], y[4], y[5], y[6], y[7], mix4(p[0], y[0], y[1], y[2], y[3], dv[dv_row + c]));
+        if (TURN_BLOCKS == 2u) {
+          let z = load_dout8(d1, spare - half, lane, c);
+          x = mix4(p[3], z[4], z[5], z[6], z[7], mix4(p[2], z[0], z[1], z[2], z[3], x));
+        }
         if (is_stored) {
-          dv[dv_row + c] = sum;
+          dv[dv_row + c] = x;
         }
       }
     }

@@ -2,7 +2,7 @@
 //
 // in:  q, k, v (attention_heads.wgsl), dout, lse and dots of each row (attention_gradient.wgsl), table, mask
 // out: out = dq [T, D] of each head
-// One workgroup: WORKGROUP_SIZE queries of one head. One invocation: one query; keys pass in blocks of 16 whose scores
+// One workgroup: WORKGROUP_SIZE queries of one head. One invocation: one query; keys pass in blocks of 8 or 16 whose scores
 //   stay in registers. dq itself is the accumulator, as in attention_lanes.wgsl: one pipeline serves every D.
 // Workgroup memory: 0 bytes.
 // Preconditions: lse and dots come from the same specification; a row without keys has lse −1e30 and keeps none here.
@@ -10,7 +10,7 @@
 
 override WORKGROUP_SIZE: u32 = 32u;
 
-const BLOCK: u32 = 16u;
+const BLOCK: u32 = 8u * TURN_BLOCKS;
 const STEPS = vec4<u32>(0u, 1u, 2u, 3u);
 
 // Gradients of four products of the query with keys, from the products and those of dout with values.
@@ -54,34 +54,42 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var c = 0u; c < params.columns; c++) {
       let x = load_q(q_row, c);
       let y = load_k8(k0, spare, lane, c);
-      let z = load_k8(k1, spare - half, lane, c);
       s[0] = dots4(x, y[0], y[1], y[2], y[3], s[0]);
       s[1] = dots4(x, y[4], y[5], y[6], y[7], s[1]);
-      s[2] = dots4(x, z[0], z[1], z[2], z[3], s[2]);
-      s[3] = dots4(x, z[4], z[5], z[6], z[7], s[3]);
+      if (TURN_BLOCKS == 2u) {
+        let z = load_k8(k1, spare - half, lane, c);
+        s[2] = dots4(x, z[0], z[1], z[2], z[3], s[2]);
+        s[3] = dots4(x, z[4], z[5], z[6], z[7], s[3]);
+      }
     }
     var d = mat4x4<f32>();
     for (var c = 0u; c < params.value_columns; c++) {
       let x = dout[dout_row + c];
       let y = load_v8(v0, spare, lane, c);
-      let z = load_v8(v1, spare - half, lane, c);
       d[0] = dots4(x, y[0], y[1], y[2], y[3], d[0]);
       d[1] = dots4(x, y[4], y[5], y[6], y[7], d[1]);
-      d[2] = dots4(x, z[0], z[1], z[2], z[3], d[2]);
-      d[3] = dots4(x, z[4], z[5], z[6], z[7], d[3]);
+      if (TURN_BLOCKS == 2u) {
+        let z = load_v8(v1, spare - half, lane, c);
+        d[2] = dots4(x, z[0], z[1], z[2], z[3], d[2]);
+        d[3] = dots4(x, z[4], z[5], z[6], z[7], d[3]);
+      }
     }
-    let w = mat4x4<f32>(
-      product_gradients(tile, head, position, key + STEPS, stats, s[0], d[0]),
-      product_gradients(tile, head, position, key + 4u + STEPS, stats, s[1], d[1]),
-      product_gradients(tile, head, position, key + 8u + STEPS, stats, s[2], d[2]),
-      product_gradients(tile, head, position, key + 12u + STEPS, stats, s[3], d[3]));
+    var w = mat4x4<f32>();
+    w[0] = product_gradients(tile, head, position, key + STEPS, stats, s[0], d[0]);
+    w[1] = product_gradients(tile, head, position, key + 4u + STEPS, stats, s[1], d[1]);
+    if (TURN_BLOCKS == 2u) {
+      w[2] = product_gradients(tile, head, position, key + 8u + STEPS, stats, s[2], d[2]);
+      w[3] = product_gradients(tile, head, position, key + 12u + STEPS, stats, s[3], d[3]);
+    }
     for (var c = 0u; c < params.columns; c++) {
       let y = load_k8(k0, spare, lane, c);
-      let z = load_k8(k1, spare - half, lane, c);
       // Before the first block `out` holds what the memory held before, NaN perhaps.
       var x = select(out[out_row + c], vec4<f32>(0.0), key == begin);
       x = mix4(w[1], y[4], y[5], y[6], y[7], mix4(w[0], y[0], y[1], y[2], y[3], x));
-      x = mix4(w[3], z[4], z[5], z[6], z[7], mix4(w[2], z[0], z[1], z[2], z[3], x));
+      if (TURN_BLOCKS == 2u) {
+        let z = load_k8(k1, spare - half, lane, c);
+        x = mix4(w[3], z[4], z[5], z[6], z[7], mix4(w[2], z[0], z[1], z[2], z[3], x));
+      }
       if (local < tile.rows) {
         out[out_row + c] = x;
       }

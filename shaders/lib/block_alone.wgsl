@@ -3,6 +3,9 @@
 
 alias Block = array<vec4<f32>, 8>;
 
+// Blocks that the backward kernels take at a turn: the loads of 16 rows would take long to compile.
+const TURN_BLOCKS: u32 = 1u;
+
 fn block_lane() -> u32 {
   return 0u;
 }

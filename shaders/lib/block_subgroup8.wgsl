@@ -5,6 +5,9 @@
 
 alias Block = array<vec4<f32>, 8>;
 
+// Blocks that the backward kernels take at a turn.
+const TURN_BLOCKS: u32 = 2u;
+
 // The row of the block that this invocation loads.
 fn block_lane() -> u32 {
   return subgroupExclusiveAdd(1u) & 7u;
