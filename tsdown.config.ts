@@ -18,6 +18,7 @@ export default defineConfig([
       index: "src/index.ts",
       node: "src/node.ts",
       conformance: "src/conformance/index.ts",
+      train: "src/train/index.ts",
       cli: "src/cli/entry.ts",
     },
     platform: "neutral",

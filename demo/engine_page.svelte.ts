@@ -30,7 +30,11 @@ export class EnginePage {
   #engine: Remote<EngineWorker> | undefined;
 
   constructor() {
-    this.models = { text: new ModelSlot(this, "text") };
+    this.models = {
+      text: new ModelSlot(this, "text"),
+      translator: new ModelSlot(this, "translator"),
+      reader: new ModelSlot(this, "reader"),
+    };
   }
 
   /** True while something runs that a second action would disturb. */

@@ -34,7 +34,10 @@ export interface DeviceReport {
 export type ModelSpec = string | ReadonlyMap<string, File>;
 
 /** What a model is loaded for; the page holds one of each. */
-export type Slot = "text";
+export type Slot = "text" | "translator" | "reader";
+
+/** What an encoder can be asked. */
+export type Ability = "answer" | "classify" | "label" | "fill" | "embed";
 
 /** The loaded model. */
 export interface ModelReport {
@@ -47,6 +50,10 @@ export interface ModelReport {
   /** False where the checkpoint has no tokenizer.json. */
   readonly hasTokenizer: boolean;
   readonly gpuBytes: number;
+  /** Of an encoder. */
+  readonly abilities?: readonly Ability[];
+  /** How its masks are written. */
+  readonly mask?: string | undefined;
 }
 
 /** Bytes of weights that have reached the GPU. */
@@ -145,6 +152,74 @@ export interface ContinueRequest {
   readonly tokens: number;
 }
 
+/** Something for an encoder to read. */
+export interface ReadRequest {
+  readonly ability: Ability;
+  readonly text: string;
+  /** The question, or the text to compare with. */
+  readonly second?: string | undefined;
+}
+
+/** A stretch of a text: `text.slice(start, end)`. */
+export interface Span {
+  readonly start: number;
+  readonly end: number;
+  readonly label: string;
+}
+
+/** A number as a bar; `share` is its length, from 0 to 1. */
+export interface Bar {
+  readonly label: string;
+  readonly share: number;
+  readonly text: string;
+}
+
+/** What an encoder said. */
+export interface ReadReport extends Omit<LookReport, "next"> {
+  readonly text: string;
+  readonly headline: string;
+  readonly spans: readonly Span[];
+  readonly bars: readonly (readonly Bar[])[];
+}
+
+/** What to teach a new model, and how large it is. */
+export interface TeachRequest {
+  readonly text: string;
+  readonly prompt: string;
+  readonly steps: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly width: number;
+  /** Tokens of a training sequence; the model's context. */
+  readonly length: number;
+  readonly batch: number;
+  readonly learningRate: number;
+  /** Updates between samples. */
+  readonly sampleEvery: number;
+}
+
+/** Attention over the beginning of the text. */
+export interface TaughtAttention {
+  readonly tokens: readonly TokenText[];
+  readonly layers: readonly LayerWeights[];
+  readonly heads: number;
+}
+
+/** What happened in a training: an update, a sample, or what the model looks at. */
+export interface TeachReport {
+  readonly step: number;
+  readonly loss?: number;
+  readonly validationLoss?: number | undefined;
+  readonly learningRate?: number;
+  readonly tokensPerSecond?: number;
+  readonly sample?: string;
+  readonly before?: TaughtAttention;
+  readonly after?: TaughtAttention;
+}
+
+/** A model as files. */
+export type TaughtFiles = readonly { readonly name: string; readonly blob: Blob }[];
+
 /** What a model's forward pass reached, beside what the device gives at most. */
 export interface SpeedReport extends Speed {
   /** Of the loaded language model, if there is one: decoding one sequence. */
@@ -168,6 +243,14 @@ export interface EngineWorker {
   steps(text: readonly number[], head: HeadName): Promise<Outcome<StepsReport>>;
   /** Greedy tokens, computed without a cache because heads are off. */
   continueWith(request: ContinueRequest): Promise<Outcome<readonly TokenText[]>>;
+  read(request: ReadRequest): Promise<Outcome<ReadReport>>;
+  /** Trains a new model; `stop` ends it, and what was learnt stays. */
+  teach(
+    request: TeachRequest,
+    onReport: (report: TeachReport) => void,
+  ): Promise<Outcome<{ readonly stopped: boolean }>>;
+  /** The model that was taught, as files. */
+  taught(): Promise<Outcome<TaughtFiles>>;
   selfTest(): Promise<Outcome<SelfTestReport>>;
   measure(): Promise<Outcome<SpeedReport>>;
 }

@@ -2,7 +2,7 @@ import type { Choice } from "./files.ts";
 import type { Slot } from "./protocol.ts";
 
 /** Where the models that Heed ships are, below the page. */
-const FOLDERS: Readonly<Record<Slot, string>> = { text: "models/shakespeare" };
+const FOLDERS: Readonly<Partial<Record<Slot, string>>> = { text: "models/shakespeare", translator: "models/zh_en" };
 
 /** The models that this build of the page brings with it; a build without them has none. */
 export async function shippedModels(): Promise<Partial<Record<Slot, Choice>>> {

@@ -7,7 +7,6 @@ import {
   type Engine,
   HeedError,
   isHeedError,
-  type TextModel,
   type Tier,
 } from "../src/index.ts";
 import type {
@@ -26,28 +25,37 @@ import type {
   WritingReport,
 } from "./protocol.ts";
 import { continueWith, look, steps, watchedStep } from "./worker/look.ts";
+import { Models } from "./worker/models.ts";
+import { read } from "./worker/read.ts";
+import { Teacher } from "./worker/teach.ts";
 import { tokenTexts } from "./worker/token_text.ts";
 
 /** Reports go to the page at most this often, so that it stays idle while text streams. */
 const REPORT_EVERY_MS = 33;
 
 let engine: Engine | undefined;
-let model: TextModel | undefined;
+const models = new Models();
+const teacher = new Teacher();
 let loading: AbortController | undefined;
-let writing: AbortController | undefined;
+/** What `stop` ends. */
+let running: AbortController | undefined;
 
 const worker: EngineWorker = {
   start: (tier) => outcome(() => start(tier)),
   load: (slot, spec, onProgress) => outcome(() => load(slot, spec, onProgress)),
   cancelLoad: () => loading?.abort(),
   unload: (slot) => outcome(() => unload(slot)),
-  generate: (request, onPiece) => outcome(() => generate(request, onPiece)),
-  stop: () => writing?.abort(),
-  look: (request) => outcome(() => look(loaded(), request)),
-  steps: (ids, head) => outcome(() => steps(loaded(), ids, head)),
+  generate: (request, onPiece) => outcome(() => stoppable((signal) => generate(request, onPiece, signal))),
+  stop: () => running?.abort(),
+  look: (request) => outcome(() => look(models.get("text"), request)),
+  steps: (ids, head) => outcome(() => steps(models.get("text"), ids, head)),
+  continueWith: (request) => outcome(() => continueWith(models.get("text"), request)),
+  read: (request) => outcome(() => read(models.get("reader"), request)),
+  teach: (request, onReport) =>
+    outcome(() => stoppable((signal) => teacher.teach(started(), request, signal, onReport))),
+  taught: () => outcome(() => teacher.files()),
   selfTest: () => outcome(() => started().selfTest()),
   measure: () => outcome(measure),
-  continueWith: (request) => outcome(() => continueWith(loaded(), request)),
 };
 expose(worker);
 
@@ -68,7 +76,8 @@ async function start(tier: Tier | undefined): Promise<DeviceReport> {
 /** The limits that decide what fits; the others are the same everywhere. */
 function limitsOf(limits: GPUSupportedLimits): Record<string, number> {
   const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = limits;
-  const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupStorageSize, maxComputeWorkgroupsPerDimension } = limits;
+  const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupStorageSize, maxComputeWorkgroupsPerDimension } =
+    limits;
   return {
     ...{ maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage },
     ...{ maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupStorageSize, maxComputeWorkgroupsPerDimension },
@@ -79,8 +88,8 @@ function limitsOf(limits: GPUSupportedLimits): Record<string, number> {
 const MEASURED_TOKENS = 48;
 
 async function measure(): Promise<SpeedReport> {
-  const running = started();
-  const speed = await running.measure();
+  const speed = await started().measure();
+  const model = models.find("text");
   if (!model) return speed;
   const options = { greedy: true, maxTokens: MEASURED_TOKENS };
   const { stats } = await model.generate([0], options).result;
@@ -90,15 +99,13 @@ async function measure(): Promise<SpeedReport> {
 }
 
 async function load(slot: Slot, spec: ModelSpec, onProgress: (report: LoadReport) => void): Promise<ModelReport> {
-  const running = started();
   const controller = new AbortController();
   loading = controller;
   let reportedAt = 0;
   try {
-    await unload(slot);
-    model = await running.load(spec, {
+    return await models.load(started(), slot, spec, {
       signal: controller.signal,
-      onProgress: ({ loadedBytes, totalBytes }) => {
+      onProgress({ loadedBytes, totalBytes }) {
         const now = performance.now();
         if (now - reportedAt < REPORT_EVERY_MS && loadedBytes < totalBytes) return;
         reportedAt = now;
@@ -108,59 +115,57 @@ async function load(slot: Slot, spec: ModelSpec, onProgress: (report: LoadReport
   } finally {
     loading = undefined;
   }
-  const { family, source, contextLength, vocabSize, tokenizer, facts } = model;
-  const { layers, heads } = facts;
-  const gpuBytes = running.device.bytesInUse;
-  return { family, source, contextLength, vocabSize, layers, heads, hasTokenizer: tokenizer !== undefined, gpuBytes };
 }
 
-async function unload(_: Slot): Promise<null> {
-  const old = model;
-  model = undefined;
-  await old?.dispose();
+async function unload(slot: Slot): Promise<null> {
+  await models.unload(slot);
   return null;
 }
 
-async function generate(request: GenerateRequest, onPiece: (report: PieceReport) => void): Promise<WritingReport> {
-  const { device } = started();
-  const writer = loaded();
-  const { prompt, watch = false, ...options } = request;
+/** Runs what a person can stop. */
+async function stoppable<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
-  writing = controller;
-  let steps: WatchedStep[] = [];
+  running = controller;
   try {
-    const attention = watch ? { onStep: (step: AttentionStep) => steps.push(watchedStep(writer, step)) } : undefined;
-    const generation = writer.generate(prompt, { ...options, attention, signal: controller.signal });
-    let text = "";
-    let pieces = 0;
-    let reportedAt = 0;
-    const report = () => {
-      reportedAt = performance.now();
-      onPiece({ text, pieces, steps, gpuBytes: device.bytesInUse });
-      steps = [];
-    };
-    for await (const piece of generation) {
-      text += piece;
-      pieces++;
-      if (performance.now() - reportedAt < REPORT_EVERY_MS) continue;
-      report();
-      // Lets a message in between two tokens, so that stop is heard at once.
-      await new Promise((resolve) => setTimeout(resolve));
-    }
-    const { ids, finish, seed, stats, text: whole } = await generation.result;
-    report();
-    const tokens = tokenTexts(writer.tokenizer, [...ids.prompt, ...ids.generated]);
-    const cut = ids.prompt.length;
-    const split = { prompt: tokens.slice(0, cut), tokens: tokens.slice(cut) };
-    return { text: whole, ...split, finish, seed, stats, gpuBytes: device.bytesInUse };
+    return await work(controller.signal);
   } finally {
-    writing = undefined;
+    running = undefined;
   }
 }
 
-function loaded(): TextModel {
-  if (model) return model;
-  throw new HeedError("USAGE", "page: a model is needed and none is loaded. Load one first.");
+async function generate(
+  request: GenerateRequest,
+  onPiece: (report: PieceReport) => void,
+  signal: AbortSignal,
+): Promise<WritingReport> {
+  const { device } = started();
+  const writer = models.get("text");
+  const { prompt, watch = false, ...options } = request;
+  let steps: WatchedStep[] = [];
+  const attention = watch ? { onStep: (step: AttentionStep) => steps.push(watchedStep(writer, step)) } : undefined;
+  const generation = writer.generate(prompt, { ...options, attention, signal });
+  let text = "";
+  let pieces = 0;
+  let reportedAt = 0;
+  const report = () => {
+    reportedAt = performance.now();
+    onPiece({ text, pieces, steps, gpuBytes: device.bytesInUse });
+    steps = [];
+  };
+  for await (const piece of generation) {
+    text += piece;
+    pieces++;
+    if (performance.now() - reportedAt < REPORT_EVERY_MS) continue;
+    report();
+    // Lets a message in between two tokens, so that stop is heard at once.
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  const { ids, finish, seed, stats, text: whole } = await generation.result;
+  report();
+  const tokens = tokenTexts(writer.tokenizer, [...ids.prompt, ...ids.generated]);
+  const cut = ids.prompt.length;
+  const split = { prompt: tokens.slice(0, cut), tokens: tokens.slice(cut) };
+  return { text: whole, ...split, finish, seed, stats, gpuBytes: device.bytesInUse };
 }
 
 function started(): Engine {

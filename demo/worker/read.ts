@@ -1,0 +1,63 @@
+import type { EncoderModel } from "../../src/index.ts";
+import type { Ability, Bar, ReadReport, ReadRequest, Span } from "../protocol.ts";
+
+/** What a model can do, by its head. */
+export function abilitiesOf({ head }: EncoderModel): Ability[] {
+  const byHead: Record<string, Ability> = { span: "answer", classes: "classify", labels: "label", words: "fill" };
+  const own = head === undefined ? undefined : byHead[head];
+  return own ? [own, "embed"] : ["embed"];
+}
+
+/** How the model's masks are written, where it knows any. */
+export function maskOf({ tokenizer }: EncoderModel): string | undefined {
+  return ["[MASK]", "<mask>"].find((token) => tokenizer?.tokenToId(token) !== undefined);
+}
+
+/** Runs a task on a text, and says its result as the page shows it. */
+export async function read(model: EncoderModel, request: ReadRequest): Promise<ReadReport> {
+  const told = await tell(model, request);
+  return { ...{ text: request.text, tokens: [], layers: [], spans: [], bars: [] }, ...told };
+}
+
+type Told = Pick<ReadReport, "headline"> & Partial<ReadReport>;
+
+async function tell(model: EncoderModel, { ability, text, second = "" }: ReadRequest): Promise<Told> {
+  switch (ability) {
+    case "answer":
+      return answer(model, text, second);
+    case "classify": {
+      const { label, scores } = await model.classify(text);
+      return { headline: label, bars: [scores.map(({ label, score }) => bar(label, score))] };
+    }
+    case "label": {
+      const entities = await model.label(text);
+      const spans = entities.map(({ start, end, label }): Span => ({ start, end, label }));
+      const headline = entities.map(({ text, label }) => `${text}: ${label}`).join(" · ") || "–";
+      return { headline, spans, bars: [entities.map(({ text, score }) => bar(text, score))] };
+    }
+    case "fill": {
+      const { text: filled, masks } = await model.fill(text);
+      return { headline: filled, bars: masks.map((words) => words.map(({ text, score }) => bar(text, score))) };
+    }
+    case "embed": {
+      const [similarity = 0] = await model.similarity(text, [second]);
+      return { headline: similarity.toFixed(4), bars: [[bar("cos", similarity)]] };
+    }
+  }
+}
+
+async function answer(model: EncoderModel, context: string, question: string): Promise<Told> {
+  const found = await model.answer({ question, context }, { top: 5 });
+  const { start, end } = found;
+  const spans = start === undefined || end === undefined ? [] : [{ start, end, label: percent(found.score) }];
+  const others = found.answers.map(({ text, score }) => bar(text, score));
+  return { headline: found.text || "–", spans, bars: [[...others, bar("–", found.noAnswerScore)]] };
+}
+
+function bar(label: string, share: number): Bar {
+  return { label, share, text: percent(share) };
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(1)} %`;
+}

@@ -1,0 +1,18 @@
+import type { Engine } from "../tasks/engine.ts";
+import { Training, type TrainingOptions } from "./training.ts";
+
+/**
+ * Opens a recipe for training on an engine's device: what `heed train` runs, in a page too. Whoever opened it disposes it. Throws
+ * `USAGE` for a recipe that is not understood in full, `BAD_FILE` and `UNSUPPORTED`.
+ *
+ * @example
+ * const training = await openTraining(engine, recipe, { readText: (path) => fetch(path).then((r) => r.text()) });
+ * for await (const { step, loss } of training) console.log(step, loss);
+ */
+export function openTraining(engine: Engine, recipe: unknown, options: TrainingOptions): Promise<Training> {
+  return Training.open(engine.device, recipe, options);
+}
+
+export type { Recipe } from "./recipe.ts";
+export type { TrainingProgress } from "./trainer.ts";
+export type { ModelFiles, Training, TrainingOptions } from "./training.ts";
