@@ -1,20 +1,21 @@
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { HeedError } from "../core/errors.ts";
-import { TIERS } from "../gpu/tiers.ts";
-import type { Engine } from "../tasks/engine.ts";
-import type { GenerationStats } from "../tasks/generation.ts";
-import type { GenerateOptions } from "../tasks/generation_options.ts";
-import type { TextModel } from "../tasks/text_model.ts";
+import type { AnyModel, Engine } from "../tasks/engine.ts";
+import type { GenerationResult, GenerationStats } from "../tasks/generation.ts";
+import type { Generation } from "../tasks/session.ts";
 import { EXIT } from "./exit_codes.ts";
+import { addGenerationFlags, addModelFlags, type GenerationFlags, generateOptions } from "./generation_flags.ts";
 import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
-import { loadModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
-import { collect, numberIn, tokenIds } from "./option_types.ts";
+import { loadAnyModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
+import { prefixLength, tokenIds } from "./option_types.ts";
 import { formatBytes, note, print, printLine } from "./output.ts";
 import { formatProfile } from "./profile.ts";
 
 /** Options as commander delivers them. */
-interface CommandOptions extends GpuOptions, ModelOptions, Omit<GenerateOptions, "signal"> {
+interface CommandOptions extends GpuOptions, ModelOptions, GenerationFlags {
   ids?: number[];
+  prefix?: number | "prompt";
+  chat?: boolean;
   json?: boolean;
   profile?: boolean;
 }
@@ -25,6 +26,9 @@ Examples:
   $ heed generate --model hf:owner/name@revision --temperature 0.8 --top-p 0.95 --seed 7 "Once upon a time"
   $ heed generate --model ./folder --greedy --max-tokens 20 --json "Once upon a time" | jq .ids.generated
   $ heed generate --model ./folder --ids 1,403,407 --greedy
+  $ heed generate --model ./folder --ids 5,9,3 --beams 4 --num-return 4 --max-tokens 20 --json | jq .sequences
+  $ heed generate --model ./folder --prefix prompt "A prefix decoder reads its prompt both ways."
+  $ heed generate --model ./folder --chat "Who are you?"
   $ echo "Once upon a time" | heed generate --model ./folder -
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
@@ -33,49 +37,17 @@ const NO_MODEL =
   "generate: --model is needed, as Heed has no default model yet. Name one: a Hub id (--model hf:owner/name), " +
   "a URL, or a folder with config.json, tokenizer.json and model.safetensors (--model ./folder).";
 
-const FRACTION = { above: 0, max: 1 };
-
 /** The command `heed generate`; `done` receives the exit code. */
 export function generateCommand(signal: AbortSignal, done: (code: number) => void): Command {
-  return new Command("generate")
-    .description("Continue a prompt with a model; the text streams to stdout")
-    .argument("[prompt]", "the text to continue; - reads it from stdin")
-    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
-    .option("--revision <name>", "branch, tag or commit of a Hub model")
-    .option("--max-tokens <n>", "stop after this many tokens; 256 unless given", numberIn({ min: 1, integer: true }))
-    .option("--greedy", "always take the likeliest token")
-    .option(
-      "--temperature <t>",
-      "divide the logits by this before drawing; 0 is --greedy",
-      numberIn({ min: 0, max: 100 }),
-    )
-    .option("--top-k <k>", "draw from the k likeliest tokens; 0 is all", numberIn({ min: 0, integer: true }))
-    .option("--top-p <p>", "draw from the likeliest tokens that together have this probability", numberIn(FRACTION))
-    .option("--min-p <p>", "drop tokens below this share of the likeliest one", numberIn({ min: 0, max: 1 }))
-    .option(
-      "--repetition-penalty <r>",
-      "make tokens that occurred less likely; 1 is none",
-      numberIn({ above: 0, max: 100 }),
-    )
-    .option(
-      "--seed <n>",
-      "same seed, same adapter: same text",
-      numberIn({ min: 0, max: Number.MAX_SAFE_INTEGER, integer: true }),
-    )
-    .option("--stop <text>", "end before this text; may be given several times", collect)
-    .option("--ids <list>", "a prompt of token ids instead of text", tokenIds)
-    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16"]))
-    .option(
-      "--cache-tokens <n>",
-      "tokens that the cache of keys and values holds, rounded up to pages of 32",
-      numberIn({ min: 1, integer: true }),
-    )
-    .addOption(new Option("--cache-dtype <dtype>", "keep keys and values in this type").choices(["f32", "f16"]))
-    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
+  const command = new Command("generate")
+    .description("Continue a prompt with a model; the text streams to stdout, that of a beam search comes at its end")
+    .argument("[prompt]", "the text to continue; - reads it from stdin");
+  return addGenerationFlags(addModelFlags(command))
+    .option("--ids <list>", "a prompt of token ids instead of text; no tokenizer is needed", tokenIds)
+    .option("--prefix <n>", "so many first tokens see each other both ways; prompt for all of it", prefixLength)
+    .option("--chat", "answer the prompt by the checkpoint's chat template")
     .option("--json", "print one JSON object instead of streaming text")
     .option("--profile", "print GPU time per kernel to stderr")
-    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
-    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText("after", EXAMPLES)
     .action(async (prompt: string | undefined, options: CommandOptions) => {
       done(await generate(prompt, options, signal));
@@ -84,61 +56,81 @@ export function generateCommand(signal: AbortSignal, done: (code: number) => voi
 
 async function generate(prompt: string | undefined, options: CommandOptions, signal: AbortSignal): Promise<number> {
   if (options.model === undefined) throw new HeedError("USAGE", NO_MODEL);
-  checkOptions(prompt, options);
+  if ((prompt === undefined) === (options.ids === undefined)) {
+    throw new HeedError("USAGE", 'generate: one prompt is needed, as text ("Once upon a time") or as --ids 1,403,407.');
+  }
+  if (options.chat && options.ids) {
+    throw new HeedError("USAGE", "generate: --chat takes text, which its template becomes a part of; got --ids.");
+  }
+  const generation = generateOptions("generate", { ...options, prefixLength: options.prefix }, signal);
   const spec = modelSpec("generate", options.model, options.revision);
   const gpu = await openGpu(options);
   const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
   const engine = await openEngine(gpu, options);
   try {
-    const model = await loadModel(engine, spec, options, signal);
-    return await run(engine, model, input, options, signal);
+    const model = await loadAnyModel(engine, spec, options, signal);
+    return await run(engine, model, await start(model, input, { ...options, generation }), options);
   } finally {
     await engine.dispose();
   }
 }
 
-/** Streams or collects the text, then prints what belongs after it. Resolves with the exit code. */
-async function run(
-  engine: Engine,
-  model: TextModel,
+async function start(
+  model: AnyModel,
   input: string | number[],
-  options: CommandOptions,
-  signal: AbortSignal,
-): Promise<number> {
-  const generation = model.generate(input, generateOptions(options, signal));
-  for await (const piece of generation) if (!options.json) print(piece);
-  const { text, ids, finish, seed, stats } = await generation.result;
-  if (options.json) {
-    const { adapter } = engine;
-    printLine(JSON.stringify({ text, ids, finish, seed, stats, model: model.source, adapter }));
-  } else {
-    // A model without a tokenizer has ids alone to show.
-    printLine(model.tokenizer ? "" : ids.generated.join(","));
+  { chat, generation }: CommandOptions & { readonly generation: ReturnType<typeof generateOptions> },
+): Promise<Generation> {
+  if (model.kind === "encoder") {
+    throw new HeedError(
+      "UNSUPPORTED",
+      `generate: ${model.family} is an encoder, which writes no text. Use answer, classify, label, fill or embed.`,
+    );
+  }
+  if (model.kind === "decoder") {
+    return chat && typeof input === "string"
+      ? model.chat([{ role: "user", content: input }], generation)
+      : model.generate(input, generation);
+  }
+  const { prefixLength: prefix, ...rest } = generation;
+  if (chat || prefix !== undefined) {
+    const flag = chat ? "--chat" : "--prefix";
+    throw new HeedError("USAGE", `generate: ${model.family} has an encoder, so ${flag} means nothing. Leave it out.`);
+  }
+  return model.generate(input, rest);
+}
+
+/** Streams or collects the text, then prints what belongs after it. Resolves with the exit code. */
+async function run(engine: Engine, model: AnyModel, generation: Generation, options: CommandOptions): Promise<number> {
+  for await (const piece of generation) {
+    if (!options.json && !(options.numReturn && options.numReturn > 1)) print(piece);
+  }
+  const result = await generation.result;
+  const { ids, finish, stats } = result;
+  if (options.json) printLine(JSON.stringify({ ...result, model: model.source, adapter: engine.adapter }));
+  else {
+    printEnd(result, { hasText: model.tokenizer !== undefined, isListed: (options.numReturn ?? 1) > 1 });
     note(`heed: ${describeStats(stats)}${finish === "abort" ? "; interrupted" : ""}`);
   }
-  if (options.profile && finish !== "abort") {
+  if (options.profile && finish !== "abort" && model.kind === "decoder") {
     const keys = ids.prompt.length + ids.generated.length;
     process.stderr.write(`${formatProfile(await model.profile({ keys }), keys)}\n`);
   }
   return finish === "abort" ? EXIT.INTERRUPTED : EXIT.OK;
 }
 
-function checkOptions(prompt: string | undefined, options: CommandOptions): void {
-  if ((prompt === undefined) === (options.ids === undefined)) {
-    throw new HeedError("USAGE", 'generate: one prompt is needed, as text ("Once upon a time") or as --ids 1,403,407.');
+/** The end of streamed text, or what could not stream: ids without a tokenizer, the results of a search. */
+function printEnd(
+  { ids, sequences = [] }: GenerationResult,
+  { hasText, isListed }: { readonly hasText: boolean; readonly isListed: boolean },
+): void {
+  if (!isListed) {
+    // A model without a tokenizer has ids alone to show.
+    printLine(hasText ? "" : ids.generated.join(","));
+    return;
   }
-  const { temperature, topK, topP, minP } = options;
-  const drawing = { "--temperature": temperature, "--top-k": topK, "--top-p": topP, "--min-p": minP };
-  const wrong = Object.entries(drawing).filter(([, value]) => value !== undefined && value !== 0);
-  if (options.greedy && wrong.length > 0) {
-    const names = wrong.map(([name]) => name).join(", ");
-    throw new HeedError("USAGE", `generate: --greedy draws nothing, so ${names} can't be honoured. Leave one out.`);
+  for (const { text, ids: own, score } of sequences) {
+    printLine(`${score.toFixed(4)}\t${hasText ? JSON.stringify(text) : own.join(",")}`);
   }
-}
-
-function generateOptions(options: CommandOptions, signal: AbortSignal): GenerateOptions {
-  const { maxTokens, greedy, temperature, topK, topP, minP, repetitionPenalty, seed, stop } = options;
-  return { maxTokens, greedy, temperature, topK, topP, minP, repetitionPenalty, seed, stop, signal };
 }
 
 function describeStats(stats: GenerationStats): string {

@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
 import { answerCommand } from "./answer.ts";
 import { classifyCommand } from "./classify.ts";
+import { chatCommand } from "./chat.ts";
 import { conformanceCommand } from "./conformance.ts";
 import { corpusCommand } from "./corpus.ts";
 import { doctorCommand } from "./doctor.ts";
@@ -13,6 +14,7 @@ import { generateCommand } from "./generate.ts";
 import { labelCommand } from "./label.ts";
 import { Replaced } from "./gpu.ts";
 import { inspectCommand } from "./inspect.ts";
+import { logitsCommand } from "./logits.ts";
 import { printError } from "./output.ts";
 import { summarizeCommand } from "./summarize.ts";
 import { tokenizerCommand } from "./tokenizer.ts";
@@ -66,7 +68,9 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
     .addCommand(similarityCommand(signal, done))
     .addCommand(translateCommand(signal, done))
     .addCommand(summarizeCommand(signal, done))
+    .addCommand(chatCommand(signal, done))
     .addCommand(inspectCommand(signal, done))
+    .addCommand(logitsCommand(signal, done))
     .addCommand(doctorCommand(signal, done))
     .addCommand(conformanceCommand(signal, done))
     .addCommand(trainCommand(signal, done))

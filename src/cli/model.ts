@@ -1,6 +1,6 @@
 import { HeedError } from "../core/errors.ts";
 import type { Tier } from "../gpu/tiers.ts";
-import type { Engine, EngineLoadOptions } from "../tasks/engine.ts";
+import type { AnyModel, Engine, EngineLoadOptions } from "../tasks/engine.ts";
 import type { TextModel } from "../tasks/text_model.ts";
 import { byteProgress } from "./progress.ts";
 
@@ -22,6 +22,16 @@ export function loadModel(
   signal: AbortSignal,
 ): Promise<TextModel> {
   return loadWithProgress(signal, options, (load) => engine.load(spec, load));
+}
+
+/** Loads a model of whatever kind its config describes, showing how far it is. */
+export function loadAnyModel(
+  engine: Engine,
+  spec: string,
+  options: ModelOptions,
+  signal: AbortSignal,
+): Promise<AnyModel> {
+  return loadWithProgress(signal, options, (load) => engine.loadAny(spec, load));
 }
 
 /** Loads a model of any kind by `load`, showing how far it is. */

@@ -11,7 +11,9 @@ import type { Source } from "../core/source.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
+import type { ChatMessage } from "../text/chat_template.ts";
 import { Batcher } from "./batcher.ts";
+import { type ChatOptions, ChatPrompts, Conversation } from "./chat.ts";
 import { type CacheOptions, DecoderRuntime } from "./decoder_runtime.ts";
 import { type GenerateOptions, readGenerationDefaults } from "./generation_options.ts";
 import { type Generation, Session, type SessionParts } from "./session.ts";
@@ -34,11 +36,13 @@ export class TextModel {
   /** Absent where the checkpoint has no tokenizer.json: prompts are token ids then. */
   readonly tokenizer: Tokenizer | undefined;
   readonly #parts: SessionParts;
+  readonly #prompts: ChatPrompts;
   readonly #runs = new Set<Promise<unknown>>();
   #disposed: Promise<void> | undefined;
   #onDispose: ((model: TextModel) => void) | undefined;
 
-  private constructor(source: string, parts: SessionParts) {
+  private constructor(source: string, parts: SessionParts, prompts: ChatPrompts) {
+    this.#prompts = prompts;
     this.source = source;
     this.family = parts.runtime.decoder.family;
     this.tokenizer = parts.tokenizer;
@@ -58,6 +62,7 @@ export class TextModel {
       source: checkpoint.source.description,
       tokenizer,
       defaults,
+      files: checkpoint.source,
     });
   }
 
@@ -66,16 +71,18 @@ export class TextModel {
     device: Device,
     decoder: Decoder,
     weights: LoadedWeights,
-    options: CacheOptions & Pick<SessionParts, "tokenizer" | "defaults"> & { readonly source: string },
+    options: CacheOptions &
+      Pick<SessionParts, "tokenizer" | "defaults"> & { readonly source: string; readonly files?: Source },
   ): Promise<TextModel> {
-    const { source, tokenizer, defaults } = options;
+    const { source, tokenizer, defaults, files } = options;
     let runtime: DecoderRuntime | undefined;
     try {
       runtime = new DecoderRuntime(device, decoder, weights, options);
       const batcher = new Batcher(runtime);
       // What the cache could not have is known here, and not in some later call.
       await device.idle();
-      return new TextModel(source, { runtime, batcher, tokenizer, defaults });
+      const prompts = new ChatPrompts(files, tokenizer);
+      return new TextModel(source, { runtime, batcher, tokenizer, defaults }, prompts);
     } catch (error) {
       await (runtime ?? weights).dispose();
       throw error;
@@ -109,6 +116,28 @@ export class TextModel {
    */
   generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
     return this.session().generate(prompt, options, { once: true });
+  }
+
+  /**
+   * Answers the last of some messages, by the checkpoint's own chat template. Throws `UNSUPPORTED` where it has none, `BAD_FILE`
+   * for a template that fails or does not end, `USAGE` for messages that it refuses.
+   *
+   * @example
+   * for await (const piece of await model.chat([{ role: "user", content: "Who are you?" }])) process.stdout.write(piece);
+   */
+  async chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<Generation> {
+    const { tools, variables, ...generate } = options;
+    return this.generate(await this.#prompts.ids(messages, { tools, variables }), generate);
+  }
+
+  /** True if the checkpoint has a chat template: {@link chat} and {@link conversation} work then. */
+  canChat(): Promise<boolean> {
+    return this.#prompts.available();
+  }
+
+  /** Opens a conversation of several turns, after `messages` such as one of the role `system`. */
+  conversation(messages: readonly ChatMessage[] = []): Conversation {
+    return new Conversation(this.session(), this.#prompts, messages);
   }
 
   /** Opens a session, which keeps its tokens on the GPU between generations. */
