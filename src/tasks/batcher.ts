@@ -4,7 +4,7 @@ import type { DecoderRuntime } from "./decoder_runtime.ts";
 import { joinRequests } from "../inspect/attention_request.ts";
 import { type Burst, type BurstResult, DecodeGroup, type GroupMode, MAX_BURST, SlotStates } from "./decode_group.ts";
 import { tokenLogprobs } from "./logprobs.ts";
-import { type GenerationTask, prefillPrompt } from "./generation.ts";
+import { encodeSources, type GenerationTask, prefillPrompt } from "./generation.ts";
 import { groupRows, MOST_ROWS } from "./group_rows.ts";
 import { hasRules, sameRulesFor } from "./token_rules.ts";
 
@@ -123,16 +123,12 @@ export class Batcher {
 
   /** Encodes the sources of tasks that are about to be admitted together. What fails here fails with its own task later. */
   async #encodeWaiting(): Promise<void> {
-    const { memory } = this.#runtime;
-    if (!memory || !this.#canAdmit()) return;
+    if (!this.#runtime.memory || !this.#canAdmit()) return;
     const next = this.#waiting.slice(0, MOST_ROWS - this.#active.length);
-    const tasks = next.filter((t) => t.encoderIds && !t.sequence.memory && !t.aborted);
+    const tasks = next.filter((t) => t.encoderIds && !t.aborted);
     if (tasks.length < 2) return;
     try {
-      const sequences = await memory.encode(tasks.map((t) => t.encoderIds ?? []));
-      tasks.forEach((task, i) => {
-        task.sequence.memory = sequences[i];
-      });
+      await encodeSources(this.#runtime, tasks);
     } catch (error) {
       if (!isHeedError(error, "LIMIT")) throw error;
     }

@@ -138,6 +138,8 @@ export class Engine extends DirectOps {
         const { EncoderModel } = await import("./encoder_model.ts");
         return this.#keep(await EncoderModel.load(this.device, checkpoint, rest));
       }
+      default:
+        throw new HeedError("UNSUPPORTED", "loadAny: a model of speech is loaded by a call of its own.");
     }
   }
 

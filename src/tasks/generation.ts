@@ -198,16 +198,30 @@ export class GenerationTask {
   }
 }
 
+/** Encodes the sources of those tasks that have one, together. Their owners dispose the memories. */
+export async function encodeSources(
+  { memory }: DecoderRuntime,
+  tasks: readonly GenerationTask[],
+  signal?: AbortSignal,
+): Promise<void> {
+  const waiting = tasks.filter((task) => task.encoderIds && !task.sequence.memory);
+  if (!memory || waiting.length === 0) return;
+  const made = await memory.encode(
+    waiting.map((task) => task.encoderIds ?? []),
+    { signal },
+  );
+  waiting.forEach((task, i) => {
+    task.sequence.memory = made[i];
+  });
+}
+
 /**
  * Computes keys and values of a task's prompt, but for its last token: the first decode step computes that one together with
  * its logits. Of tokens that are in the cache nothing is computed.
  */
 export async function prefillPrompt(runtime: DecoderRuntime, task: GenerationTask): Promise<void> {
   const { sequence, ids, prefixLength, options } = task;
-  if (task.encoderIds && !sequence.memory) {
-    const [memory] = (await runtime.memory?.encode([task.encoderIds], { signal: options.signal })) ?? [];
-    sequence.memory = memory;
-  }
+  await encodeSources(runtime, [task], options.signal);
   if (prefixLength > 0 && sequence.length === 0) {
     const kept = Math.min(prefixLength, ids.length - 1);
     await runtime.prefillPrefix(sequence, ids.slice(0, prefixLength), kept, options.signal);

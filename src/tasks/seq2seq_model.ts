@@ -22,6 +22,7 @@ import {
   type TextTask,
   translationTask,
 } from "./seq2seq_tasks.ts";
+import { MOST_ROWS } from "./group_rows.ts";
 import { Generation } from "./session.ts";
 import type { LoadOptions } from "./text_model.ts";
 
@@ -45,8 +46,8 @@ export interface ManyOptions {
 
 /** Sequences that may be open at once, if `maxSequences` does not say: 32 generations, or 12 searches with 4 beams. */
 const DEFAULT_SEQUENCES = 64;
-/** Texts of one call that are decoded at once. */
-const MOST_AT_ONCE = 32;
+const DEFAULT_CACHE_TOKENS = 4096;
+const DEFAULT_CACHE_BYTES = 256 << 20;
 
 /**
  * An encoder–decoder on the GPU: translates, summarizes, or generates from any source. Whoever loaded it disposes it.
@@ -93,7 +94,8 @@ export class Seq2SeqModel {
     const weights = await loadWeights(device, model, checkpoint, options);
     let runtime: DecoderRuntime | undefined;
     try {
-      runtime = new DecoderRuntime(device, model, weights, { maxSequences: DEFAULT_SEQUENCES, ...options });
+      const { maxSequences = DEFAULT_SEQUENCES, cacheTokens = defaultTokens(model.facts) } = options;
+      runtime = new DecoderRuntime(device, model, weights, { ...options, maxSequences, cacheTokens });
       const made = new Seq2SeqModel(checkpoint.source.description, { model, runtime, tokenizers, files });
       // What the caches could not have is known here, and not in some later call.
       await device.idle();
@@ -206,6 +208,21 @@ export class Seq2SeqModel {
   }
 
   #generate(op: string, source: string | readonly number[], task: TextTask, options: Seq2SeqGenerateOptions) {
+    const prepared = this.#prepare(op, source, task, options);
+    return prepared.generation(() => {
+      const made = prepared.open();
+      if (prepared.beams > 1) void this.#search([made]);
+      else this.#batcher.add(made);
+      return made;
+    });
+  }
+
+  #search(tasks: readonly GenerationTask[]): Promise<void> {
+    return runBeams({ runtime: this.#runtime, tokenizer: this.targetTokenizer }, tasks);
+  }
+
+  /** Checks everything that a generation needs; opens nothing yet. */
+  #prepare(op: string, source: string | readonly number[], task: TextTask, options: Seq2SeqGenerateOptions): Prepared {
     this.#checkUsable(op);
     const { decoderIds, ...rest } = options;
     const forced = task.forcedBos === undefined ? {} : { forcedBos: task.forcedBos };
@@ -217,21 +234,20 @@ export class Seq2SeqModel {
     runtime.checkIds(ids);
     const maxTokens = tokenBudget(resolved, ids.length, runtime.contextLength);
     const request = rest.attention && resolveAttention(op, rest.attention, runtime.decoder.facts);
-    const start = () => {
+    const open = () => {
       this.#checkUsable(op);
       const watch = request && new AttentionWatch(request, rest.attention?.onStep);
       const detokenizer = this.targetTokenizer?.detokenizer();
       const made = new GenerationTask(runtime.cache.open(), ids, maxTokens, resolved, detokenizer, watch);
       made.encoderIds = encoderIds;
-      if (resolved.beams.beams > 1) void runBeams({ runtime, tokenizer: this.targetTokenizer }, made);
-      else this.#batcher.add(made);
       return made;
     };
     const finished = ({ sequence }: GenerationTask) => {
       sequence.memory?.dispose();
       sequence.dispose();
     };
-    return new Generation(start, finished, () => runtime.device.peakBytes);
+    const generation = (start: () => GenerationTask) => new Generation(start, finished, () => runtime.device.peakBytes);
+    return { beams: resolved.beams.beams, open, generation };
   }
 
   async #many(
@@ -240,29 +256,33 @@ export class Seq2SeqModel {
     task: TextTask,
     { onProgress, ...options }: Seq2SeqGenerateOptions & ManyOptions,
   ): Promise<GenerationResult | GenerationResult[]> {
-    if (!isMany(texts)) {
-      const result = await this.#generate(op, texts, task, options).result;
-      onProgress?.({ done: 1, total: 1 });
-      return result;
-    }
+    const all = isMany(texts) ? texts : [texts];
     // Every text is checked before the first is decoded.
-    const generations = texts.map((text) => this.#generate(op, text, task, options));
+    const prepared = all.map((text) => this.#prepare(op, text, task, options));
+    const beams = prepared[0]?.beams ?? 1;
     const results: GenerationResult[] = [];
-    let next = 0;
     let done = 0;
-    const worker = async () => {
-      for (let i = next++; i < generations.length; i = next++) {
-        results[i] = await (generations[i] as Generation).result;
-        onProgress?.({ done: ++done, total: texts.length });
+    const sequences = this.#runtime.cache.shape.maxSequences;
+    // A search holds a sequence for each hypothesis, one for its prompt, and for a moment those that they become.
+    const atOnce =
+      beams > 1 ? Math.min(MOST_ROWS / beams, sequences / (2 * beams + 1)) : Math.min(MOST_ROWS, sequences);
+    for (const group of inGroups(prepared, Math.max(1, Math.floor(atOnce)))) {
+      const tasks = group.map((p) => p.open());
+      const generations = group.map((p, i) => p.generation(() => tasks[i] as GenerationTask));
+      const running = generations.map(async (g) => {
+        const result = await g.result;
+        onProgress?.({ done: ++done, total: all.length });
+        return result;
+      });
+      if (beams > 1) void this.#search(tasks);
+      else for (const t of tasks) this.#batcher.add(t);
+      const settled = await Promise.allSettled(running);
+      for (const s of settled) {
+        if (s.status === "rejected") throw s.reason;
+        results.push(s.value);
       }
-    };
-    const beams = options.beams ?? (options.greedy ? 1 : task.defaults.beams.beams);
-    const workers = Math.max(
-      1,
-      Math.floor(Math.min(MOST_AT_ONCE, this.#runtime.cache.shape.maxSequences) / (beams + 1)),
-    );
-    await Promise.all(Array.from({ length: Math.min(workers, texts.length) }, worker));
-    return results;
+    }
+    return isMany(texts) ? results : (results[0] as GenerationResult);
   }
 
   /** The decoder's first token: generation_config.json may know a better one than config.json. */
@@ -296,6 +316,14 @@ export class Seq2SeqModel {
   }
 }
 
+/** A generation whose options and source are checked. */
+interface Prepared {
+  readonly beams: number;
+  /** Opens its place in the cache. */
+  open(): GenerationTask;
+  generation(start: () => GenerationTask): Generation;
+}
+
 interface Parts {
   readonly model: EncoderDecoder;
   readonly runtime: DecoderRuntime;
@@ -305,6 +333,18 @@ interface Parts {
 
 /** A text, its ids, or several texts. */
 type Texts = string | readonly number[] | readonly string[];
+
+/** Short contexts, unlike a causal model's: many texts at once, in each of the two caches. */
+function defaultTokens({ layers, kvHeads, headDim, contextLength }: EncoderDecoderFacts): number {
+  const affordable = Math.floor(DEFAULT_CACHE_BYTES / (layers * 2 * kvHeads * headDim * 4));
+  return Math.max(contextLength, Math.min(affordable, Math.max(DEFAULT_CACHE_TOKENS, 4 * contextLength)));
+}
+
+function inGroups<T>(items: readonly T[], size: number): T[][] {
+  const groups: T[][] = [];
+  for (let i = 0; i < items.length; i += size) groups.push(items.slice(i, i + size));
+  return groups;
+}
 
 function isMany(texts: Texts): texts is readonly string[] {
   return Array.isArray(texts) && (texts.length === 0 || typeof texts[0] === "string");

@@ -187,7 +187,7 @@ export class Session {
         request && new AttentionWatch(request, options.attention?.onStep),
       );
       this.#busy = true;
-      if (resolved.beams.beams > 1) void runBeams(this.#parts, task);
+      if (resolved.beams.beams > 1) void runBeams(this.#parts, [task]);
       else this.#parts.batcher.add(task);
       return task;
     };
