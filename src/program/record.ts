@@ -10,6 +10,13 @@ export interface RecomputedRegion {
   readonly end: number;
 }
 
+/** A linear layer that was recorded: `out = x · weightᵀ + bias`. */
+export interface LinearLayer {
+  readonly x: Value;
+  readonly weight: Value;
+  readonly out: Value;
+}
+
 /**
  * What calling ops builds: a list of op calls on values that have shapes and dtypes, but no memory. Names are
  * unique: a second value of the same name gets `#2`.
@@ -22,6 +29,8 @@ export class ProgramRecorder implements Recorder {
   readonly regions: RecomputedRegion[] = [];
   /** The values that {@link name} named, as they were before a tap replaced them. */
   readonly named = new Map<string, Value>();
+  /** Sees the result of each linear layer, and what it returns goes on in its place: how adapters add to layers that models record. */
+  onLinear: ((layer: LinearLayer) => Value) | undefined;
   readonly #onNamed: ((value: Value) => Value) | undefined;
   readonly #scopes: string[] = [];
   readonly #names = new Map<string, number>();
@@ -35,7 +44,11 @@ export class ProgramRecorder implements Recorder {
   }
 
   record<A>(op: OpDef<A>, inputs: Inputs, attrs: A): readonly Value[] {
-    return this.recordAs(op, inputs, attrs, this.nodes.length);
+    const outputs = this.recordAs(op, inputs, attrs, this.nodes.length);
+    const { x, weight } = inputs;
+    const [out] = outputs;
+    if (op.name !== "linear" || !this.onLinear || !x || !weight || !out) return outputs;
+    return [this.onLinear({ x, weight, out })];
   }
 
   /** Records with the index of another node, so that a recomputed dropout draws the mask of the first. */

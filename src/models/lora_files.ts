@@ -1,0 +1,170 @@
+import { HeedError } from "../core/errors.ts";
+import { readJsonObject } from "../core/json.ts";
+import type { ReadOptions, Source } from "../core/source.ts";
+import { readSafetensorsHeader, type TensorEntry } from "../formats/safetensors.ts";
+import { readTensorF32 } from "../formats/stream_tensor.ts";
+import { encodeSafetensors, type TensorToWrite } from "../formats/safetensors_write.ts";
+import { type LinearModule, type LoraConfig, type LoraLayer, parseLoraConfig } from "./lora.ts";
+
+const PREFIX = "base_model.model.";
+const CONFIG_FILE = "adapter_config.json";
+const WEIGHTS_FILE = "adapter_model.safetensors";
+
+/** One layer of an adapter, on the host, in the weights' row order. */
+export interface LoraMatrices {
+  readonly module: LinearModule;
+  /** `[r, K]`. */
+  readonly a: Float32Array<ArrayBuffer>;
+  /** `[rows, r]`. */
+  readonly b: Float32Array<ArrayBuffer>;
+}
+
+/** An adapter that was read. */
+export interface LoadedLora {
+  readonly config: LoraConfig;
+  readonly layers: readonly LoraMatrices[];
+}
+
+/** The files of an adapter as PEFT writes and loads them, by name; `base` is the name of the model that it belongs to. */
+export async function encodeLora(
+  layers: readonly LoraLayer[],
+  config: LoraConfig,
+  options: { readonly base?: string; readonly taskType?: string; readonly fanInFanOut?: boolean } = {},
+): Promise<Map<string, Uint8Array[]>> {
+  const tensors = new Map<string, TensorToWrite>();
+  for (const { module, a, b } of layers) {
+    const [r = 0] = a.shape;
+    const matrix = hubRows(new Float32Array(await b.read()), module, r);
+    tensors.set(`${PREFIX}${module.name}.lora_A.weight`, {
+      format: "f32",
+      shape: a.shape,
+      data: new Float32Array(await a.read()),
+    });
+    tensors.set(`${PREFIX}${module.name}.lora_B.weight`, { format: "f32", shape: b.shape, data: matrix });
+  }
+  const fields = {
+    peft_type: "LORA",
+    task_type: options.taskType ?? null,
+    base_model_name_or_path: options.base ?? null,
+    r: config.rank,
+    lora_alpha: config.alpha,
+    lora_dropout: config.dropout,
+    use_rslora: config.rankStabilized ?? false,
+    // PEFT would find other layers by that word than those that are here.
+    target_modules: config.targets === "all-linear" ? layers.map(({ module }) => module.name) : config.targets,
+    bias: "none",
+    fan_in_fan_out: options.fanInFanOut ?? false,
+    inference_mode: true,
+  };
+  return new Map([
+    [CONFIG_FILE, [new TextEncoder().encode(`${JSON.stringify(fields, null, 2)}\n`)]],
+    [WEIGHTS_FILE, encodeSafetensors(tensors, { format: "pt" })],
+  ]);
+}
+
+/**
+ * Reads an adapter in PEFT's format for a model with the given linear layers. Throws `BAD_FILE` for files that are missing, incomplete or
+ * of another model, `UNSUPPORTED` for kinds of adapter that are not known.
+ */
+export async function readLora(
+  source: Source,
+  modules: readonly LinearModule[],
+  prefixes: readonly string[],
+  options: ReadOptions = {},
+): Promise<LoadedLora> {
+  const json = await readJsonObject(source, CONFIG_FILE, options);
+  const file = await source.open(WEIGHTS_FILE, options);
+  if (!json || !file) {
+    throw new HeedError(
+      "BAD_FILE",
+      `lora: ${source.description} must hold ${CONFIG_FILE} and ${WEIGHTS_FILE}; got ${json ? "no weights" : "no config"}.`,
+    );
+  }
+  const config = parseLoraConfig(json);
+  const { tensors } = await readSafetensorsHeader(file, options);
+  const find = moduleFinder(modules, prefixes);
+  const pairs = new Map<LinearModule, { a?: TensorEntry; b?: TensorEntry }>();
+  for (const [name, entry] of tensors) {
+    const [, path = "", side] = /^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$/.exec(name) ?? [];
+    const module = side === undefined ? undefined : find(path);
+    if (!module) {
+      throw new HeedError(
+        "BAD_FILE",
+        `lora: each tensor must belong to a linear layer of the model; got ${name}. Check that adapter and model belong together.`,
+      );
+    }
+    const pair = pairs.get(module) ?? {};
+    pairs.set(module, { ...pair, [side === "A" ? "a" : "b"]: entry });
+  }
+  const layers: LoraMatrices[] = [];
+  for (const [module, { a, b }] of pairs) {
+    const { rows, columns, name } = module;
+    layers.push({
+      module,
+      a: await readMatrix(a, { shape: [config.rank, columns], name: `${name}.lora_A` }, options),
+      b: heedRows(
+        await readMatrix(b, { shape: [rows, config.rank], name: `${name}.lora_B` }, options),
+        module,
+        config.rank,
+      ),
+    });
+  }
+  return { config, layers };
+}
+
+/** Finds a layer by its name, or by its name behind or before one of the family's prefixes. */
+function moduleFinder(
+  modules: readonly LinearModule[],
+  prefixes: readonly string[],
+): (path: string) => LinearModule | undefined {
+  const bare = (name: string): string => {
+    const prefix = prefixes.find((p) => name.startsWith(p));
+    return prefix === undefined ? name : name.slice(prefix.length);
+  };
+  const byName = new Map(modules.map((module) => [bare(module.name), module]));
+  return (path) => byName.get(bare(path));
+}
+
+async function readMatrix(
+  entry: TensorEntry | undefined,
+  { shape, name }: { readonly shape: readonly number[]; readonly name: string },
+  options: ReadOptions,
+): Promise<Float32Array<ArrayBuffer>> {
+  if (!entry || entry.shape.join() !== shape.join()) {
+    throw new HeedError(
+      "BAD_FILE",
+      `lora: ${name} must be [${shape.join(", ")}]; got ${entry ? `[${entry.shape.join(", ")}]` : "none"}.`,
+    );
+  }
+  return readTensorF32(entry, options);
+}
+
+/** Rows `[parts, heads, D]` to the checkpoint's `[heads, parts, D]`. */
+function hubRows(b: Float32Array<ArrayBuffer>, { perHead, rows }: LinearModule, r: number): Float32Array<ArrayBuffer> {
+  if (!perHead) return b;
+  return permuted(b, rows, r, (part, head) => [part * perHead.heads + head, head * perHead.parts + part], perHead);
+}
+
+/** Rows `[heads, parts, D]` to the weight's `[parts, heads, D]`. */
+function heedRows(b: Float32Array<ArrayBuffer>, { perHead, rows }: LinearModule, r: number): Float32Array<ArrayBuffer> {
+  if (!perHead) return b;
+  return permuted(b, rows, r, (part, head) => [head * perHead.parts + part, part * perHead.heads + head], perHead);
+}
+
+function permuted(
+  data: Float32Array<ArrayBuffer>,
+  rows: number,
+  r: number,
+  places: (part: number, head: number) => readonly [from: number, to: number],
+  { heads, parts }: NonNullable<LinearModule["perHead"]>,
+): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(data.length);
+  const block = (rows / (heads * parts)) * r;
+  for (let part = 0; part < parts; part++) {
+    for (let head = 0; head < heads; head++) {
+      const [from, to] = places(part, head);
+      out.set(data.subarray(from * block, (from + 1) * block), to * block);
+    }
+  }
+  return out;
+}
