@@ -2,8 +2,8 @@ import { Command, Option } from "commander";
 import { resolve } from "node:path";
 import { TIERS, type Tier } from "../gpu/tiers.ts";
 import { Device } from "../gpu/device.ts";
-import { parseRecipe, type Recipe } from "../train/recipe.ts";
-import { readRecipeFile, recipeFolder, trainRecipe } from "../train/run_node.ts";
+import { parseRecipe } from "../train/recipe.ts";
+import { readRecipeFile, trainRecipe } from "../train/run_node.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { note, printLine } from "./output.ts";
@@ -46,13 +46,17 @@ export function trainCommand(signal: AbortSignal, done: (code: number) => void):
 }
 
 async function train(path: string, options: CommandOptions, signal: AbortSignal): Promise<number> {
-  const recipe = withOptions(parseRecipe(await readRecipeFile(path)), options);
+  const { recipe, folder } = await readRecipeFile(path);
+  // Before a GPU is looked for: a recipe that is wrong is wrong everywhere.
+  parseRecipe(recipe);
   const gpu = await openGpu(options);
   const device = await Device.request({ gpu, tier: options.tier });
   const progress = trainingProgress();
   try {
     const result = await trainRecipe(device, recipe, {
-      folder: recipeFolder(path),
+      folder,
+      output: options.output && resolve(options.output),
+      text: options.data,
       resume: options.resume,
       signal,
       onProgress: (update) => progress.update(update),
@@ -67,13 +71,4 @@ async function train(path: string, options: CommandOptions, signal: AbortSignal)
     progress.stop();
     device.dispose();
   }
-}
-
-/** Options take the place of what the recipe says; their paths are from the current folder. */
-function withOptions(recipe: Recipe, { output, data }: CommandOptions): Recipe {
-  return {
-    ...recipe,
-    ...(output === undefined ? {} : { output: resolve(output) }),
-    ...(data === undefined ? {} : { data: { ...recipe.data, text: resolve(data) } }),
-  };
 }

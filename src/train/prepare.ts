@@ -52,6 +52,7 @@ async function prepareLanguageModel(recipe: Recipe, readText: ReadText): Promise
   if (opened.kind !== "decoder") {
     throw new HeedError("USAGE", `train: task language-model needs a causal decoder; got ${opened.model.family}.`);
   }
+  checkLength(recipe, opened.model.facts.contextLength);
   // Split by characters, as nanoGPT does, so that the held-out text is the same whatever the tokenizer.
   const share = held === undefined ? (data.validationShare ?? VALIDATION_SHARE) : 0;
   const cut = Math.floor(text.length * (1 - share));
@@ -106,4 +107,13 @@ export function encodeText(tokenizer: Tokenizer, text: string): Uint32Array {
 
 function linesWithEnds(text: string): string[] {
   return text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
+}
+
+/** Throws `USAGE` for sequences that are longer than a model's context. */
+export function checkLength({ length }: Recipe, contextLength: number): void {
+  if (length <= contextLength) return;
+  throw new HeedError(
+    "USAGE",
+    `train: length may be at most the model's context of ${contextLength} tokens; got ${length}. Shorten it, or raise the positions in the recipe's model.`,
+  );
 }

@@ -3,7 +3,7 @@ import { openModel } from "../models/registry.ts";
 import { everydayCorpus } from "./corpus/everyday.ts";
 import { translationObjective } from "./losses.ts";
 import { type EncodedPair, orderedPairs, PairBatches } from "./pairs.ts";
-import { openTokenizerFiles, type Prepared, type ReadText, tokenizerFiles } from "./prepare.ts";
+import { checkLength, openTokenizerFiles, type Prepared, type ReadText, tokenizerFiles } from "./prepare.ts";
 import type { Recipe } from "./recipe.ts";
 
 /** A sentence and its translation. */
@@ -28,6 +28,7 @@ export async function prepareTranslation(recipe: Recipe, readText: ReadText): Pr
   if (opened.kind !== "encoder-decoder") {
     throw new HeedError("USAGE", `train: task translation needs an encoder–decoder; got ${opened.model.family}.`);
   }
+  checkLength(recipe, Math.min(opened.model.facts.contextLength, opened.model.facts.encoder.contextLength));
   const encode = (pairs: readonly TextPair[]): EncodedPair[] =>
     pairs.map(({ source, target }) => ({ source: tokenizer.encode(source), target: tokenizer.encode(target) }));
   const { batch, length, seed = 0 } = recipe;

@@ -1,0 +1,196 @@
+import { HeedError } from "../core/errors.ts";
+import type { Source } from "../core/source.ts";
+import type { Device } from "../gpu/device.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import { openCheckpoint } from "../formats/checkpoint.ts";
+import { readSafetensorsHeader } from "../formats/safetensors.ts";
+import { encodeSafetensors, type TensorToWrite } from "../formats/safetensors_write.ts";
+import { streamTensor } from "../formats/stream_tensor.ts";
+import { readJsonObject } from "../core/json.ts";
+import type { WeightTree } from "../models/family.ts";
+import { loadWeights } from "../models/load.ts";
+import { openDecoder } from "../models/registry.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+import { readGenerationDefaults } from "../tasks/generation_options.ts";
+import { TextModel } from "../tasks/text_model.ts";
+import { disposeTree, parametersOf } from "./parameters.ts";
+import { initialiseRecipe, type Prepared, prepareRecipe, type ReadText } from "./prepare.ts";
+import { parseRecipe, type Recipe } from "./recipe.ts";
+import { encodeModel } from "./save.ts";
+import { Trainer, type TrainerState, type TrainingProgress } from "./trainer.ts";
+import { TrainingStep } from "./training_step.ts";
+
+/** Files by name, each as its chunks in order or as text. */
+export type ModelFiles = ReadonlyMap<string, readonly Uint8Array[] | string>;
+
+/** How a training is opened. */
+export interface TrainingOptions {
+  /** Gives the text of a file that the recipe names. */
+  readonly readText: ReadText;
+  /** A checkpoint to go on from: what {@link Training.checkpoint} gave, as files or a folder. Default: fresh parameters. */
+  readonly from?: Source;
+  /** Stops before the next update with `ABORTED`. */
+  readonly signal?: AbortSignal;
+}
+
+/** Files of a checkpoint beside those of the model. */
+const STATE = "trainer_state.json";
+const MOMENTS = "optimizer.safetensors";
+
+/**
+ * A recipe at work: an async iterator of updates. Between turns of the loop the weights that are trained can be generated with, looked
+ * into, measured and saved. Whoever opened it disposes it.
+ *
+ * @example
+ * const training = await openTraining(engine, recipe, { readText: (path) => fetch(path).then((r) => r.text()) });
+ * const model = await training.model();
+ * for await (const { step, loss } of training) {
+ *   if (step % 100 === 0) console.log(step, loss, (await model.generate("ROMEO:", { maxTokens: 60 }).result).text);
+ * }
+ * const files = await training.files();
+ * await training.dispose();
+ */
+export class Training implements AsyncIterable<TrainingProgress> {
+  readonly recipe: Recipe;
+  readonly device: Device;
+  readonly step: TrainingStep;
+  readonly trainer: Trainer;
+  readonly #prepared: Prepared;
+  readonly #tree: WeightTree<Tensor>;
+  readonly #models = new Set<TextModel>();
+
+  private constructor(
+    device: Device,
+    recipe: Recipe,
+    prepared: Prepared,
+    tree: WeightTree<Tensor>,
+    signal: AbortSignal | undefined,
+  ) {
+    this.device = device;
+    this.recipe = recipe;
+    this.#prepared = prepared;
+    this.#tree = tree;
+    const { optimizer, dropout, recompute, seed, steps, schedule, accumulate } = recipe;
+    const parameters = parametersOf(prepared.model.rules, tree);
+    const objective = prepared.objective(tree);
+    this.step = new TrainingStep(device, { objective, parameters, optimizer, dropout, recompute, seed });
+    const { every: evaluateEvery, batches, patience } = recipe.evaluate ?? {};
+    const { validation, data } = prepared;
+    const held = validation ? { validation: () => validation(batches), evaluateEvery, patience } : {};
+    this.trainer = new Trainer({ step: this.step, data, steps, schedule, accumulate, signal, ...held });
+  }
+
+  /**
+   * Reads data, makes the tokenizer, and draws or loads the parameters. Throws `USAGE` for a recipe that is not understood in full,
+   * `BAD_FILE` and `UNSUPPORTED`.
+   */
+  static async open(device: Device, recipe: unknown, { readText, from, signal }: TrainingOptions): Promise<Training> {
+    const parsed = parseRecipe(recipe);
+    const prepared = await prepareRecipe(parsed, readText);
+    const tree = from
+      ? (await loadWeights(device, prepared.model, await openCheckpoint(from), { dtype: "f32" })).tree
+      : initialiseRecipe(device, prepared.model, parsed);
+    let training: Training | undefined;
+    try {
+      training = new Training(device, parsed, prepared, tree, signal);
+      if (from) await training.#restore(from);
+      return training;
+    } catch (error) {
+      await (training ? training.dispose() : disposeTree(tree));
+      throw error;
+    }
+  }
+
+  get tokenizer(): Tokenizer {
+    return this.#prepared.tokenizer;
+  }
+
+  /** One update a turn; see {@link Trainer}. */
+  [Symbol.asyncIterator](): AsyncGenerator<TrainingProgress, void, undefined> {
+    return this.trainer[Symbol.asyncIterator]();
+  }
+
+  /** Mean loss over everything that is held out; undefined where nothing is. */
+  async evaluate(): Promise<number | undefined> {
+    const { validation } = this.#prepared;
+    return validation && this.trainer.evaluate(validation());
+  }
+
+  /**
+   * The language model that is trained, over the very weights: what it generates, and the attention that it shows, are those of the
+   * last update. Disposing it leaves the weights. Throws `UNSUPPORTED` for an encoder–decoder.
+   */
+  async model(): Promise<TextModel> {
+    const { config, tokenizer } = this.#prepared;
+    const defaults = readGenerationDefaults(config, this.recipe.generation);
+    const bytes = this.step.optimizer.parameters.reduce((sum, { tensor }) => sum + tensor.sizeBytes, 0);
+    // The weights stay the training's own.
+    const weights = { tree: this.#tree, dtype: "f32", bytes, dispose: () => {} } as const;
+    const parts = { source: "training", tokenizer, defaults };
+    const model = await TextModel.over(this.device, openDecoder(config), weights, parts);
+    this.#models.add(model.whenDisposed((disposed) => this.#models.delete(disposed)));
+    return model;
+  }
+
+  /** The model as the Hub's files: config.json, model.safetensors, tokenizer.json, generation_config.json. Default dtype: the recipe's. */
+  async files({ dtype = this.recipe.dtype ?? "f32" }: { readonly dtype?: "f32" | "f16" } = {}): Promise<ModelFiles> {
+    const weights = await encodeModel(this.#prepared.model.rules, this.#tree, { dtype });
+    return new Map<string, readonly Uint8Array[] | string>([...this.#descriptions(), ["model.safetensors", weights]]);
+  }
+
+  /** Everything that training goes on from, as files: the model in f32, the optimiser's moments, RNG and data position. */
+  async checkpoint(): Promise<ModelFiles> {
+    const moments = new Map<string, TensorToWrite>();
+    for (const [name, tensor] of this.step.optimizer.moments) {
+      moments.set(name, { format: "f32", shape: tensor.shape, data: new Uint8Array(await tensor.read()) });
+    }
+    return new Map<string, readonly Uint8Array[] | string>([
+      ...(await this.files({ dtype: "f32" })),
+      [MOMENTS, encodeSafetensors(moments)],
+      [STATE, `${JSON.stringify(this.trainer.state(), null, 1)}\n`],
+    ]);
+  }
+
+  /** Frees models, plans, moments and weights. */
+  async dispose(): Promise<void> {
+    await Promise.allSettled([...this.#models].map((model) => model.dispose()));
+    await this.step.dispose();
+    disposeTree(this.#tree);
+  }
+
+  #descriptions(): [string, string][] {
+    const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
+    return [
+      ["config.json", json(this.#prepared.config)],
+      ["generation_config.json", json(this.recipe.generation ?? {})],
+      ...this.#prepared.tokenizerFiles,
+    ];
+  }
+
+  async #restore(from: Source): Promise<void> {
+    this.trainer.restore(checkState(await readJsonObject(from, STATE), from));
+    const file = await from.open(MOMENTS);
+    if (!file) throw new HeedError("BAD_FILE", `train: ${from.description} must hold ${MOMENTS}; got none.`);
+    const { tensors } = await readSafetensorsHeader(file);
+    for (const [name, tensor] of this.step.optimizer.moments) {
+      const entry = tensors.get(name);
+      if (!entry || entry.shape.join() !== tensor.shape.join()) {
+        throw new HeedError(
+          "BAD_FILE",
+          `train: ${MOMENTS} in ${from.description} must hold ${name}; got ${entry ? "another shape" : "none"}. The recipe's model or optimizer was changed.`,
+        );
+      }
+      for await (const { elementStart, data } of streamTensor(entry, "f32", {})) tensor.write(4 * elementStart, data);
+    }
+  }
+}
+
+function checkState(value: unknown, from: Source): TrainerState {
+  const state = value as Partial<TrainerState> | undefined;
+  const whole = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
+  if (state && whole(state.stepsDone) && whole(state.stale) && "data" in state) return state as TrainerState;
+  throw new HeedError(
+    "BAD_FILE",
+    `train: ${STATE} in ${from.description} must hold a trainer's state; got another file.`,
+  );
+}
