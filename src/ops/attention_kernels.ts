@@ -44,6 +44,8 @@ const TILED_QUERIES = 64;
 /** Largest D and Dv whose tiles fit 16 KiB of workgroup memory. */
 const TILED_MAX_DIM = 128;
 const SOFTWARE_QUERIES = 32;
+/** Fewer where no table of tiles has to be made for them: causal tiles are closer to the diagonal. */
+const SOFTWARE_DENSE_QUERIES = 16;
 const DECODE_SIZE = 64;
 const COMBINE_SIZE = 64;
 /** vec4s of out that a lane of a CPU adapter's decode kernel adds up: what compiles fast. */
@@ -106,7 +108,8 @@ export function prefillDispatch(
 
 /** Queries of one workgroup of a kernel that the caller's tiles do not bind. */
 export function tileSizeOf(kernel: "tiled" | "lanes", facts: GpuFacts): number {
-  return kernel === "tiled" ? TILED_QUERIES : attentionQueryTile(facts);
+  if (kernel === "tiled") return TILED_QUERIES;
+  return facts.software ? SOFTWARE_DENSE_QUERIES : TILED_QUERIES;
 }
 
 /** Sizes that {@link lowerDecode} needs. */
