@@ -40,11 +40,12 @@ function checkpointTensors(
   rule: WeightRule,
   data: Float32Array,
 ): { readonly name: string; readonly shape: readonly number[]; readonly data: Float32Array }[] {
-  const { from, shape, turned, perHead, rows } = rule;
+  const { from, turned, perHead, rows, offset = 0 } = rule;
+  const shape = rule.stored ?? rule.shape;
   const [total = 1, ...rest] = shape;
   const rowSize = numel(rest);
   if (turned) return [{ name: from[0] ?? "", shape: [...shape].reverse(), data: transposed(data, total, rowSize) }];
-  const own = perHead ? perHeadRows(data, perHead) : data;
+  const own = perHead ? perHeadRows(data, perHead) : data.map((x) => x - offset);
   let at = 0;
   return from.map((name, i) => {
     const count = rows?.[i] ?? total;

@@ -37,10 +37,9 @@ describeOnDevice("saved models", (device) => {
       const bytes = await entry.file.read(entry.start, entry.end);
       expect(entry.shape, tensor).toEqual(expected?.shape);
       const got = new Float32Array(bytes.slice().buffer);
-      expect(
-        got.every((x, i) => x === Math.fround(expected?.data[i] ?? Number.NaN)),
-        tensor,
-      ).toBe(true);
+      // Gains that a family stores less 1 have been added to 1, which rounds.
+      const error = got.map((x, i) => Math.abs(x - (expected?.data[i] ?? Number.NaN)));
+      expect(Math.max(...error), tensor).toBeLessThanOrEqual(name.startsWith("gemma") ? 2 ** -24 : 0);
     }
   });
 
