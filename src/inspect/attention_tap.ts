@@ -1,7 +1,7 @@
 import { HeedError, invariant } from "../core/errors.ts";
 import { numel, type Shape } from "../core/shape.ts";
-import type { AttendSeen } from "../nn/dense_step.ts";
-import { type AttendCache, type AttendInputs, scoresOf } from "../nn/step.ts";
+import type { AttendSeen, AttentionKind } from "../nn/dense_step.ts";
+import { type AttendCache, type AttendInputs, type ScoreInputs, scoresOf } from "../nn/step.ts";
 import { headWeights, headWeightsPaged } from "../ops/head_weights.ts";
 import { PAGE_TOKENS } from "../ops/kv_append.ts";
 import type { Value } from "../ops/op.ts";
@@ -19,11 +19,14 @@ const HEADS = "attention.heads";
 /** An output of the program that holds something of a layer's attention. */
 export interface AttentionOutput {
   readonly name: string;
+  readonly kind: AttentionKind;
   readonly layer: number;
   readonly part: Part;
   /** `[heads, rows, n]`, 4 bytes an element. */
   readonly shape: Shape;
 }
+
+type WindowedInputs = ScoreInputs & Pick<AttendInputs, "window">;
 
 /** Which rows of what was computed belong to the one who asked. */
 export interface AttentionCut {
@@ -32,6 +35,8 @@ export interface AttentionCut {
   readonly rows: readonly number[];
   readonly queries: readonly number[];
   readonly keys: number;
+  /** Keys of the source, in encoder–decoders. */
+  readonly sourceKeys?: number | undefined;
 }
 
 /** Records the capture of attention weights into a program, and takes apart what comes back. */
@@ -55,24 +60,26 @@ export class AttentionTap {
     this.#maxBytes = maxBytes;
   }
 
-  /** A layer of a whole sequence: the rows in `queries` `[r]` u32. */
-  recordDense({ layer, q, k, spec, lse }: AttendSeen, queries: Value): void {
-    if (!this.#wants(layer)) return;
+  /** A layer of a whole sequence: the rows in `queries` `[r]` u32, whose last keys are `places` `[r]` u32 (default themselves). */
+  recordDense({ layer, kind, q, k, spec, lse }: AttendSeen, queries: Value, places = queries): void {
+    if (!this.#wants(kind, layer)) return;
     this.#check(queries.shape[0] ?? 0, k.shape[0] ?? 0);
     const { heads, kvHeads, headDim, scale = headDim ** -0.5, window, causal = false, prefix = 0 } = spec;
     invariant(typeof window !== "object" && typeof prefix === "number", "a mask that a run does not have");
     const { softcap, alibiSlopes, relativeBias } = spec;
     const options = { heads, kvHeads, headDim, scale, window, causal, prefix, softcap, alibiSlopes, relativeBias };
-    this.#keep(layer, headWeights(this.#rec, { q, k, headList: this.#heads(), queries, lse }, options), queries);
+    const weights = headWeights(this.#rec, { q, k, headList: this.#heads(), queries, lse }, options);
+    this.#keep({ kind, layer }, weights, places);
   }
 
-  /** A layer of a decode step: every row, over the cache. */
-  recordPaged(inputs: AttendInputs, { kv, rowTable, pageTable }: AttendCache): void {
-    if (!this.#wants(inputs.layer)) return;
+  /** A layer of a decode step: every row, over the cache, or over the source's. */
+  recordPaged(kind: AttentionKind, inputs: WindowedInputs, { kv, rowTable, pageTable }: AttendCache): void {
+    const { layer } = inputs;
+    if (!this.#wants(kind, layer)) return;
     this.#check(rowTable.shape[0] ?? 0, (pageTable.shape[1] ?? 0) * PAGE_TOKENS);
     const paged = { q: inputs.q, kv, headList: this.#heads(), rowTable, pageTable };
     this.#keep(
-      inputs.layer,
+      { kind, layer },
       headWeightsPaged(this.#rec, paged, { ...scoresOf(inputs), window: inputs.window }),
       rowTable,
     );
@@ -86,16 +93,18 @@ export class AttentionTap {
   /** The attention that `cut` asks for; `read` gives an output's elements. */
   cut(
     read: (output: AttentionOutput) => ArrayBuffer,
-    { request, rows, queries, keys }: AttentionCut,
+    { request, rows, queries, keys: selfKeys, sourceKeys = 0 }: AttentionCut,
   ): CapturedAttention[] {
     const heads = request.heads.map((h) => this.request.heads.indexOf(h));
-    return request.layers.map((layer): CapturedAttention => {
+    const wanted = request.kinds.flatMap((kind) => request.layers.map((layer) => ({ kind, layer })));
+    return wanted.map(({ kind, layer }): CapturedAttention => {
+      const keys = kind === "memory" ? sourceKeys : selfKeys;
       const part = (name: Part, length: number): ArrayBuffer => {
-        const output = this.outputs.find((o) => o.layer === layer && o.part === name);
+        const output = this.outputs.find((o) => o.kind === kind && o.layer === layer && o.part === name);
         invariant(output, `no ${name} of layer ${layer} was captured`);
         return cutRows(read(output), output.shape, { heads, rows, length });
       };
-      const captured = { layer, heads: request.heads, queries, keys };
+      const captured = { kind, layer, heads: request.heads, queries, keys };
       const weights = request.weights ? { weights: new Float32Array(part("weights", keys)) } : {};
       if (request.topKeys === 0) return { ...captured, ...weights };
       const stats = new Float32Array(part("stats", 3));
@@ -111,8 +120,8 @@ export class AttentionTap {
     });
   }
 
-  #wants(layer: number): boolean {
-    return this.request.layers.includes(layer);
+  #wants(kind: AttentionKind, layer: number): boolean {
+    return this.request.kinds.includes(kind) && this.request.layers.includes(layer);
   }
 
   #heads(): Value {
@@ -131,11 +140,11 @@ export class AttentionTap {
     );
   }
 
-  #keep(layer: number, weights: Value, places: Value): void {
+  #keep({ kind, layer }: Pick<AttentionOutput, "kind" | "layer">, weights: Value, places: Value): void {
     const keep = (part: Part, value: Value) => {
-      const name = `attention.${layer}.${part}`;
+      const name = `${kind === "memory" ? "cross_attention" : "attention"}.${layer}.${part}`;
       this.#rec.output(name, value);
-      this.outputs.push({ name, layer, part, shape: value.shape });
+      this.outputs.push({ name, kind, layer, part, shape: value.shape });
     };
     if (this.request.weights) keep("weights", weights);
     if (this.request.topKeys === 0) return;

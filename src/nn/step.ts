@@ -71,6 +71,8 @@ export interface CachedStepParts {
   readonly tileTable?: Value;
   /** Sees q and the cache of each layer after the rows' own keys are in it; records what it wants to know of them. */
   readonly onAttend?: (rec: Recorder, inputs: AttendInputs, cache: AttendCache) => void;
+  /** Like `onAttend`, for attention to the encoder's rows. */
+  readonly onAttendMemory?: (rec: Recorder, inputs: ScoreInputs, cache: AttendCache) => void;
   /** Set in encoder–decoders: where each layer's keys and values of the encoder's rows are. */
   readonly memory?: MemoryCache;
 }
@@ -117,6 +119,7 @@ export function cachedStep(parts: CachedStepParts): Step {
       invariant(memory && kv, `no memory of the encoder for layer ${layer}`);
       const { rowTable, pageTable } = memory;
       const options = { ...scoresOf(inputs), maxPages: dim(pageTable.shape, 1) };
+      parts.onAttendMemory?.(rec, inputs, { kv, rowTable, pageTable });
       return rec.name(attentionDecodePaged(rec, { q, kv, rowTable, pageTable }, options), "mixed"); // [N, H·D]
     },
     dropout: (_, x) => x,

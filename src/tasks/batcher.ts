@@ -48,6 +48,18 @@ export class Batcher {
     if (!this.#looping) this.#running = this.#run();
   }
 
+  /** True while a generation runs or waits. */
+  get isBusy(): boolean {
+    return this.#looping || this.#pause !== undefined;
+  }
+
+  /** Frees the plans of all groups; the next generations record them anew. Nothing may be running. */
+  async forgetPlans(): Promise<void> {
+    const groups = [...this.#groups.values()];
+    this.#groups.clear();
+    for (const group of await Promise.allSettled(groups)) if (group.status === "fulfilled") group.value.dispose();
+  }
+
   /** Ends what is running with `DISPOSED`, then frees the GPU memory. */
   async dispose(): Promise<void> {
     this.#ended = new HeedError("DISPOSED", "generate: the model was disposed. Load it again.");
@@ -219,7 +231,7 @@ export class Batcher {
         if (task.finish) return;
         const id = tokens[step * burst.rows + row] as number;
         try {
-          if (group.attention) task.attention?.take(group.attention, result, row, task.ids);
+          if (group.attention) task.attention?.take(group.attention, result, row, task);
           if (task.options.logprobs !== undefined && result.logprobs) {
             task.logprobs.push(tokenLogprobs(result.logprobs, row, task.options.logprobs));
           }

@@ -1,8 +1,8 @@
 import { invariant } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
-import { type AttendCache, type AttendInputs, NO_SLOT } from "../nn/step.ts";
-import type { Recorder } from "../ops/op.ts";
+import type { AttentionKind } from "../nn/dense_step.ts";
+import { type CachedStepParts, NO_SLOT } from "../nn/step.ts";
 import {
   packSampling,
   packSeen,
@@ -237,8 +237,10 @@ function recordStep(
 ): void {
   const tokens = rec.state(states.tokens);
   const rowTable = rec.state(states.rowTable);
-  const onAttend = tap && ((_: Recorder, inputs: AttendInputs, cache: AttendCache) => tap.recordPaged(inputs, cache));
-  const step = runtime.record(rec, rows, { tokens, rowTable, onAttend });
+  const watch = (kind: AttentionKind): CachedStepParts["onAttendMemory"] =>
+    tap && ((_, inputs, cache) => tap.recordPaged(kind, inputs, cache));
+  const watches = { onAttend: watch("self"), onAttendMemory: watch("memory") };
+  const step = runtime.record(rec, rows, { tokens, rowTable, ...watches });
   const logits = step.logits(step.hidden);
   const ring = rec.state(states.ring);
   const seen = rec.state(slots.seen);

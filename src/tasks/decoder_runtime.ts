@@ -129,12 +129,14 @@ export class DecoderRuntime {
       readonly tokens?: Value;
       readonly rowTable?: Value;
       readonly onAttend?: CachedStepParts["onAttend"];
+      readonly onAttendMemory?: CachedStepParts["onAttendMemory"];
     } = {},
   ): RecordedStep {
     const { decoder, weights, cache } = this;
     const tokens = options.tokens ?? rec.input("tokens", [rows], "u32");
     const rowTable = options.rowTable ?? rec.input("row_table", [rows, 2], "u32");
     const isTensor = (node: WeightTree<Tensor>): node is Tensor => node instanceof Tensor;
+    weights.onRecord?.(rec);
     const tree = mapLeaves(weights.tree, isTensor, (t) => rec.weight(t));
     const step = cachedStep({
       tokens,
@@ -147,6 +149,7 @@ export class DecoderRuntime {
           ? undefined
           : rec.input("tile_table", [options.tiles, options.prefix ? 8 : 4], "u32"),
       onAttend: options.onAttend,
+      onAttendMemory: options.onAttendMemory,
       memory: this.memory?.record(rec, rows),
     });
     const hidden = decoder.hidden(rec, tree, step);
@@ -274,6 +277,14 @@ export class DecoderRuntime {
       planned.catch(() => this.#plans.delete(name));
     }
     return planned;
+  }
+
+  /** Frees every plan, once what runs has ended; the next calls record them anew. */
+  async forgetPlans(): Promise<void> {
+    await Promise.allSettled(this.#running);
+    const plans = [...this.#plans.values()];
+    this.#plans.clear();
+    for (const planned of await Promise.allSettled(plans)) if (planned.status === "fulfilled") planned.value.dispose();
   }
 
   /** Throws `USAGE` for ids that are no whole numbers below the vocabulary's size. */

@@ -7,6 +7,7 @@ import { attentionUnfused } from "../ops/attention_unfused.ts";
 import type { Recorder, Value } from "../ops/op.ts";
 import { MAX_TOP_KEYS, weightSummary } from "../ops/weight_summary.ts";
 import type { ArrayTensor, OpInput } from "../program/direct.ts";
+import { shown } from "./direct_checks.ts";
 
 /** The attention that a direct call captures: as a run's request, without layers. */
 export interface CaptureRequest extends Omit<AttentionRequest, "layers"> {
@@ -15,7 +16,7 @@ export interface CaptureRequest extends Omit<AttentionRequest, "layers"> {
 }
 
 /** Attention weights of one sequence of a direct call, before dropout: the exact ones of its softmax, or the one-hot of hard selection. */
-export interface CapturedSequence extends Omit<CapturedAttention, "layer"> {
+export interface CapturedSequence extends Omit<CapturedAttention, "kind" | "layer"> {
   /** Index in the batch. */
   readonly sequence: number;
 }
@@ -167,14 +168,14 @@ function needsThreeKernels({ selection, bias, mask, relativeBias }: AttentionOpt
 function resolve(given: CaptureRequest, count: number): Resolved {
   const unknown = typeof given === "object" && given ? Object.keys(given).find((key) => !FIELDS.includes(key)) : "";
   if (unknown !== undefined) {
-    const got = unknown === "" ? String(given) : `a field "${unknown}"`;
+    const got = unknown === "" ? shown(given) : `a field "${unknown}"`;
     throw new HeedError("USAGE", `attention: capture is true, or has ${FIELDS.join(", ")}; got ${got}.`);
   }
   const { heads, weights = true, summary = false } = given;
   const topKeys = typeof summary === "object" ? (summary?.topKeys ?? DEFAULT_TOP_KEYS) : summary ? DEFAULT_TOP_KEYS : 0;
   if (summary && !(Number.isInteger(topKeys) && topKeys >= 1 && topKeys <= MAX_TOP_KEYS)) {
     const rule = `capture.summary.topKeys must be from 1 to ${MAX_TOP_KEYS}`;
-    throw new HeedError("USAGE", `attention: ${rule}; got ${String(topKeys)}.`);
+    throw new HeedError("USAGE", `attention: ${rule}; got ${shown(topKeys)}.`);
   }
   if (!weights && topKeys === 0) {
     const rule = "capture asks for neither weights nor summary";

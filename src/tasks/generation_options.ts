@@ -125,6 +125,7 @@ const schema = v.strictObject({
   prefixLength: v.optional(v.union([v.literal("prompt"), whole(0, 1 << 24)])),
   attention: v.optional(
     v.strictObject({
+      kinds: v.optional(v.array(v.picklist(["self", "memory"]))),
       layers: v.optional(v.array(v.number())),
       heads: v.optional(v.array(v.number())),
       weights: v.optional(v.boolean()),

@@ -24,4 +24,38 @@ await describeOnTiers("an encoder–decoder", (engine) => {
     expect(await Promise.all(cases.map((c) => generated(c.ids, {})))).toEqual(cases.map((c) => c.beams));
     await model.dispose();
   });
+
+  it.each(["transformer", "t5"] as const)("%s: captures the cross-attention of each step", async (name) => {
+    const model = await engine().loadSeq2Seq(seq2SeqGoldenPath(name));
+    const { layers, heads } = model.facts;
+    for (const { ids, decoderIds, cross } of readSeq2SeqGolden(name)) {
+      const [T, S] = [decoderIds.length, ids.length];
+      const results = decoderIds.map((_, t) =>
+        model.generate(ids, { decoderIds: decoderIds.slice(0, t + 1), maxTokens: 1, greedy: true, attention: {} }),
+      );
+      for (const [t, { result }] of results.entries()) {
+        const [step] = (await result).attention ?? [];
+        expect(step?.layers.map((l) => [l.kind, l.keys])).toEqual(Array.from({ length: layers }, () => ["memory", S]));
+        const got = step?.layers.flatMap((l) => [...(l.weights ?? [])]) ?? [];
+        const expected = Array.from({ length: layers * heads }, (_, lh) =>
+          cross.slice((lh * T + t) * S, (lh * T + t + 1) * S),
+        );
+        const label = `${name}, step ${t}`;
+        assertClose(
+          got,
+          expected.flatMap((row) => [...row]),
+          { ...tolerance("f32", "attention"), label },
+        );
+      }
+    }
+    const both = model.generate([5, 6, 7], { maxTokens: 2, greedy: true, attention: { kinds: ["self", "memory"] } });
+    const [, second] = (await both.result).attention ?? [];
+    expect(second?.layers.map((l) => [l.kind, l.keys])).toEqual([
+      ["self", 2],
+      ["self", 2],
+      ["memory", 3],
+      ["memory", 3],
+    ]);
+    await model.dispose();
+  });
 });
