@@ -19,6 +19,7 @@ import { printError } from "./output.ts";
 import { summarizeCommand } from "./summarize.ts";
 import { tokenizerCommand } from "./tokenizer.ts";
 import { trainCommand } from "./train.ts";
+import { transcribeCommand } from "./transcribe.ts";
 import { translateCommand } from "./translate.ts";
 
 const EXAMPLES = `
@@ -69,6 +70,7 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
     .addCommand(translateCommand(signal, done))
     .addCommand(summarizeCommand(signal, done))
     .addCommand(chatCommand(signal, done))
+    .addCommand(transcribeCommand(signal, done))
     .addCommand(inspectCommand(signal, done))
     .addCommand(logitsCommand(signal, done))
     .addCommand(doctorCommand(signal, done))

@@ -10,6 +10,8 @@ export interface WeightRule {
   readonly or?: readonly string[];
   /** Shape that Heed uses. */
   readonly shape: Shape;
+  /** The file's shape, where it is another of as many elements in the same order. */
+  readonly stored?: Shape;
   /** Rows of each joined tensor, in the order of `from`; they add up to the first dimension of `shape`. */
   readonly rows?: readonly number[];
   /** `vector`: kept in f32 (norms, biases). `matrix`: kept in the model's dtype. */

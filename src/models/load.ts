@@ -118,6 +118,7 @@ function planWeight(
 
 /** The shape that the i-th source of a rule must have in the file. */
 function sourceShape(rule: WeightRule, i: number): Shape {
+  if (rule.stored) return rule.stored;
   const [rows = 1, ...rest] = rule.shape;
   const own = [rule.rows?.[i] ?? rows, ...rest];
   return rule.turned ? own.reverse() : own;

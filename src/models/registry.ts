@@ -14,12 +14,14 @@ import { gptNeox } from "./gpt_neox/model.ts";
 import { llama } from "./llama/model.ts";
 import { marian } from "./marian/model.ts";
 import { mistral } from "./mistral/model.ts";
+import { moonshine } from "./moonshine/model.ts";
 import { opt } from "./opt/model.ts";
 import { phi3 } from "./phi3/model.ts";
 import { qwen2 } from "./qwen2/model.ts";
 import { qwen3 } from "./qwen3/model.ts";
 import { roberta } from "./roberta/model.ts";
 import { t5 } from "./t5/model.ts";
+import type { Speech, SpeechFamily } from "./speech_family.ts";
 import { transformer } from "./transformer/model.ts";
 
 /** Every family of causal decoders: a new one is a folder, a test and a line here. */
@@ -33,9 +35,13 @@ export const ENCODER_DECODERS: readonly EncoderDecoderFamily[] = [bart, marian, 
 /** Every family of encoders. */
 const ENCODERS: readonly EncoderFamily[] = [albert, bert, distilbert, roberta];
 
+/** Every family that turns speech into text. */
+const SPEECH: readonly SpeechFamily[] = [moonshine];
+
 /** What a config.json describes. */
 export type OpenedModel =
   | { readonly kind: "encoder"; readonly model: Encoder }
+  | { readonly kind: "speech"; readonly model: Speech }
   | { readonly kind: "decoder"; readonly model: Decoder }
   | { readonly kind: "encoder-decoder"; readonly model: EncoderDecoder };
 
@@ -47,7 +53,9 @@ export function openModel(config: Readonly<Record<string, unknown>>): OpenedMode
   if (encoderDecoder) return { kind: "encoder-decoder", model: encoderDecoder.open(config) };
   const encoder = find(ENCODERS, config);
   if (encoder) return { kind: "encoder", model: encoder.open(config) };
-  const known = [...DECODERS, ...ENCODER_DECODERS, ...ENCODERS].flatMap((f) => f.modelTypes).join(", ");
+  const speech = find(SPEECH, config);
+  if (speech) return { kind: "speech", model: speech.open(config) };
+  const known = [...DECODERS, ...ENCODER_DECODERS, ...ENCODERS, ...SPEECH].flatMap((f) => f.modelTypes).join(", ");
   throw new HeedError(
     "UNSUPPORTED",
     `model: the architecture ${JSON.stringify(config.model_type ?? null)} (model_type in config.json) is not supported; Heed runs ${known}.`,
@@ -71,6 +79,16 @@ export function openEncoder(config: Readonly<Record<string, unknown>>): Encoder 
   throw new HeedError(
     "UNSUPPORTED",
     `model: an encoder such as BERT is needed here; ${opened.model.family} is a kind of ${opened.kind}. Use the call or command for its kind, such as generate or translate.`,
+  );
+}
+
+/** Like {@link openModel}, for those who need a model of speech. Throws `UNSUPPORTED` for any other kind. */
+export function openSpeech(config: Readonly<Record<string, unknown>>): Speech {
+  const opened = openModel(config);
+  if (opened.kind === "speech") return opened.model;
+  throw new HeedError(
+    "UNSUPPORTED",
+    `model: a model of speech such as Whisper or Moonshine is needed here; ${opened.model.family} is a kind of ${opened.kind}. Use the call or command for its kind, such as generate.`,
   );
 }
 

@@ -28,3 +28,18 @@ export function joinedRules(names: readonly string[], rows: readonly number[], c
   const bias: WeightRule = { from: names.map((n) => `${n}.bias`), rows, shape: [total], role: "vector" };
   return { weight, bias: biased ? bias : undefined };
 }
+
+/** A convolution over rows: PyTorch's `[rows, channels, kernel]` as the matrix `[rows, channels · kernel]`. */
+export function convRules(
+  name: string,
+  size: { readonly rows: number; readonly channels: number; readonly kernel: number; readonly biased: boolean },
+) {
+  const { rows, channels, kernel, biased } = size;
+  const columns = channels * kernel;
+  const weight: WeightRule = {
+    ...{ from: [`${name}.weight`], shape: [rows, columns], stored: [rows, channels, kernel] },
+    // f16 rows are read four by four.
+    role: columns % 4 === 0 ? "matrix" : "vector",
+  };
+  return { weight, bias: biased ? vectorRule(`${name}.bias`, rows) : undefined };
+}

@@ -11,6 +11,7 @@ import { DirectOps } from "./direct_ops.ts";
 import type { EncoderModel, LoadEncoderOptions } from "./encoder_model.ts";
 import type { SelfTestOptions, SelfTestReport } from "./self_test.ts";
 import type { Seq2SeqModel } from "./seq2seq_model.ts";
+import type { SpeechModel } from "./speech_model.ts";
 import { type LoadOptions, TextModel } from "./text_model.ts";
 
 /** Turns what a user names (a Hub id, URL, folder or files) into a source. */
@@ -38,7 +39,7 @@ export interface EngineLoadEncoderOptions extends LoadEncoderOptions {
 }
 
 /** What {@link Engine.loadAny} gives. */
-export type AnyModel = TextModel | EncoderModel | Seq2SeqModel;
+export type AnyModel = TextModel | EncoderModel | Seq2SeqModel | SpeechModel;
 
 /** A model that the engine frees with itself. */
 interface Loaded {
@@ -119,6 +120,21 @@ export class Engine extends DirectOps {
     return this.#keep(await Seq2SeqModel.load(this.device, opened, loadOptions));
   }
 
+  /**
+   * Loads a model of speech such as Whisper or Moonshine, for `transcribe`. Throws as {@link Engine.load}.
+   *
+   * @example
+   * const model = await engine.loadSpeech("hf:owner/name");
+   * const { text } = await model.transcribe({ samples, sampleRate: 16000 });
+   */
+  async loadSpeech(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<SpeechModel> {
+    checkOptionNames("loadSpeech", options, LOAD_OPTIONS);
+    const { source, ...loadOptions } = options;
+    const opened = await this.#open("loadSpeech", spec, source);
+    const { SpeechModel } = await import("./speech_model.ts");
+    return this.#keep(await SpeechModel.load(this.device, opened, loadOptions));
+  }
+
   /** Loads a checkpoint as the kind of model that its config describes; `kind` of the result tells. Throws as {@link Engine.load}. */
   async loadAny(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<AnyModel> {
     checkOptionNames("loadAny", options, LOAD_OPTIONS);
@@ -130,6 +146,10 @@ export class Engine extends DirectOps {
       case "encoder-decoder": {
         const { Seq2SeqModel } = await import("./seq2seq_model.ts");
         return this.#keep(await Seq2SeqModel.load(this.device, checkpoint, loadOptions));
+      }
+      case "speech": {
+        const { SpeechModel } = await import("./speech_model.ts");
+        return this.#keep(await SpeechModel.load(this.device, checkpoint, loadOptions));
       }
       case "encoder": {
         const { cacheTokens, maxSequences, cacheDtype, ...rest } = loadOptions;

@@ -1,0 +1,410 @@
+import { HeedError } from "../core/errors.ts";
+import { checkOptionNames } from "../core/options.ts";
+import type { Source } from "../core/source.ts";
+import { type Checkpoint, openCheckpoint } from "../formats/checkpoint.ts";
+import { resample } from "../formats/resample.ts";
+import { type MonoSound, readWav } from "../formats/wav.ts";
+import type { Device } from "../gpu/device.ts";
+import type { EncoderDecoderFacts } from "../models/family.ts";
+import { loadWeights } from "../models/load.ts";
+import { openSpeech } from "../models/registry.ts";
+import type { Speech } from "../models/speech_family.ts";
+import type { CachedSequence } from "../nn/kv_cache.ts";
+import { openTokenizers } from "../text/open_tokenizers.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+import { Batcher } from "./batcher.ts";
+import { runBeams } from "./beam_generation.ts";
+import { DecoderRuntime } from "./decoder_runtime.ts";
+import { GenerationTask } from "./generation.ts";
+import { type GenerateOptions, readGenerationDefaults, resolveGeneration, tokenBudget } from "./generation_options.ts";
+import { Generation } from "./session.ts";
+import { cutAtSilences, type SoundChunk } from "./speech_chunks.ts";
+import { SpeechEncoder } from "./speech_encoder.ts";
+import { type SpeechFiles, speechPrompt, type SpeechPrompt, type SpeechPromptOptions } from "./speech_prompt.ts";
+import type { LoadOptions } from "./text_model.ts";
+
+/** Sound: mono samples from −1 to 1 with their rate, or the bytes of a WAV file. */
+export type SpeechInput = MonoSound | Uint8Array;
+
+/** How {@link SpeechModel.transcribe} works. */
+export interface TranscribeOptions extends SpeechPromptOptions {
+  /** Beams of the search; default 1. */
+  readonly beams?: number;
+  /** Tokens that a chunk gives at most; default what the model's authors found to be the most. */
+  readonly maxTokens?: number;
+  /** Sees how many of the chunks are written, and the text of each as it is done, in their order. */
+  readonly onProgress?: (progress: TranscribeProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** How far a transcription is. */
+export interface TranscribeProgress {
+  readonly done: number;
+  readonly total: number;
+}
+
+/** What a stretch of the sound says; times in seconds. */
+export interface TranscriptSegment {
+  readonly start: number;
+  readonly end: number;
+  readonly text: string;
+}
+
+/** What was said. */
+export interface Transcript {
+  readonly text: string;
+  /** One a chunk; with timestamps, what the model marked. */
+  readonly segments: readonly TranscriptSegment[];
+  /** Ids of each chunk, those that the decoder read first included. */
+  readonly ids: readonly (readonly number[])[];
+  /** The language that was given or found, where the model knows several. */
+  readonly language: string | undefined;
+  /** Seconds of sound. */
+  readonly seconds: number;
+}
+
+/** Chunks whose keys the memory holds at once, if `cacheTokens` does not say. */
+const CHUNKS_AT_ONCE = 4;
+/** The most sound that one call takes: a day. */
+const MOST_SECONDS = 86_400;
+
+interface Parts {
+  readonly model: Speech;
+  readonly runtime: DecoderRuntime;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly files: SpeechFiles;
+}
+
+/**
+ * A model of speech on the GPU, such as Whisper or Moonshine. Whoever loaded it disposes it.
+ *
+ * @example
+ * const model = await engine.loadSpeech("hf:owner/name");
+ * const { text } = await model.transcribe({ samples, sampleRate: 16000 });
+ */
+export class SpeechModel {
+  readonly kind = "speech";
+  /** The family that runs it, such as `moonshine`. */
+  readonly family: string;
+  /** Where it came from. */
+  readonly source: string;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly #parts: Parts;
+  readonly #encoder: SpeechEncoder;
+  readonly #batcher: Batcher;
+  readonly #runs = new Set<Promise<unknown>>();
+  /** Chunks that may be encoded and not yet written. */
+  readonly #slots: Slots;
+  #disposed: Promise<void> | undefined;
+  #onDispose: ((model: SpeechModel) => void) | undefined;
+
+  private constructor(source: string, parts: Parts, chunks: number) {
+    this.source = source;
+    this.family = parts.model.family;
+    this.tokenizer = parts.tokenizer;
+    this.#parts = parts;
+    this.#encoder = new SpeechEncoder(parts.runtime, parts.model);
+    this.#batcher = new Batcher(parts.runtime);
+    this.#slots = new Slots(chunks);
+  }
+
+  /** Opens the checkpoint, checks it, and streams its weights to the GPU. Frees everything on an error. */
+  static async load(device: Device, from: Source | Checkpoint, options: LoadOptions = {}): Promise<SpeechModel> {
+    const { signal } = options;
+    const checkpoint = "tensors" in from ? from : await openCheckpoint(from, { signal });
+    const model = openSpeech(checkpoint.config);
+    const { config, generationConfig } = checkpoint;
+    const tokenizer = (await openTokenizers(checkpoint, { signal }))?.source;
+    const files = { config, generationConfig, decoderStart: model.facts.decoderStart, tokenizer };
+    readGenerationDefaults(config, generationConfig ?? config);
+    const weights = await loadWeights(device, model, checkpoint, options);
+    let runtime: DecoderRuntime | undefined;
+    try {
+      const most = model.facts.encoder.contextLength;
+      const cacheTokens = Math.max(options.cacheTokens ?? CHUNKS_AT_ONCE * most, most);
+      runtime = new DecoderRuntime(device, model, weights, { ...options, cacheTokens });
+      const chunks = Math.max(1, Math.floor(cacheTokens / most));
+      const made = new SpeechModel(checkpoint.source.description, { model, runtime, tokenizer, files }, chunks);
+      // What the caches could not have is known here, and not in some later call.
+      await device.idle();
+      return made;
+    } catch (error) {
+      await (runtime ?? weights).dispose();
+      throw error;
+    }
+  }
+
+  /** Layers, heads and sizes. */
+  get facts(): EncoderDecoderFacts {
+    return this.#parts.model.facts;
+  }
+
+  /** Samples a second that the model reads; other rates are brought to it. */
+  get sampleRate(): number {
+    return this.#parts.model.sound.sampleRate;
+  }
+
+  /** Writes down what is said. Long sound is cut into chunks at silences, which are decoded together. */
+  async transcribe(input: SpeechInput, options: TranscribeOptions = {}): Promise<Transcript> {
+    checkOptionNames("transcribe", options, [
+      ...["language", "task", "timestamps", "beams", "maxTokens", "onProgress", "signal"],
+    ]);
+    return this.#track(async () => {
+      const samples = this.#samplesOf(input);
+      const { sampleRate, chunkSeconds } = this.#parts.model.sound;
+      const chunks = cutAtSilences(samples, sampleRate, chunkSeconds);
+      const prompt = speechPrompt(this.#parts.files, options);
+      const written: Written[] = [];
+      let done = 0;
+      await Promise.all(
+        chunks.map((chunk, i) =>
+          this.#slots.with(async () => {
+            written[i] = await this.#write(samples.subarray(chunk.from, chunk.to), prompt, options);
+            options.onProgress?.({ done: ++done, total: chunks.length });
+          }),
+        ),
+      );
+      return this.#transcript(samples.length, chunks, written, prompt);
+    });
+  }
+
+  /** The encoder's rows for sound that is one chunk, `[rows · C]`, and C. */
+  async encode(
+    input: SpeechInput,
+    { signal }: { readonly signal?: AbortSignal } = {},
+  ): Promise<{ readonly data: Float32Array; readonly width: number }> {
+    return this.#track(async () => {
+      const features = this.#parts.model.sound.features(this.#padded(this.#samplesOf(input)));
+      const data = await this.#encoder.rows(features, signal);
+      const rows = this.#parts.model.sound.encodedRows(features.shape[0] ?? 0);
+      return { data, width: data.length / rows };
+    });
+  }
+
+  /** Logits of every position of the decoder's ids for sound that is one chunk. */
+  async logits(
+    input: SpeechInput,
+    decoderIds: readonly number[],
+    { signal }: { readonly signal?: AbortSignal } = {},
+  ): Promise<Float32Array[]> {
+    return this.#track(() =>
+      this.#slots.with(async () => {
+        const features = this.#parts.model.sound.features(this.#padded(this.#samplesOf(input)));
+        const memory = await this.#encoder.encode(features, signal);
+        try {
+          return await this.#parts.runtime.logits(decoderIds, { memory, signal });
+        } finally {
+          memory.dispose();
+        }
+      }),
+    );
+  }
+
+  /** Ends what is running with `DISPOSED`, then frees the GPU memory. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#free();
+    return this.#disposed;
+  }
+
+  /** Has `listener` called once the model is disposed; for its engine. */
+  whenDisposed(listener: (model: SpeechModel) => void): this {
+    this.#onDispose = listener;
+    return this;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  async #free(): Promise<void> {
+    await this.#batcher.dispose();
+    await Promise.allSettled(this.#runs);
+    await this.#encoder.dispose();
+    await this.#parts.runtime.dispose();
+    this.#onDispose?.(this);
+  }
+
+  /** Encodes and decodes one chunk. */
+  async #write(samples: Float32Array, prompt: SpeechPrompt, options: TranscribeOptions): Promise<Written> {
+    const { model, runtime } = this.#parts;
+    const { signal } = options;
+    const memory = await this.#encoder.encode(model.sound.features(this.#padded(samples)), signal);
+    try {
+      const ids = [...prompt.ids];
+      if (prompt.language)
+        ids[prompt.language.at] = await this.#hear(memory, ids[0] as number, prompt.language.ids, signal);
+      const generation = this.#generate(memory, ids, {
+        beams: options.beams,
+        maxTokens: options.maxTokens ?? model.sound.mostTokens(samples.length),
+        signal,
+      });
+      const result = await generation.result;
+      if (result.finish === "abort") throw new HeedError("ABORTED", "transcribe: aborted.");
+      if (this.#disposed) throw new HeedError("DISPOSED", "transcribe: the model was disposed. Load it again.");
+      return {
+        ids: [...ids, ...result.ids.generated],
+        text: result.text.trim(),
+        prompt: ids.length,
+        finish: result.finish,
+      };
+    } finally {
+      memory.dispose();
+      runtime.device.check();
+    }
+  }
+
+  #generate(memory: CachedSequence, ids: readonly number[], options: GenerateOptions): Generation {
+    const { runtime, tokenizer, files } = this.#parts;
+    const defaults = readGenerationDefaults(files.config, files.generationConfig ?? files.config);
+    // What older files force is in the prompt already.
+    const own = { ...defaults, maxTokens: undefined, maxLength: undefined };
+    const resolved = resolveGeneration({ greedy: options.beams === undefined || options.beams === 1, ...options }, own);
+    runtime.checkIds(ids);
+    const maxTokens = tokenBudget(resolved, ids.length, runtime.contextLength);
+    const start = () => {
+      const sequence = runtime.cache.open();
+      sequence.memory = memory;
+      const task = new GenerationTask(sequence, ids, maxTokens, resolved, tokenizer?.detokenizer(), undefined);
+      if (resolved.beams.beams > 1) void runBeams({ runtime, tokenizer }, [task]);
+      else this.#batcher.add(task);
+      return task;
+    };
+    return new Generation(
+      start,
+      ({ sequence }) => sequence.dispose(),
+      () => runtime.device.peakBytes,
+    );
+  }
+
+  /** The likeliest language: that whose token would follow the start token. */
+  async #hear(memory: CachedSequence, start: number, languages: readonly number[], signal: AbortSignal | undefined) {
+    const [logits] = await this.#parts.runtime.logits([start], { memory, signal });
+    const ranked = [...languages].sort((a, b) => (logits?.[b] ?? 0) - (logits?.[a] ?? 0));
+    return ranked[0] as number;
+  }
+
+  #transcript(
+    length: number,
+    chunks: readonly SoundChunk[],
+    written: readonly Written[],
+    prompt: SpeechPrompt,
+  ): Transcript {
+    const { sampleRate } = this.#parts.model.sound;
+    const segments = written.flatMap((one, i): TranscriptSegment[] => {
+      const { from, to } = chunks[i] as SoundChunk;
+      const [start, end] = [from / sampleRate, to / sampleRate];
+      const marked = prompt.timestamps ? this.#marked(one, prompt.timestamps, start, end) : [];
+      return marked.length > 0 ? marked : [{ start, end, text: one.text }];
+    });
+    const heard = written[0]?.ids[prompt.language?.at ?? 1];
+    const token = heard === undefined ? undefined : this.tokenizer?.idToToken(heard);
+    return {
+      text: segments
+        .map((s) => s.text)
+        .filter((text) => text !== "")
+        .join(" "),
+      segments,
+      ids: written.map(({ ids }) => ids),
+      language: /^<\|([a-z]{2,3})\|>$/.exec(token ?? "")?.[1],
+      seconds: length / sampleRate,
+    };
+  }
+
+  /** The stretches between pairs of timestamp tokens. */
+  #marked(
+    { ids, prompt }: Written,
+    { firstId, seconds }: { readonly firstId: number; readonly seconds: number },
+    start: number,
+    end: number,
+  ): TranscriptSegment[] {
+    const segments: TranscriptSegment[] = [];
+    let from = start;
+    let words: number[] = [];
+    const close = (to: number) => {
+      const text = this.tokenizer?.decode(words).trim() ?? "";
+      if (text !== "") segments.push({ start: from, end: Math.min(end, to), text });
+      words = [];
+    };
+    for (const id of ids.slice(prompt)) {
+      if (id < firstId) {
+        words.push(id);
+        continue;
+      }
+      const at = start + (id - firstId) * seconds;
+      close(at);
+      from = at;
+    }
+    close(end);
+    return segments;
+  }
+
+  #samplesOf(input: SpeechInput): Float32Array<ArrayBuffer> {
+    const sound: Partial<MonoSound> = input instanceof Uint8Array ? readWav(input) : (input ?? {});
+    const { samples, sampleRate = 0 } = sound;
+    if (!(samples instanceof Float32Array) || !Number.isInteger(sampleRate) || sampleRate < 1) {
+      throw new HeedError(
+        "USAGE",
+        `transcribe: sound is {samples: Float32Array, sampleRate}, or the bytes of a WAV file; got ${typeof samples} at ${sampleRate} Hz.`,
+      );
+    }
+    if (samples.length === 0) throw new HeedError("USAGE", "transcribe: there must be sound; got no samples.");
+    if (samples.length / sampleRate > MOST_SECONDS) {
+      throw new HeedError(
+        "LIMIT",
+        `transcribe: sound may be ${MOST_SECONDS} seconds long; got ${samples.length / sampleRate}.`,
+      );
+    }
+    return resample(samples, sampleRate, this.sampleRate);
+  }
+
+  /** Silence after sound that is too short. */
+  #padded(samples: Float32Array): Float32Array {
+    const { leastSamples } = this.#parts.model.sound;
+    if (samples.length >= leastSamples) return samples;
+    const padded = new Float32Array(leastSamples);
+    padded.set(samples);
+    return padded;
+  }
+
+  async #track<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#disposed) throw new HeedError("DISPOSED", "transcribe: the model was disposed. Load it again.");
+    const running = work();
+    this.#runs.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#runs.delete(running);
+    }
+  }
+}
+
+/** What a chunk gave. */
+interface Written {
+  readonly ids: readonly number[];
+  readonly text: string;
+  /** Ids that the decoder read first. */
+  readonly prompt: number;
+  readonly finish: string;
+}
+
+/** Lets so many pieces of work run at once; the others wait in their order. */
+class Slots {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async with<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
+  }
+}
