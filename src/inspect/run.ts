@@ -165,6 +165,7 @@ function recordForward(
     throw new HeedError(length < 1 ? "USAGE" : "LIMIT", `run: the model takes ${rule}; got ${length}.`);
   }
   const isTensor = (node: WeightTree<Tensor>): node is Tensor => node instanceof Tensor;
+  weights.onRecord?.(rec);
   const tree = mapLeaves(weights.tree, isTensor, (t) => rec.weight(t));
   const step = denseStep({
     ...watch,

@@ -34,6 +34,8 @@ export interface LoadedWeights {
   readonly dtype: DType;
   /** GPU memory that they take. */
   readonly bytes: number;
+  /** Called with each program before a forward pass over the weights is recorded into it: adapters add their paths there. */
+  onRecord?: (rec: ProgramRecorder) => void;
   dispose(): void;
 }
 

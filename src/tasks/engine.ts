@@ -7,6 +7,7 @@ import type { Source } from "../core/source.ts";
 import { openCheckpoint } from "../formats/checkpoint.ts";
 import { openModel } from "../models/registry.ts";
 import type { TuneReport, TuneStore } from "../gpu/tune.ts";
+import type { LoadAdapterOptions } from "./adapters.ts";
 import { DirectOps } from "./direct_ops.ts";
 import type { EncoderModel, LoadEncoderOptions } from "./encoder_model.ts";
 import type { SelfTestOptions, SelfTestReport } from "./self_test.ts";
@@ -133,6 +134,25 @@ export class Engine extends DirectOps {
     const opened = await this.#open("loadSpeech", spec, source);
     const { SpeechModel } = await import("./speech_model.ts");
     return this.#keep(await SpeechModel.load(this.device, opened, loadOptions));
+  }
+
+  /**
+   * Loads a LoRA adapter as published, beside a model that this engine loaded, and uses it; resolves with its name. Throws as {@link Engine.load}
+   * and {@link TextModel.loadAdapter}.
+   *
+   * @example
+   * const name = await engine.loadAdapter(model, "hf:owner/adapter");
+   * await model.useAdapter(); // without it
+   * await model.useAdapter(name);
+   */
+  async loadAdapter(
+    model: TextModel,
+    spec: SourceSpec,
+    { source, ...options }: LoadAdapterOptions & { readonly source?: OpenSourceOptions } = {},
+  ): Promise<string> {
+    const name = await model.loadAdapter(await this.#open("loadAdapter", spec, source), options);
+    await model.useAdapter(name);
+    return name;
   }
 
   /** Loads a checkpoint as the kind of model that its config describes; `kind` of the result tells. Throws as {@link Engine.load}. */

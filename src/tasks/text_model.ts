@@ -12,6 +12,7 @@ import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
 import type { ChatMessage } from "../text/chat_template.ts";
+import type { Adapters, LoadAdapterOptions } from "./adapters.ts";
 import { Batcher } from "./batcher.ts";
 import { type ChatOptions, ChatPrompts, Conversation } from "./chat.ts";
 import { type CacheOptions, DecoderRuntime } from "./decoder_runtime.ts";
@@ -38,6 +39,7 @@ export class TextModel {
   readonly #parts: SessionParts;
   readonly #prompts: ChatPrompts;
   readonly #runs = new Set<Promise<unknown>>();
+  #adapters: Promise<Adapters> | undefined;
   #disposed: Promise<void> | undefined;
   #onDispose: ((model: TextModel) => void) | undefined;
 
@@ -184,6 +186,47 @@ export class TextModel {
     return namedValues(this.#parts.runtime, options.tokens ?? 1);
   }
 
+  /**
+   * Loads a LoRA adapter in PEFT's format (adapter_config.json and adapter_model.safetensors) and resolves with its name; it is not in use
+   * yet. Throws `BAD_FILE`, `UNSUPPORTED`, and `USAGE` while a generation runs. {@link Engine.loadAdapter} finds one by its Hub id or folder.
+   */
+  async loadAdapter(from: Source, options: LoadAdapterOptions = {}): Promise<string> {
+    return (await this.#openAdapters()).load(from, options);
+  }
+
+  /** Computes with a loaded adapter from now on, or with none. Throws `USAGE` for an unknown name, and while a generation runs. */
+  async useAdapter(name?: string): Promise<void> {
+    (await this.#openAdapters()).use(name);
+  }
+
+  /** Adds a loaded adapter to the weights, for good. Throws `UNSUPPORTED` for packed weights, `USAGE` as {@link TextModel.useAdapter}. */
+  async mergeAdapter(name: string): Promise<void> {
+    await (await this.#openAdapters()).merge(name);
+  }
+
+  #openAdapters(): Promise<Adapters> {
+    if (this.#disposed) throw new HeedError("DISPOSED", "adapter: the model was disposed. Load it again.");
+    const { runtime, batcher } = this.#parts;
+    // Most models never have one.
+    this.#adapters ??= import("./adapters.ts").then(
+      ({ Adapters }) =>
+        new Adapters({
+          model: runtime.decoder,
+          weights: runtime.weights,
+          config: {},
+          checkIdle: (what) => {
+            if (!batcher.isBusy) return;
+            throw new HeedError("USAGE", `${what}: a generation is running. Wait for its result first.`);
+          },
+          forgetPlans: async () => {
+            await batcher.forgetPlans();
+            await runtime.forgetPlans();
+          },
+        }),
+    );
+    return this.#adapters;
+  }
+
   /** The plan of a decode step for `sequences` sequences at once. */
   describe(options: { readonly sequences?: number } = {}): Promise<PlanDescription> {
     return this.#parts.batcher.describeStep(options.sequences ?? 1);
@@ -204,6 +247,7 @@ export class TextModel {
     await this.#parts.batcher.dispose();
     await Promise.allSettled(this.#runs);
     await this.#parts.runtime.dispose();
+    (await this.#adapters)?.dispose();
     this.#onDispose?.(this);
   }
 
