@@ -31,6 +31,8 @@ export interface SourceFile {
 export interface Source {
   /** How messages call this place, for example `hf:owner/name@main`. */
   readonly description: string;
+  /** The one file that was asked for, where it is the whole model (GGUF). */
+  readonly only?: string;
   /** The file of that name, or `undefined` where there is none. Throws `BAD_FILE` for a name that leaves the source. */
   open(name: string, options?: ReadOptions): Promise<SourceFile | undefined>;
   /** The names of all files, where the place can tell. */

@@ -1,8 +1,9 @@
 import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { isObject, readJsonObject } from "../core/json.ts";
 import { checkFileName, type ReadOptions, type Source, type SourceFile } from "../core/source.ts";
+import type { GgufValue } from "./gguf_reader.ts";
 import { readSafetensorsHeader, type TensorEntry } from "./safetensors.ts";
-import { readAs } from "./sniff.ts";
+import { readAs, sniffFile } from "./sniff.ts";
 
 /** A published checkpoint, opened: its settings are read, its tensors are known, no tensor data is loaded. */
 export interface Checkpoint {
@@ -13,6 +14,8 @@ export interface Checkpoint {
   generationConfig?: Record<string, unknown>;
   /** Every tensor by its name in the checkpoint, shard by shard in the order of bytes. */
   tensors: Map<string, TensorEntry>;
+  /** What a GGUF file says about itself, its tokenizer included. */
+  metadata?: ReadonlyMap<string, GgufValue>;
 }
 
 /** The files in which one format's weights are published. */
@@ -51,6 +54,11 @@ const MAX_SHARDS = 1024;
  */
 export async function openCheckpoint(source: Source, options: ReadOptions = {}): Promise<Checkpoint> {
   throwIfAborted(options.signal, "openCheckpoint");
+  const gguf = await ggufFile(source, options);
+  if (gguf) {
+    const { openGguf } = await import("./gguf.ts");
+    return readAs("a GGUF file", gguf, () => openGguf(gguf, source.description, options), options);
+  }
   const config = await readJsonObject(source, "config.json", { ...options, maxBytes: MAX_CONFIG_BYTES });
   if (!config) throw await missingError(source, "config.json", options);
   const generationConfig = await readJsonObject(source, "generation_config.json", {
@@ -59,6 +67,19 @@ export async function openCheckpoint(source: Source, options: ReadOptions = {}):
   });
   const tensors = await openTensors(source, options);
   return generationConfig ? { source, config, generationConfig, tensors } : { source, config, tensors };
+}
+
+/** The GGUF file that was asked for, or the only one among chosen files. */
+async function ggufFile(source: Source, options: ReadOptions): Promise<SourceFile | undefined> {
+  if (source.only === undefined) return undefined;
+  const file = await source.open(source.only, options);
+  if (!file) throw await missingError(source, source.only, options);
+  if (!source.only.endsWith(".gguf")) {
+    const kind = await sniffFile(file, options);
+    const got = kind ? `${source.only}, which is ${kind.what}. ${kind.mend}` : `${source.only}.`;
+    throw new HeedError("BAD_FILE", `openCheckpoint: a model is a folder, or one .gguf file; got ${got}`);
+  }
+  return file;
 }
 
 async function openTensors(source: Source, options: ReadOptions): Promise<Map<string, TensorEntry>> {

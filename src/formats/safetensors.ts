@@ -18,6 +18,8 @@ export interface TensorEntry {
   readonly file: SourceFile;
   readonly start: number;
   readonly end: number;
+  /** A matrix that lies as `[out, in]` where the Hub's own file of the model has `[in, out]` (GGUF). */
+  readonly linear?: boolean;
 }
 
 /** What a safetensors header says: tensors in the order of their bytes, and the file's own notes. */

@@ -1,10 +1,8 @@
-import type { DType } from "../core/dtype.ts";
+import { bytesPerElement, type DType, isPacked } from "../core/dtype.ts";
 import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { formatShape, numel, sameShape, type Shape } from "../core/shape.ts";
-import { bytesPerElement } from "../core/dtype.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import type { TensorEntry } from "../formats/safetensors.ts";
-import { streamTensor } from "../formats/stream_tensor.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { transposeInto } from "../ops/transpose.ts";
@@ -12,6 +10,7 @@ import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import { mapRules, type Model, type WeightRule, type WeightTree } from "./family.ts";
 import { placedRuns } from "./placed_runs.ts";
+import { type LoadDType, loadedDTypes, streamWeight, type WeightDType } from "./weight_stream.ts";
 
 /** Progress of a load, in bytes of the checkpoint. */
 export interface LoadProgress {
@@ -21,8 +20,11 @@ export interface LoadProgress {
 }
 
 export interface LoadWeightsOptions {
-  /** `auto` keeps f16 matrices in f16 and everything else in f32. */
-  readonly dtype?: "auto" | "f32" | "f16";
+  /**
+   * `auto` keeps f16 matrices in f16, those of a GGUF file as they are, and everything else in f32; `q8_0` and `q4_0` quantise the
+   * matrices while they are read.
+   */
+  readonly dtype?: LoadDType;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: LoadProgress) => void;
 }
@@ -45,7 +47,8 @@ const MAX_QUEUED_BYTES = 32 << 20;
 interface PlannedWeight {
   readonly rule: WeightRule;
   readonly entries: readonly TensorEntry[];
-  readonly dtype: DType;
+  /** Of each entry: files may store what is joined here in several formats. */
+  readonly dtypes: readonly WeightDType[];
 }
 
 /**
@@ -69,7 +72,7 @@ export async function loadWeights(
     for (const [rule, weight] of planned) tensors.set(rule, await loader.load(weight));
     const tree = mapRules(model.rules, (rule) => tensors.get(rule) as Tensor);
     await device.idle();
-    const half = [...planned.values()].some((w) => w.dtype === "f16");
+    const half = [...planned.values()].some((w) => w.dtypes.some((dtype) => dtype === "f16" || isPacked(dtype)));
     const bytes = made.reduce((sum, t) => sum + t.sizeBytes, 0);
     return { tree, dtype: half ? "f16" : "f32", bytes, dispose: () => disposeAll(made) };
   } catch (error) {
@@ -103,27 +106,26 @@ function planWeight(
   family: string,
   rule: WeightRule,
   resolve: (name: string, or?: readonly string[]) => TensorEntry,
-  wanted: "auto" | "f32" | "f16",
+  wanted: LoadDType,
 ): PlannedWeight {
   const entries = rule.from.map((name, i) => resolve(name, i === 0 ? rule.or : undefined));
   entries.forEach((entry, i) => {
-    const expected = sourceShape(rule, i);
+    const expected = sourceShape(rule, i, entry.linear);
     if (sameShape(withoutLeadingOnes(entry.shape), withoutLeadingOnes(expected))) return;
     throw new HeedError(
       "BAD_FILE",
       `${family}: tensor ${entry.name} must be ${formatShape(expected)}; got ${formatShape(entry.shape)}. Check that config.json and the weights belong together.`,
     );
   });
-  const half = wanted === "f16" || (wanted === "auto" && entries.every((e) => e.format === "f16"));
-  return { rule, entries, dtype: rule.role === "matrix" && half ? "f16" : "f32" };
+  return { rule, entries, dtypes: loadedDTypes(family, rule, entries, wanted) };
 }
 
 /** The shape that the i-th source of a rule must have in the file. */
-function sourceShape(rule: WeightRule, i: number): Shape {
+function sourceShape(rule: WeightRule, i: number, linear = false): Shape {
   if (rule.stored) return rule.stored;
   const [rows = 1, ...rest] = rule.shape;
   const own = [rule.rows?.[i] ?? rows, ...rest];
-  return rule.turned ? own.reverse() : own;
+  return rule.turned && !linear ? own.reverse() : own;
 }
 
 /** Some files hold a bias as `[1, V]`. */
@@ -161,18 +163,25 @@ class Loader {
     this.#totalBytes = weights.flatMap((w) => w.entries).reduce((n, e) => n + e.end - e.start, 0);
   }
 
-  async load({ rule, entries, dtype }: PlannedWeight): Promise<Tensor> {
-    const [first] = rule.from;
-    const tensor = Tensor.create(this.#device, first ?? "weight", rule.shape, dtype);
+  async load({ rule, entries, dtypes }: PlannedWeight): Promise<Tensor> {
+    const [label = "weight"] = rule.from;
+    const [dtype = "f32"] = dtypes;
+    const rows = rule.rows ?? [rule.shape[0] ?? 1];
+    const joined = dtypes.some((other) => other !== dtype)
+      ? dtypes.map((each, i) => ({ rows: rows[i] ?? 0, dtype: each }))
+      : undefined;
+    const tensor = Tensor.create(this.#device, label, rule.shape, dtype, { joined });
     this.#made.push(tensor);
-    if (rule.turned) {
+    const [first] = entries;
+    if (rule.turned && !first?.linear && !isPacked(dtype)) {
       await this.#loadTurned(entries, tensor);
       return tensor;
     }
     let offset = 0;
-    for (const entry of entries) {
-      await this.#stream(entry, tensor, offset, rule);
-      offset += numel(entry.shape) * bytesPerElement(dtype);
+    for (const [i, entry] of entries.entries()) {
+      const each = dtypes[i] ?? dtype;
+      await this.#stream(entry, tensor, offset, { rule, dtype: each });
+      offset += numel(entry.shape) * bytesPerElement(each);
     }
     return tensor;
   }
@@ -183,7 +192,7 @@ class Loader {
       throw new HeedError("INTERNAL", `${tensor.label}: turned weights are not joined`);
     const raw = Tensor.create(this.#device, `${entry.name} [in, out]`, entry.shape, tensor.dtype);
     try {
-      await this.#stream(entry, raw, 0);
+      await this.#stream(entry, raw, 0, { dtype: tensor.dtype as WeightDType });
       const rec = new ProgramRecorder("turn weight");
       transposeInto(rec, rec.weight(raw), rec.state(tensor));
       const turn = await plan(this.#device, rec);
@@ -195,14 +204,17 @@ class Loader {
     }
   }
 
-  async #stream(entry: TensorEntry, tensor: Tensor, offsetBytes: number, rule?: WeightRule): Promise<void> {
+  async #stream(
+    entry: TensorEntry,
+    tensor: Tensor,
+    offsetBytes: number,
+    { rule, dtype }: { readonly rule?: WeightRule; readonly dtype: WeightDType },
+  ): Promise<void> {
     const { signal, onProgress } = this.#options;
-    const dtype = tensor.dtype === "f16" ? "f16" : "f32";
     const sizeBytes = numel(entry.shape) * bytesPerElement(dtype);
     const before = this.#loadedBytes;
-    for await (const { elementStart, data } of streamTensor(entry, dtype, { signal })) {
+    for await (const { at, data } of streamWeight(entry, dtype, { signal, turned: rule?.turned })) {
       throwIfAborted(signal, "load");
-      const at = elementStart * bytesPerElement(dtype);
       if (rule?.offset) addTo(data, rule.offset);
       for (const run of placedRuns(rule?.perHead, sizeBytes, at, data)) tensor.write(offsetBytes + run.at, run.data);
       this.#queuedBytes += data.byteLength;

@@ -89,7 +89,9 @@ function byName(input: Iterable<File> | ReadonlyMap<string, Blob>): ReadonlyMap<
 }
 
 function blobSource(blobs: ReadonlyMap<string, Blob>): Source {
+  const [only] = blobs.size === 1 ? blobs.keys() : [];
   const source: Source = {
+    ...(only?.endsWith(".gguf") && { only }),
     description: `${blobs.size} chosen file${blobs.size === 1 ? "" : "s"}`,
     open: async (name, options) => {
       throwIfAborted(options?.signal, `open ${name}`);

@@ -1,8 +1,8 @@
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { folderCache } from "./cache_folder_node.ts";
-import { folderSource } from "./folder_node.ts";
+import { folderSource, openDiskFile } from "./folder_node.ts";
 import {
   isRemoteSpec,
   isSource,
@@ -10,11 +10,11 @@ import {
   openSource as openHere,
   type SourceSpec,
 } from "./open_source.ts";
-import { openRemote } from "./remote.ts";
+import { onlyFile, openRemote } from "./remote.ts";
 import type { Source } from "../core/source.ts";
 
 /**
- * The source that `spec` names, in Node: all that the page's `openSource` takes, and the path of a local folder (also
+ * The source that `spec` names, in Node: all that the page's `openSource` takes, and the path of a local folder or of a .gguf file (also
  * `~/…` and `file:` URLs). Downloads are kept in `HEED_CACHE`, by default `~/.cache/heed` or what the platform has for it; `HF_ENDPOINT`, `HF_TOKEN` and
  * `HF_HUB_OFFLINE` are honoured. Throws `USAGE`, and `BAD_FILE` when a path is no folder.
  */
@@ -24,7 +24,13 @@ export async function openSource(spec: SourceSpec, options: OpenSourceOptions = 
     const cache = options.cache === undefined ? folderCache() : options.cache;
     return openRemote(spec, { ...options, cache: cache || undefined });
   }
-  const text = String(spec);
-  if (text.startsWith("file:")) return folderSource(fileURLToPath(text));
-  return folderSource(text.startsWith("~/") ? join(homedir(), text.slice(2)) : text);
+  const path = localPath(String(spec));
+  // Other files are opened too, to say what they are: weights beside their config belong to their folder.
+  const isFile = !/\.(safetensors|bin|json)$/.test(path) && (await openDiskFile(path, basename(path)));
+  return isFile ? onlyFile(await folderSource(dirname(path)), basename(path)) : folderSource(path);
+}
+
+function localPath(text: string): string {
+  if (text.startsWith("file:")) return fileURLToPath(text);
+  return text.startsWith("~/") ? join(homedir(), text.slice(2)) : text;
 }

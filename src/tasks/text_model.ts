@@ -2,6 +2,7 @@ import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { type Checkpoint, openCheckpoint } from "../formats/checkpoint.ts";
 import { type LoadedWeights, type LoadProgress, loadWeights } from "../models/load.ts";
+import type { LoadDType } from "../models/weight_stream.ts";
 import type { Decoder, DecoderFacts } from "../models/family.ts";
 import { openDecoder } from "../models/registry.ts";
 import { prefixOf } from "../nn/prefix.ts";
@@ -21,8 +22,8 @@ import { type Generation, Session, type SessionParts } from "./session.ts";
 
 /** How a checkpoint is loaded. */
 export interface LoadOptions extends CacheOptions {
-  /** `auto` (default) keeps f16 matrices in f16 and everything else in f32. */
-  readonly dtype?: "auto" | "f32" | "f16";
+  /** `auto` (default) keeps f16 matrices in f16, those of a GGUF file as they are, everything else in f32; `q8_0`, `q4_0` quantise. */
+  readonly dtype?: LoadDType;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: LoadProgress) => void;
 }

@@ -85,7 +85,7 @@ const ALL = 2 ** 20;
  * Pieces to text: bytes put together, and the space that was put before the text taken away; all spaces there, where the normaliser
  * takes out those that say nothing. `trimEnd` takes them from the end too.
  */
-function sentencePieceDecoder({ byteFallback, normalizer }: SentencePieceModel, trimEnd = false): JsonObject {
+export function sentencePieceDecoder({ byteFallback, normalizer }: SentencePieceModel, trimEnd = false): JsonObject {
   const steps: JsonObject[] = [{ type: "Replace", pattern: { String: "▁" }, content: " " }];
   if (byteFallback) steps.push({ type: "ByteFallback" });
   const prefixed = normalizer["add_dummy_prefix"] !== false ? 1 : 0;

@@ -122,7 +122,7 @@ export const cases = opCases("embedding", (add) => {
         runOps(device, { ids: u32([2], [0, 1]), table: f16([2, 6], new Float32Array(12)) }, (rec, v) => ({
           out: embedding(rec, v.ids, v.table),
         })),
-      "embedding: C must be a multiple of 4 where the table is f16; got table [2, 6] f16. Load the table as f32.",
+      "embedding: C must be a multiple of 4 where the table is not f32; got table [2, 6] f16. Load the table as f32.",
     );
   });
 });
