@@ -152,6 +152,33 @@ export interface ContinueRequest {
   readonly tokens: number;
 }
 
+/** Something to translate. */
+export interface TranslateRequest {
+  readonly text: string;
+  /** Translations that are searched at once; 1 shows the steps. */
+  readonly beams: number;
+}
+
+/** One step of a translation: from the token before to the one that was chosen. */
+export interface TranslationStep {
+  /** What the decoder read: its query looks at the source. */
+  readonly query: TokenText;
+  readonly chosen: TokenText;
+  /** By falling probability. */
+  readonly candidates: readonly Candidate[];
+  /** Cross-attention `[heads, 1, source tokens]` of each layer. */
+  readonly layers: readonly LayerWeights[];
+}
+
+/** A translation with its steps; none where beams were searched. */
+export interface TranslateReport {
+  readonly text: string;
+  readonly source: readonly TokenText[];
+  readonly steps: readonly TranslationStep[];
+  readonly layers: number;
+  readonly heads: number;
+}
+
 /** Something for an encoder to read. */
 export interface ReadRequest {
   readonly ability: Ability;
@@ -243,6 +270,7 @@ export interface EngineWorker {
   steps(text: readonly number[], head: HeadName): Promise<Outcome<StepsReport>>;
   /** Greedy tokens, computed without a cache because heads are off. */
   continueWith(request: ContinueRequest): Promise<Outcome<readonly TokenText[]>>;
+  translate(request: TranslateRequest, onPiece: (text: string) => void): Promise<Outcome<TranslateReport>>;
   read(request: ReadRequest): Promise<Outcome<ReadReport>>;
   /** Trains a new model; `stop` ends it, and what was learnt stays. */
   teach(

@@ -29,6 +29,7 @@ import { Models } from "./worker/models.ts";
 import { read } from "./worker/read.ts";
 import { Teacher } from "./worker/teach.ts";
 import { tokenTexts } from "./worker/token_text.ts";
+import { translate } from "./worker/translate.ts";
 
 /** Reports go to the page at most this often, so that it stays idle while text streams. */
 const REPORT_EVERY_MS = 33;
@@ -50,6 +51,8 @@ const worker: EngineWorker = {
   look: (request) => outcome(() => look(models.get("text"), request)),
   steps: (ids, head) => outcome(() => steps(models.get("text"), ids, head)),
   continueWith: (request) => outcome(() => continueWith(models.get("text"), request)),
+  translate: (request, onPiece) =>
+    outcome(() => stoppable((signal) => translate(models.get("translator"), request, signal, onPiece))),
   read: (request) => outcome(() => read(models.get("reader"), request)),
   teach: (request, onReport) =>
     outcome(() => stoppable((signal) => teacher.teach(started(), request, signal, onReport))),

@@ -81,7 +81,7 @@ interface CapturedLayer {
   readonly weights?: Float32Array;
 }
 
-function layerWeights({ layer, heads, queries, keys, weights }: CapturedLayer): LayerWeights {
+export function layerWeights({ layer, heads, queries, keys, weights }: CapturedLayer): LayerWeights {
   return { layer, heads: heads.length, queries: [...queries], keys, weights: weights ?? new Float32Array() };
 }
 
