@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { HeedError } from "../core/errors.ts";
+import { shippedModel } from "../sources/shipped_node.ts";
 import type { AnyModel, Engine } from "../tasks/engine.ts";
 import type { GenerationResult, GenerationStats } from "../tasks/generation.ts";
 import type { Generation } from "../tasks/session.ts";
@@ -33,10 +34,6 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
 
-const NO_MODEL =
-  "generate: --model is needed, as Heed has no default model yet. Name one: a Hub id (--model hf:owner/name), " +
-  "a URL, or a folder with config.json, tokenizer.json and model.safetensors (--model ./folder).";
-
 /** The command `heed generate`; `done` receives the exit code. */
 export function generateCommand(signal: AbortSignal, done: (code: number) => void): Command {
   const command = new Command("generate")
@@ -55,7 +52,6 @@ export function generateCommand(signal: AbortSignal, done: (code: number) => voi
 }
 
 async function generate(prompt: string | undefined, options: CommandOptions, signal: AbortSignal): Promise<number> {
-  if (options.model === undefined) throw new HeedError("USAGE", NO_MODEL);
   if ((prompt === undefined) === (options.ids === undefined)) {
     throw new HeedError("USAGE", 'generate: one prompt is needed, as text ("Once upon a time") or as --ids 1,403,407.');
   }
@@ -63,7 +59,7 @@ async function generate(prompt: string | undefined, options: CommandOptions, sig
     throw new HeedError("USAGE", "generate: --chat takes text, which its template becomes a part of; got --ids.");
   }
   const generation = generateOptions("generate", { ...options, prefixLength: options.prefix }, signal);
-  const spec = modelSpec("generate", options.model, options.revision);
+  const spec = modelSpec("generate", options.model ?? shippedModel("generate"), options.revision);
   const gpu = await openGpu(options);
   const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
   const engine = await openEngine(gpu, options);

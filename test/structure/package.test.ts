@@ -31,9 +31,16 @@ afterAll(() => rmSync(project, { recursive: true, force: true }));
 describe("the package, installed in an empty project", () => {
   it("holds the library, its types and the command, and nothing of the tests or the page", () => {
     expect(files).toEqual(
-      expect.arrayContaining(["bin/heed.mjs", "dist/index.mjs", "dist/index.d.mts", "dist/node.mjs"]),
+      expect.arrayContaining([
+        "bin/heed.mjs",
+        "dist/index.mjs",
+        "dist/index.d.mts",
+        "dist/node.mjs",
+        "models/shakespeare/model.safetensors",
+        "models/shakespeare/recipe.json",
+      ]),
     );
-    expect(files.filter((file) => !/^(bin|dist)\/|^(package\.json|README\.md|LICENSE)$/.test(file))).toEqual([]);
+    expect(files.filter((file) => !/^(bin|dist|models)\/|^(package\.json|README\.md|LICENSE)$/.test(file))).toEqual([]);
     expect(files.filter((file) => file.startsWith("dist/demo"))).toEqual([]);
   });
 
