@@ -1,3 +1,4 @@
+import { writeFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
 import { TIERS } from "../gpu/tiers.ts";
@@ -9,7 +10,7 @@ import type { TextModel } from "../tasks/text_model.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { loadModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
-import { collect, headIds, numberIn, tokenIds, wholeNumbers } from "./option_types.ts";
+import { collect, headIds, numberIn, prefixLength, tokenIds, wholeNumbers } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
 
 interface InspectOptions extends GpuOptions, ModelOptions {
@@ -21,6 +22,8 @@ interface InspectOptions extends GpuOptions, ModelOptions {
   capture?: string[];
   ablate?: HeadId[];
   values?: boolean;
+  prefix?: number | "prompt";
+  html?: string;
   json?: boolean;
 }
 
@@ -28,6 +31,7 @@ const EXAMPLES = `
 Examples:
   $ heed inspect --model hf:owner/name "Once upon a time"
   $ heed inspect --model ./folder --layers 0,1 --heads 3 --json "Once upon a time" | jq .layers[0].heads[0]
+  $ heed inspect --model ./folder --html attention.html "Once upon a time"
   $ heed inspect --model ./folder --ablate 0.3,2.1 "Once upon a time"
   $ heed inspect --model ./folder --values "Once upon a time"
   $ heed inspect --model ./folder --capture block.0.attention.mixed --json "Once upon a time" | jq .values
@@ -48,6 +52,8 @@ export function inspectCommand(signal: AbortSignal, done: (code: number) => void
     .option("--top-keys <n>", "keys to name for each row", numberIn({ min: 1, max: 64, integer: true }), 3)
     .option("--capture <name>", "read a value, for --json; may be given several times", collect)
     .option("--ablate <list>", "switch heads off: layer.head, such as 0.3,2.1", headIds)
+    .option("--prefix <n>", "so many first tokens see each other both ways; prompt for all", prefixLength)
+    .option("--html <file>", "write one self-contained page: every head as a map, one of them large")
     .option("--values", "list the values that --capture can name, and end")
     .addOption(new Option("--dtype <dtype>", "compute in this type").choices(["f32", "f16"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
@@ -104,26 +110,79 @@ async function run(
   options: InspectOptions & { readonly signal: AbortSignal },
 ): Promise<void> {
   const { layers, heads, topKeys, capture, ablate, json, signal } = options;
-  const queries = options.queries ?? (json ? undefined : [ids.length - 1]);
-  const attention = { layers, heads, queries, weights: json === true, summary: { topKeys } };
-  const request: RunOptions = { capture, ablate, attention, logits: "last", signal };
+  const { html, prefix } = options;
+  const queries = options.queries ?? (json || html ? undefined : [ids.length - 1]);
+  const attention = { layers, heads, queries, weights: json === true || html !== undefined, summary: { topKeys } };
+  const request: RunOptions = { capture, ablate, attention, logits: "last", prefixLength: prefix, signal };
   const result = await model.run(ids, request);
   const token = (id: number) => model.tokenizer?.decode([id], { skipSpecial: false }) ?? String(id);
+  if (html !== undefined) await writePage(html, { model: model.source, result, ids, token });
   if (json) {
     const tokens = ids.map((id) => ({ id, text: token(id) }));
     const values = Object.fromEntries(
       Object.entries(result.values).map(([name, { shape, data }]) => [name, { shape, data: [...data] }]),
     );
-    const layersOut = result.attention.map((layer) => ({ layer: layer.layer, heads: describeHeads(layer) }));
+    const layersOut = result.attention.map((layer) => ({
+      layer: layer.layer,
+      heads: describeHeads(layer, prefix === "prompt" ? ids.length : prefix),
+    }));
     const next = likeliest(result, topKeys).map(({ id, logit }) => ({ id, logit, text: token(id) }));
     printLine(
       JSON.stringify({ tokens, layers: layersOut, values, next, model: model.source, adapter: engine.adapter }),
     );
     return;
   }
+  if (html !== undefined) {
+    note(`heed: wrote ${html}`);
+    return;
+  }
   printTable(result.attention, ids.map(token));
   const next = likeliest(result, topKeys).map(({ id, logit }) => `${JSON.stringify(token(id))} ${logit.toFixed(2)}`);
   note(`heed: likeliest next tokens, with their logits: ${next.join(", ")}`);
+}
+
+async function writePage(
+  file: string,
+  {
+    model,
+    result,
+    ids,
+    token,
+  }: { model: string; result: RunResult; ids: readonly number[]; token: (id: number) => string },
+): Promise<void> {
+  const { attentionPage } = await import("../inspect/attention_page.ts");
+  const keys = ids.map(token);
+  const part = {
+    title: "Self-attention: rows attend to columns",
+    queries: (result.attention[0]?.queries ?? []).map((at) => keys[at] ?? ""),
+    keys,
+    layers: result.attention.map((captured) => ({ layer: captured.layer, heads: headMaps(captured) })),
+  };
+  const next = probabilities(result).slice(0, 5);
+  const texts = next.map(({ id, probability }) => ({ text: token(id), probability }));
+  await writeFile(file, await attentionPage({ model, parts: [part], next: texts }));
+}
+
+/** Each head's weights, and the mean entropy of its rows. */
+function headMaps({ heads, queries, keys, weights, summary }: CapturedAttention) {
+  const size = queries.length * keys;
+  return heads.map((head, h) => ({
+    head,
+    weights: weights?.slice(h * size, (h + 1) * size) ?? new Float32Array(size),
+    entropy: mean(summary?.entropy.subarray(h * queries.length, (h + 1) * queries.length)),
+  }));
+}
+
+function mean(numbers: Float32Array | undefined): number {
+  return numbers && numbers.length > 0 ? numbers.reduce((a, b) => a + b, 0) / numbers.length : 0;
+}
+
+/** Next tokens by falling probability. */
+function probabilities(result: RunResult): { id: number; probability: number }[] {
+  const ranked = likeliest(result, Number.POSITIVE_INFINITY);
+  const largest = ranked[0]?.logit ?? 0;
+  const sum = ranked.reduce((total, { logit }) => total + Math.exp(logit - largest), 0);
+  return ranked.map(({ id, logit }) => ({ id, probability: Math.exp(logit - largest) / sum }));
 }
 
 interface DescribedRow {
@@ -136,18 +195,22 @@ interface DescribedRow {
 }
 
 /** A layer's capture, head by head and row by row. */
-function describeHeads(captured: CapturedAttention): { head: number; queries: DescribedRow[] }[] {
+function describeHeads(
+  captured: CapturedAttention,
+  prefix = 0,
+): { head: number; entropy: number; queries: DescribedRow[] }[] {
   const { heads, queries, keys, weights, summary } = captured;
   if (!summary) return [];
   const top = summary.topKeys.length / (heads.length * queries.length);
   return heads.map((head, h) => ({
     head,
+    entropy: mean(summary.entropy.subarray(h * queries.length, (h + 1) * queries.length)),
     queries: queries.map((query, q): DescribedRow => {
       const row = h * queries.length + q;
       const names = [...summary.topKeys.subarray(row * top, (row + 1) * top)];
       return {
         query,
-        ...(weights ? { weights: [...weights.subarray(row * keys, row * keys + query + 1)] } : {}),
+        ...(weights ? { weights: [...weights.subarray(row * keys, row * keys + Math.max(query + 1, prefix))] } : {}),
         entropy: summary.entropy[row] as number,
         firstMass: summary.firstMass[row] as number,
         meanDistance: summary.meanDistance[row] as number,
