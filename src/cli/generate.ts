@@ -76,10 +76,11 @@ async function start(
   input: string | number[],
   { chat, generation }: CommandOptions & { readonly generation: ReturnType<typeof generateOptions> },
 ): Promise<Generation> {
-  if (model.kind === "encoder") {
+  if (!("generate" in model)) {
+    const instead = model.kind === "encoder" ? "answer, classify, label, fill or embed" : "transcribe";
     throw new HeedError(
       "UNSUPPORTED",
-      `generate: ${model.family} is an encoder, which writes no text. Use answer, classify, label, fill or embed.`,
+      `generate: ${model.family} (${model.kind}) continues no text. Use ${instead} instead.`,
     );
   }
   if (model.kind === "decoder") {

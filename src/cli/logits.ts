@@ -19,6 +19,13 @@ interface LogitsOptions extends GpuOptions, ModelOptions {
 /** What a head gives: a row for each position, one row for the whole, or where answers start and end. */
 type Logits = Readonly<Record<string, readonly Float32Array[] | Float32Array>>;
 
+/** The flag that a kind of model alone has. */
+const OWN_FLAGS: Readonly<Record<string, string>> = {
+  decoder: "--prefix",
+  encoder: "--type-ids",
+  "encoder-decoder": "--decoder-ids",
+};
+
 const EXAMPLES = `
 What the checkpoint's head gives, as its reference implementation does, without the batch's dimension: {"logits": [T][V]} of
 language models (of the decoder's T positions in an encoder–decoder) and of heads for masked words and token labels, {"logits":
@@ -74,7 +81,7 @@ async function logitsOf(
 ): Promise<Logits> {
   const { decoderIds, typeIds, prefix } = options;
   const flags = { "--decoder-ids": decoderIds, "--type-ids": typeIds, "--prefix": prefix };
-  const own = { decoder: "--prefix", encoder: "--type-ids", "encoder-decoder": "--decoder-ids" }[model.kind];
+  const own: string | undefined = OWN_FLAGS[model.kind];
   const wrong = Object.entries(flags).find(([name, value]) => value !== undefined && name !== own);
   if (wrong) {
     const kind = `${/^[aeiou]/.test(model.kind) ? "an" : "a"} ${model.kind}`;
@@ -90,6 +97,8 @@ async function logitsOf(
       return { ...(await model.logits(ids, { typeIds, signal })) };
     case "encoder-decoder":
       return { logits: await model.logits(ids, decoderIds, { signal }) };
+    default:
+      throw new HeedError("UNSUPPORTED", "logits: a model of speech reads no ids. Use transcribe.");
   }
 }
 
