@@ -19,7 +19,7 @@ const RUNS = vec4<u32>(0u, 1u, 2u, 3u);
 const TOTALS: u32 = HEADS * VALUE_COLUMNS;
 
 // Keys whose values are added up at a turn.
-const TURN: u32 = clamp(8u / VALUE_COLUMNS, 1u, 4u);
+const TURN: u32 = clamp(4u / VALUE_COLUMNS, 1u, 4u);
 
 alias PerHead = array<vec4<f32>, HEADS>;
 
@@ -105,7 +105,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         others[h] = upper_lanes(scores[h].x);
         scores[h] = scores[h].yzwx;
       }
-      // As few keys a turn as fill 8 loads, for the same reason; their weights come first.
+      // As few keys a turn as fill 4 loads, for the same reason; their weights come first.
       for (var key = run; key < run + SUBGROUP; key += TURN) {
         for (var j = 0u; j < TURN; j++) {
           let row = v_row + min(key + j - run, end - 1u - run) * params.v_row;
