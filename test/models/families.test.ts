@@ -31,6 +31,13 @@ const refusals: readonly [GoldenName, Fields, RegExp][] = [
   ["phi3", { rope_scaling: { type: "longrope", short_factor: [1], long_factor: [2] } }, /^UNSUPPORTED: phi3: LongRoPE/],
   ["phi3", { rope_scaling: { type: "su" } }, /^UNSUPPORTED: phi3: LongRoPE/],
   ["phi3", { rope_parameters: { rope_type: "longrope" } }, /^UNSUPPORTED: phi3: LongRoPE/],
+  ["gemma2", { attn_logit_softcapping: 0 }, /^BAD_FILE: gemma2: .*attn_logit_softcapping/],
+  ["gemma2", { hidden_activation: "mish" }, /^UNSUPPORTED: gemma2: activation "mish"/],
+  ["gemma3", { use_bidirectional_attention: true }, /^BAD_FILE: gemma3: .*use_bidirectional_attention/],
+  ["gemma3", { layer_types: ["full_attention"] }, /^BAD_FILE: gemma3: layer_types must have 2 entries/],
+  ["bloom", { n_head: 5 }, /^BAD_FILE: bloom: hidden_size must be a multiple/],
+  ["bloom", { apply_residual_connection_post_layernorm: true }, /^UNSUPPORTED: bloom: .*post_layernorm true/],
+  ["glm", { partial_rotary_factor: 0.2 }, /^UNSUPPORTED: glm: an even number of a head's 16 channels must turn/],
 ];
 
 describe("config.json", () => {
