@@ -6,6 +6,7 @@ import { attentionRagged, raggedSequences } from "../ops/attention_ragged.ts";
 import type { Recorder, Value } from "../ops/op.ts";
 import { gradientsFrom } from "../program/autodiff.ts";
 import type { ArrayTensor, DirectCall, DirectOptions, OpInput } from "../program/direct.ts";
+import { checkCall, type KindName } from "./direct_checks.ts";
 import { type CaptureRequest, DirectCapture } from "./direct_capture.ts";
 
 /** A number for the whole batch, or one for each sequence: `[B]`. */
@@ -81,6 +82,19 @@ export function alibiSlopes(heads: number): ArrayTensor<Float32Array> {
   return { shape: [heads], data: Float32Array.from({ length: heads }, (_, h) => 2 ** ((-8 * (h + 1)) / heads)) };
 }
 
+const OPTION_KINDS: Readonly<Record<string, KindName>> = {
+  ...{ scale: "number", causal: "boolean", window: "window", softcap: "number", selection: "text" },
+  ...{
+    queryStart: "perBatch",
+    prefix: "perBatch",
+    keyLengths: "perBatch",
+    queryOffsets: "numbers",
+    keyOffsets: "numbers",
+  },
+  ...{ mask: "tensor", bias: "tensor", alibiSlopes: "tensor", sinks: "tensor", relativeBias: "relative" },
+  ...{ dropout: "dropout", keep: "text", kernel: "text", capture: "capture" },
+};
+
 /** The names of options that are tensors, or may be. */
 const TENSORS = ["mask", "bias", "alibiSlopes", "sinks"] as const;
 /** Options that say nothing of what is computed. */
@@ -92,7 +106,7 @@ export function attentionProgram(
   { q, k, v }: Readonly<Record<"q" | "k" | "v", OpInput>>,
   options: AttentionCallOptions,
 ): AttentionProgram {
-  checkCallOptions(options);
+  checkCall("attention", { q, k, v }, options, OPTION_KINDS);
   const isRagged = options.queryOffsets !== undefined || options.keyOffsets !== undefined;
   const { isPacked, ...sizes } = sizesOf(q, k, v, isRagged);
   const inputs: Record<string, OpInput | undefined> = isPacked
@@ -313,23 +327,6 @@ function unpacked(x: OpInput, like: OpInput): OpInput {
 function reshaped(x: OpInput, shape: readonly number[]): OpInput {
   if (x instanceof Tensor) return x.reshape(shape);
   return x?.data && x.shape ? { shape, data: x.data } : x;
-}
-
-/** Throws `USAGE` or `UNSUPPORTED` for options of another kind than they are declared to be. */
-function checkCallOptions(options: AttentionCallOptions): void {
-  const kinds: Record<string, (value: unknown) => boolean> = {
-    relativeBias: (x) => typeof x === "object" && x !== null && "weight" in x,
-    dropout: (x) => typeof x === "object" && x !== null && "rate" in x && "rng" in x,
-  };
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
-    throw new HeedError("USAGE", `attention: options must be an object; got ${String(options)}.`);
-  }
-  for (const [name, isOfKind] of Object.entries(kinds)) {
-    const given = (options as Readonly<Record<string, unknown>>)[name];
-    if (given === undefined || isOfKind(given)) continue;
-    const fields = name === "dropout" ? "{rate, rng}" : "{weight, …}";
-    throw new HeedError("USAGE", `attention: ${name} must be ${fields}; got ${String(given)}.`);
-  }
 }
 
 /** Bytes as the u32 that kernels read. */

@@ -25,7 +25,17 @@ import {
 } from "../program/direct.ts";
 import type { Recorder, Value } from "../ops/op.ts";
 import { type AttentionCallOptions, attentionBackwardCall, attentionCall } from "./direct_attention.ts";
+import { checkCall, type KindName, shown } from "./direct_checks.ts";
 import type { CapturedSequence, CaptureRequest } from "./direct_capture.ts";
+
+const ROPE_KINDS: Readonly<Record<string, KindName>> = {
+  ...{ positions: "tensor", table: "tensor", theta: "number", maxPositions: "count", rotaryDim: "count" },
+  interleaved: "boolean",
+};
+
+const CROSS_ENTROPY_KINDS: Readonly<Record<string, KindName>> = {
+  ...{ weights: "tensor", reduction: "text", ignoreIndex: "whole", labelSmoothing: "number", fromLogProbs: "boolean" },
+};
 
 /** What every direct call takes. */
 export interface CallOptions extends DirectOptions {}
@@ -171,8 +181,8 @@ export class DirectOps {
     weight: OpInput,
     options?: O,
   ): Promise<OpResult<O>> {
-    const { run, eps = 1e-6, plusOne, ...rest } = split(options);
-    refuseOthers("rms_norm", rest);
+    checkCall("rms_norm", { x, weight }, options, { eps: "number", plusOne: "boolean" });
+    const { run, eps = 1e-6, plusOne } = split(options);
     const attrs = { eps, plusOne };
     return (await this.#rows("rms_norm", x, { weight }, attrs, run, (rec, v) =>
       rmsNorm(rec, v.x, v.weight, attrs),
@@ -185,8 +195,8 @@ export class DirectOps {
     weight: OpInput,
     options?: O,
   ): Promise<OpResult<O>> {
-    const { run, eps = 1e-5, bias, ...rest } = split(options);
-    refuseOthers("layer_norm", rest);
+    checkCall("layer_norm", { x, weight }, options, { eps: "number", bias: "tensor" });
+    const { run, eps = 1e-5, bias } = split(options);
     return (await this.#rows("layer_norm", x, { weight, bias }, { eps }, run, (rec, v) =>
       layerNorm(rec, v.x, v.weight, v.bias, { eps }),
     )) as OpResult<O>;
@@ -197,8 +207,8 @@ export class DirectOps {
     x: OpInput,
     options?: O,
   ): Promise<OpResults<O, "mean" | "rstd">> {
-    const { run, eps = 1e-5, ...rest } = split(options as (CallOptions & { eps?: number }) | undefined);
-    refuseOthers("row_moments", rest);
+    checkCall("row_moments", { x }, options, { eps: "number" });
+    const { run, eps = 1e-5 } = split(options as (CallOptions & { eps?: number }) | undefined);
     const shape = shapeOf(x).slice(0, -1);
     const results = await this.programs.run(
       {
@@ -215,8 +225,8 @@ export class DirectOps {
 
   /** Layer norm over groups of channels. x `[N, C, …]` f32, weight `[C]` → as x; eps is 1e-5 by default. */
   async groupNorm<O extends GroupNormCallOptions>(x: OpInput, weight: OpInput, options: O): Promise<OpResult<O>> {
-    const { run, eps = 1e-5, bias, groups, ...rest } = split(options);
-    refuseOthers("group_norm", rest);
+    checkCall("group_norm", { x, weight }, options, { eps: "number", bias: "tensor", groups: "count" });
+    const { run, eps = 1e-5, bias, groups } = split(options);
     return (await this.#one("group_norm", { x, weight, bias }, { eps, groups }, run, (rec, v) =>
       groupNorm(rec, v.x, v.weight, v.bias, { groups, eps }),
     )) as OpResult<O>;
@@ -224,17 +234,8 @@ export class DirectOps {
 
   /** Rotary embedding: turns pairs of channels by the angle of the row's position. x `[…, T, H, D]` or `[T, D]` f32 → as x. */
   async rope<O extends RopeCallOptions = RopeCallOptions>(x: OpInput, options?: O): Promise<OpResult<O>> {
-    const {
-      run,
-      positions,
-      table,
-      theta = 10_000,
-      maxPositions,
-      rotaryDim,
-      interleaved = false,
-      ...rest
-    } = split(options);
-    refuseOthers("rope", rest);
+    checkCall("rope", { x }, options, ROPE_KINDS);
+    const { run, positions, table, theta = 10_000, maxPositions, rotaryDim, interleaved = false } = split(options);
     const shape = shapeOf(x);
     const headDim = shape.at(-1) ?? 0;
     const heads = shape.length > 2 ? (shape.at(-2) ?? 1) : 1;
@@ -243,7 +244,7 @@ export class DirectOps {
     const attrs = { heads, headDim, rotaryDim: rotary, interleaved };
     const rows = numel(shape) / Math.max(1, heads * headDim);
     const given = positions ?? { shape: [rows], data: Uint32Array.from({ length: rows }, (_, n) => n % length) };
-    const angles = table ?? defaultTable(theta, rotary, maxPositions ?? longest(given, length));
+    const angles = table ?? defaultTable(theta, rotary, maxPositions ?? Math.max(1, longest(given, length)));
     const inputs = { x: reshaped(x, [rows, heads * headDim]), positions: reshaped(given, [rows]), table: angles };
     return (await this.#one(
       "rope",
@@ -271,8 +272,9 @@ export class DirectOps {
     kind: ActivationName,
     options?: O,
   ): Promise<OpResult<O>> {
-    const { run, ...rest } = split(options);
-    refuseOthers("activation", rest);
+    checkCall("activation", { x }, options, {});
+    checkActivation("activation", kind);
+    const { run } = split(options);
     return (await this.#rows("activation", x, {}, { kind }, run, (rec, v) =>
       activation(rec, v.x, kind),
     )) as OpResult<O>;
@@ -280,6 +282,7 @@ export class DirectOps {
 
   /** `x · Φ(x)`, or its approximation by tanh. x f32 of any shape → as x. */
   async gelu<O extends GeluCallOptions = GeluCallOptions>(x: OpInput, options?: O): Promise<OpResult<O>> {
+    checkCall("gelu", { x }, options, { approximate: "text" });
     const { approximate = "none", ...rest } = (options ?? {}) as GeluCallOptions;
     if (approximate !== "none" && approximate !== "tanh") {
       const got = String(approximate);
@@ -299,8 +302,9 @@ export class DirectOps {
     kind: ActivationName,
     options?: O,
   ): Promise<OpResult<O>> {
-    const { run, ...rest } = split(options);
-    refuseOthers("gated_activation", rest);
+    checkCall("gated_activation", { x }, options, {});
+    checkActivation("gated_activation", kind);
+    const { run } = split(options);
     return (await this.#rows("gated_activation", x, {}, { kind }, run, (rec, v) =>
       gatedActivation(rec, v.x, kind),
     )) as OpResult<O>;
@@ -312,8 +316,8 @@ export class DirectOps {
     weight: OpInput,
     options?: O,
   ): Promise<OpResult<O>> {
-    const { run, bias, ...rest } = split(options);
-    refuseOthers("linear", rest);
+    checkCall("linear", { x, weight }, options, { bias: "tensor" });
+    const { run, bias } = split(options);
     return (await this.#rows("linear", x, { weight, bias }, {}, run, (rec, v) =>
       linear(rec, v.x, v.weight, { bias: v.bias }),
     )) as OpResult<O>;
@@ -325,8 +329,8 @@ export class DirectOps {
     b: OpInput,
     options?: O,
   ): Promise<OpResult<O>> {
-    const { run, layout = "NN", alpha, ...rest } = split(options);
-    refuseOthers("matmul", rest);
+    checkCall("matmul", { a, b }, options, { layout: "text", alpha: "number" });
+    const { run, layout = "NN", alpha } = split(options);
     if (!["NN", "NT", "TN"].includes(layout)) {
       throw new HeedError("UNSUPPORTED", `matmul: layout must be "NN", "NT" or "TN"; got "${String(layout)}".`);
     }
@@ -340,8 +344,8 @@ export class DirectOps {
     table: OpInput,
     options?: O,
   ): Promise<OpResult<O>> {
-    const { run, ...rest } = split(options);
-    refuseOthers("embedding", rest);
+    checkCall("embedding", { ids, table }, options, {});
+    const { run } = split(options);
     const shape = shapeOf(ids);
     const inputs = { ids: reshaped(ids, [numel(shape)]), table };
     const out = [...shape, shapeOf(table).at(-1) ?? 0];
@@ -357,8 +361,8 @@ export class DirectOps {
 
   /** `a + b`, both f32 of one shape → that shape. */
   async add<O extends CallOptions = CallOptions>(a: OpInput, b: OpInput, options?: O): Promise<OpResult<O>> {
-    const { run, ...rest } = split(options);
-    refuseOthers("add", rest);
+    checkCall("add", { a, b }, options, {});
+    const { run } = split(options);
     return (await this.#one("add", { a, b }, {}, run, (rec, v) => add(rec, v.a, v.b))) as OpResult<O>;
   }
 
@@ -368,8 +372,8 @@ export class DirectOps {
     targets: OpInput,
     options?: O,
   ): Promise<OpResults<O, "loss" | "losses">> {
-    const { run, weights, reduction, ignoreIndex, labelSmoothing, fromLogProbs, ...rest } = split(options);
-    refuseOthers("cross_entropy", rest);
+    checkCall("cross_entropy", { logits, targets }, options, CROSS_ENTROPY_KINDS);
+    const { run, weights, reduction, ignoreIndex, labelSmoothing, fromLogProbs } = split(options);
     const attrs = { reduction, ignoreIndex, labelSmoothing, fromLogProbs };
     const results = await this.programs.run(
       {
@@ -387,8 +391,8 @@ export class DirectOps {
   }
 
   async #softmax<O extends SoftmaxCallOptions>(x: OpInput, logarithm: boolean, options?: O): Promise<OpResult<O>> {
-    const { run, axis = -1, ...rest } = split(options);
-    refuseOthers("softmax", rest);
+    checkCall("softmax", { x }, options, { axis: "whole" });
+    const { run, axis = -1 } = split(options);
     const attrs = { axis, logarithm };
     return (await this.#one("softmax", { x }, attrs, run, (rec, v) => softmax(rec, v.x, attrs))) as OpResult<O>;
   }
@@ -432,15 +436,16 @@ export class DirectOps {
 
 type RowValues<I> = ValuesOf<I> & { readonly x: Value };
 
+function checkActivation(op: string, kind: ActivationName): void {
+  const known: readonly ActivationName[] = ["gelu", "gelu_tanh", "silu", "relu", "sigmoid", "tanh"];
+  if (known.includes(kind)) return;
+  throw new HeedError("UNSUPPORTED", `${op}: the kind must be one of ${known.join(", ")}; got ${shown(kind)}.`);
+}
+
 /** The options of every call, and the op's own. */
 function split<O extends CallOptions>(options: O | undefined): { run: DirectOptions } & Omit<O, keyof CallOptions> {
   const { as, signal, deterministic, onKernels, ...own } = options ?? ({} as O);
   return { ...own, run: { as, signal, deterministic, onKernels } };
-}
-
-function refuseOthers(op: string, rest: object): void {
-  const [name] = Object.keys(rest);
-  if (name !== undefined) throw new HeedError("UNSUPPORTED", `${op}: there is no option "${name}".`);
 }
 
 function shapeOf(input: OpInput): Shape {

@@ -226,7 +226,7 @@ describe("direct calls refuse", () => {
       "an option that there is not",
       () => engine.gelu(x, { axis: 1 } as object),
       "UNSUPPORTED",
-      'activation: there is no option "axis".',
+      'gelu: there is no option "axis"; there are as, signal, deterministic, onKernels, approximate.',
     ],
     [
       "data of another length",
