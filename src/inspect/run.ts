@@ -1,11 +1,11 @@
-import { HeedError } from "../core/errors.ts";
+import { HeedError, invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
-import { type Decoder, mapLeaves, type WeightTree } from "../models/family.ts";
+import { type Decoder, type EncoderDecoder, mapLeaves, type WeightTree } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
 import { prefixOf } from "../nn/prefix.ts";
-import { denseStep, type DenseStepParts } from "../nn/dense_step.ts";
+import { type AttentionKind, type DenseMemory, denseStep, type DenseStepParts } from "../nn/dense_step.ts";
 import { embedding } from "../ops/embedding.ts";
 import type { Value } from "../ops/op.ts";
 import { plan } from "../program/plan.ts";
@@ -34,6 +34,8 @@ export interface RunOptions extends TapOptions {
   readonly logits?: boolean | "last";
   /** So many first tokens see each other both ways, `prompt` for all; default 0. */
   readonly prefixLength?: number | "prompt";
+  /** Attention whose largest score takes all the weight, in every layer; default none. Its weights are not captured by `attention`. */
+  readonly hard?: readonly AttentionKind[];
   readonly signal?: AbortSignal;
 }
 
@@ -63,31 +65,43 @@ export interface InspectedModel {
   readonly contextLength: number;
 }
 
-const OPTIONS = ["capture", "patch", "ablate", "attention", "logits", "prefixLength", "signal"];
-const REQUEST = ["layers", "heads", "weights", "summary", "queries"];
-/** Values that only the three named kernels have; the fused kernel never holds them. */
-const UNFUSED = /^block\.(\d+)\.attention\.(scores|probs)$/;
+/** What a run goes over: the decoder's tokens, and in encoder–decoders the source's. */
+interface RunLengths {
+  readonly length: number;
+  readonly sourceLength?: number | undefined;
+}
 
-/** The named values of a forward pass over `length` tokens, in the order in which they are computed. */
-export function namedValues(model: InspectedModel, length: number): NamedValue[] {
-  return [...catalogue(model, length, true).values()].map(({ name, shape }) => ({ name, shape }));
+const OPTIONS = ["capture", "patch", "ablate", "attention", "logits", "prefixLength", "hard", "signal"];
+const REQUEST = ["kinds", "layers", "heads", "weights", "summary", "queries"];
+/** Values that only the three named kernels have; the fused kernel never holds them. */
+const UNFUSED = /^(encoder\.)?block\.(\d+)\.(cross_)?attention\.(scores|probs)$/;
+
+/** The named values of a forward pass over so many tokens, in the order in which they are computed. */
+export function namedValues(model: InspectedModel, length: number, sourceLength?: number): NamedValue[] {
+  return [...catalogue(model, { length, sourceLength }, true).values()].map(({ name, shape }) => ({ name, shape }));
 }
 
 /**
- * One forward pass over `ids` without a cache, with taps. The plan is made for this run and freed after it. Throws
+ * One forward pass over `ids` without a cache, with taps; in encoder–decoders over `sourceIds` first. The plan is made for this run and freed after it. Throws
  * `USAGE` for what is not there, `LIMIT` for what does not fit a binding, `ABORTED`.
  */
 export async function runTapped(
   model: InspectedModel,
   ids: readonly number[],
   options: RunOptions = {},
+  sourceIds?: readonly number[],
 ): Promise<RunResult> {
   checkKeys("options", options, OPTIONS);
-  const run = recordRun(model, ids.length, options);
+  const lengths = { length: ids.length, sourceLength: sourceIds?.length };
+  const run = recordRun(model, lengths, options);
   const planned = await plan(model.device, run.rec);
   try {
     planned.write("tokens", Uint32Array.from(ids));
     planned.write("row_table", Uint32Array.from(ids.flatMap((_, t) => [0, t])));
+    if (sourceIds) {
+      planned.write("source_tokens", Uint32Array.from(sourceIds));
+      planned.write("source_row_table", Uint32Array.from(sourceIds.flatMap((_, t) => [0, t])));
+    }
     for (const [name, data] of run.inputs) planned.write(name, data);
     run.taps.prepare(planned);
     run.attention?.tap.prepare(planned);
@@ -95,7 +109,7 @@ export async function runTapped(
     return {
       ...(options.logits === false ? {} : { logits: await readLogits(planned, model.decoder.facts.vocabSize) }),
       values: await run.taps.read(planned),
-      attention: run.attention ? await readAttention(planned, run.attention, ids.length) : [],
+      attention: run.attention ? await readAttention(planned, run.attention, lengths) : [],
     };
   } finally {
     planned.dispose();
@@ -110,10 +124,11 @@ interface RecordedRun {
   readonly inputs: ReadonlyMap<string, Uint32Array<ArrayBuffer>>;
 }
 
-function recordRun(model: InspectedModel, length: number, options: RunOptions): RecordedRun {
+function recordRun(model: InspectedModel, lengths: RunLengths, options: RunOptions): RecordedRun {
   const { facts } = model.decoder;
-  const { logits = true } = options;
-  const taps = new Taps(options, catalogue(model, length, logits), facts.headDim);
+  const { length, sourceLength = 0 } = lengths;
+  const { logits = true, hard = [] } = options;
+  const taps = new Taps(options, catalogue(model, lengths, logits), facts.headDim);
   const rec: ProgramRecorder = new ProgramRecorder(`run ${length}`, (value) => taps.onNamed(rec, value));
   const inputs = new Map<string, Uint32Array<ArrayBuffer>>();
   const input = (name: string, data: readonly number[]): Value => {
@@ -122,14 +137,24 @@ function recordRun(model: InspectedModel, length: number, options: RunOptions): 
   };
   const attention = options.attention && openAttention(rec, model, length, options.attention);
   const unfused = unfusedLayers(options);
-  checkBinding(model, unfused.size > 0 ? facts.heads * length * length : 0, "scores of a layer");
+  const longest = Math.max(length, sourceLength);
+  checkBinding(model, unfused.size > 0 ? facts.heads * longest * longest : 0, "scores of a layer");
   checkBinding(model, logits === true ? length * facts.vocabSize : 0, 'logits (take logits: "last")');
   const queries = attention && input("attention.queries", attention.queries);
-  const forward = recordForward(rec, model, length, {
+  const tap = attention?.tap;
+  checkHard(hard, attention?.tap.request.kinds ?? [], sourceLength);
+  // Every row sees the whole source.
+  const isMemoryWatched = attention?.tap.request.kinds.includes("memory") ?? false;
+  const places = isMemoryWatched
+    ? input("attention.source_places", attention?.queries.map(() => sourceLength - 1) ?? [])
+    : undefined;
+  const forward = recordForward(rec, model, lengths, {
     prefix: prefixOf("run", options.prefixLength, length),
-    unfused: (layer) => unfused.has(layer),
-    lse: (layer) => attention?.tap.request.layers.includes(layer) ?? false,
-    onAttend: (seen) => queries && attention?.tap.recordDense(seen, queries),
+    unfused: (layer, kind) => unfused.has(`${kind} ${layer}`),
+    unfusedEncoder: (layer) => unfused.has(`encoder ${layer}`),
+    hard: (_, kind) => hard.includes(kind),
+    lse: (layer, kind) => (tap?.request.kinds.includes(kind) && tap.request.layers.includes(layer)) ?? false,
+    onAttend: (seen) => queries && tap?.recordDense(seen, queries, seen.kind === "memory" ? places : queries),
   });
   rec.output("result", recordResult(rec, forward, logits));
   if (logits === "last") inputs.set("last", Uint32Array.of(length - 1));
@@ -137,9 +162,9 @@ function recordRun(model: InspectedModel, length: number, options: RunOptions): 
 }
 
 /** Every value that a run can name, by name. */
-function catalogue(model: InspectedModel, length: number, logits: boolean | "last"): ReadonlyMap<string, Value> {
+function catalogue(model: InspectedModel, lengths: RunLengths, logits: boolean | "last"): ReadonlyMap<string, Value> {
   const rec = new ProgramRecorder("catalogue");
-  recordResult(rec, recordForward(rec, model, length, { unfused: () => true }), logits);
+  recordResult(rec, recordForward(rec, model, lengths, { unfused: () => true, unfusedEncoder: () => true }), logits);
   return rec.named;
 }
 
@@ -154,11 +179,15 @@ function recordResult(rec: ProgramRecorder, { hidden, logits }: Forward, rows: b
   return logits(rows === "last" ? embedding(rec, rec.input("last", [1], "u32"), hidden) : hidden);
 }
 
+interface Watch extends Pick<DenseStepParts, "prefix" | "unfused" | "hard" | "lse" | "onAttend"> {
+  readonly unfusedEncoder?: (layer: number) => boolean;
+}
+
 function recordForward(
   rec: ProgramRecorder,
   { decoder, weights, constants, contextLength }: InspectedModel,
-  length: number,
-  watch: Pick<DenseStepParts, "prefix" | "unfused" | "lse" | "onAttend">,
+  { length, sourceLength }: RunLengths,
+  { unfusedEncoder, ...watch }: Watch,
 ): Forward {
   if (length < 1 || length > contextLength) {
     const rule = `from 1 to ${contextLength} tokens, its context`;
@@ -167,23 +196,62 @@ function recordForward(
   const isTensor = (node: WeightTree<Tensor>): node is Tensor => node instanceof Tensor;
   weights.onRecord?.(rec);
   const tree = mapLeaves(weights.tree, isTensor, (t) => rec.weight(t));
+  const tables = Object.fromEntries(Object.entries(constants).map(([name, t]) => [name, rec.weight(t)]));
+  const memory =
+    sourceLength === undefined
+      ? undefined
+      : recordSource(rec, decoder, tree, { length: sourceLength, constants: tables, unfused: unfusedEncoder });
   const step = denseStep({
     ...watch,
     tokens: rec.input("tokens", [length], "u32"),
     rowTable: rec.input("row_table", [length, 2], "u32"),
     batch: 1,
     length,
-    constants: Object.fromEntries(Object.entries(constants).map(([name, t]) => [name, rec.weight(t)])),
+    constants: tables,
+    memory,
   });
   const hidden = decoder.hidden(rec, tree, step);
   return { hidden, logits: (h) => decoder.logits(rec, tree, h) };
 }
 
-function unfusedLayers(options: TapOptions): ReadonlySet<number> {
+/** The encoder over one source, and its keys and values for each layer of the decoder. */
+function recordSource(
+  rec: ProgramRecorder,
+  decoder: Decoder,
+  tree: WeightTree<Value>,
+  parts: Pick<DenseStepParts, "length" | "constants" | "unfused">,
+): DenseMemory {
+  invariant(isEncoderDecoder(decoder), `${decoder.family} has no encoder`);
+  const { length } = parts;
+  const tokens = rec.input("source_tokens", [length], "u32");
+  const rowTable = rec.input("source_row_table", [length, 2], "u32");
+  const encoded = decoder.encode(rec, tree, denseStep({ ...parts, tokens, rowTable, batch: 1, causal: false }));
+  return { layers: decoder.memory(rec, tree, encoded), length };
+}
+
+function isEncoderDecoder(decoder: Decoder): decoder is EncoderDecoder {
+  return "encode" in decoder;
+}
+
+/** Hard attention has other weights than those that are rebuilt from queries and keys. */
+function checkHard(hard: readonly AttentionKind[], watched: readonly AttentionKind[], sourceLength: number): void {
+  for (const kind of hard) {
+    if (!["self", "memory"].includes(kind) || (kind === "memory" && sourceLength === 0)) {
+      throw new HeedError("USAGE", `run: hard is self, or memory in an encoder–decoder; got ${String(kind)}.`);
+    }
+    if (!watched.includes(kind)) continue;
+    const mend = "Capture block.N.attention.probs or block.N.cross_attention.probs instead.";
+    throw new HeedError("USAGE", `run: attention does not capture the weights of hard attention (${kind}). ${mend}`);
+  }
+}
+
+/** Attentions that run unfused: `self 3`, `memory 0`, `encoder 1`. */
+function unfusedLayers(options: TapOptions): ReadonlySet<string> {
   return new Set(
-    tappedNames(options)
-      .flatMap((name) => UNFUSED.exec(name)?.[1] ?? [])
-      .map(Number),
+    tappedNames(options).flatMap((name) => {
+      const [all, encoder, layer, cross] = UNFUSED.exec(name) ?? [];
+      return all === undefined ? [] : [`${encoder ? "encoder" : cross ? "memory" : "self"} ${layer}`];
+    }),
   );
 }
 
@@ -211,12 +279,13 @@ async function readLogits(planned: Plan, vocabSize: number): Promise<Float32Arra
 async function readAttention(
   planned: Plan,
   { tap, queries }: { tap: AttentionTap; queries: readonly number[] },
-  length: number,
+  { length: keys, sourceLength: sourceKeys }: RunLengths,
 ): Promise<CapturedAttention[]> {
   const read = new Map<string, ArrayBuffer>();
   for (const { name } of tap.outputs) read.set(name, await planned.readOutput(name));
   const rows = queries.map((_, i) => i);
-  return tap.cut(({ name }) => read.get(name) as ArrayBuffer, { request: tap.request, rows, queries, keys: length });
+  const cut = { request: tap.request, rows, queries, keys, sourceKeys };
+  return tap.cut(({ name }) => read.get(name) as ArrayBuffer, cut);
 }
 
 function checkBinding({ device }: InspectedModel, elements: number, what: string): void {

@@ -30,6 +30,8 @@ export interface DenseStepParts {
   readonly unfused?: (layer: number, kind: AttentionKind) => boolean;
   /** Sees what each attention reads; `lse` `[B, H, T]` where {@link DenseStepParts.lse} asks for it and the kernel is fused. */
   readonly onAttend?: (seen: AttendSeen) => void;
+  /** Attentions whose largest score takes all the weight; default none. Hard attention of Luong et al., arXiv 1508.04025 §3. */
+  readonly hard?: (layer: number, kind: AttentionKind) => boolean;
   /** Layers whose log-sum-exp `onAttend` needs. */
   readonly lse?: (layer: number, kind: AttentionKind) => boolean;
 }
@@ -107,7 +109,8 @@ function mix(rec: Recorder, parts: DenseStepParts, seen: AttendSeen): Value {
   const { layer, kind, q, k, v } = seen;
   const rates = parts.dropout;
   const weights = rates && rates.attention > 0 ? { dropout: { rate: rates.attention, rng: rates.rng } } : {};
-  const spec = { ...seen.spec, ...weights };
+  const selection = parts.hard?.(layer, kind) ? { selection: "hard" as const } : {};
+  const spec = { ...seen.spec, ...weights, ...selection };
   if (parts.unfused?.(layer, kind)) {
     parts.onAttend?.(seen);
     // scores and probs are [B, H, T, S].

@@ -166,6 +166,7 @@ export class EncoderMemory {
   #record(rec: ProgramRecorder, batch: number, length: number): void {
     const { weights, constants } = this.#runtime;
     const { kvHeads, headDim } = this.#model.facts;
+    weights.onRecord?.(rec);
     const isTensor = (node: WeightTree<Tensor>): node is Tensor => node instanceof Tensor;
     const tree: WeightTree<Value> = mapLeaves(weights.tree, isTensor, (t) => rec.weight(t));
     const rowTable = rec.input("row_table", [batch * length, 2], "u32");

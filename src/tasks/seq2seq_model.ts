@@ -3,6 +3,7 @@ import type { Source } from "../core/source.ts";
 import { type Checkpoint, openCheckpoint } from "../formats/checkpoint.ts";
 import type { Device } from "../gpu/device.ts";
 import { resolveAttention } from "../inspect/attention_request.ts";
+import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
 import type { EncoderDecoder, EncoderDecoderFacts } from "../models/family.ts";
 import { loadWeights } from "../models/load.ts";
 import { openEncoderDecoder } from "../models/registry.ts";
@@ -22,6 +23,7 @@ import {
   type TextTask,
   translationTask,
 } from "./seq2seq_tasks.ts";
+import { type GenerationStep, generationStep, type StepOptions } from "./generation_steps.ts";
 import { MOST_ROWS } from "./group_rows.ts";
 import { Generation } from "./session.ts";
 import type { LoadOptions } from "./text_model.ts";
@@ -42,6 +44,12 @@ export interface SummarizeOptions extends Seq2SeqGenerateOptions, ManyOptions {}
 export interface ManyOptions {
   /** Sees how many of the texts are done. */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
+}
+
+/** For how many tokens {@link Seq2SeqModel.values} lists values; default 1 of each. */
+export interface ValuesOptions {
+  readonly tokens?: number;
+  readonly sourceTokens?: number;
 }
 
 /** Sequences that may be open at once, if `maxSequences` does not say: 32 generations, or 12 searches with 4 beams. */
@@ -184,6 +192,62 @@ export class Seq2SeqModel {
     });
   }
 
+  /**
+   * One forward pass over a source and what the decoder reads (default its start token alone), as {@link TextModel.run} does it: the
+   * decoder's values have the same names, cross-attention's are under `block.N.cross_attention`, the encoder's under `encoder`.
+   * `attention` captures cross-attention unless its `kinds` say otherwise. Throws `USAGE`, `LIMIT`, `ABORTED`.
+   *
+   * @example
+   * const { attention } = await model.run("你好，世界。", "Hello,", { attention: true });
+   */
+  async run(
+    source: string | readonly number[],
+    target: string | readonly number[] = [this.#start()],
+    options: RunOptions = {},
+  ): Promise<RunResult> {
+    const [sourceIds, ids] = [this.#encode("run", source, plainTask(this.#files)), this.#decoderIds(target)];
+    this.#runtime.memory?.check("run", sourceIds);
+    this.#runtime.checkIds(ids);
+    return this.#track(async () => {
+      const { runTapped } = await import("../inspect/run.ts");
+      return runTapped(this.#runtime, ids, options, sourceIds);
+    });
+  }
+
+  /** The values that {@link run} can capture and patch for so many tokens, in the order in which they are computed. */
+  async values({ tokens = 1, sourceTokens = 1 }: ValuesOptions = {}): Promise<NamedValue[]> {
+    const { namedValues } = await import("../inspect/run.ts");
+    return namedValues(this.#runtime, tokens, sourceTokens);
+  }
+
+  /**
+   * One step of a translation, laid open: the likeliest next tokens, and where each head of each layer looks in the source; with
+   * `selection: "hard"` each looks at one token alone. Nothing is kept between steps, so any token may be chosen next.
+   *
+   * @example
+   * let step = await model.step("你好");
+   * while (step.candidates[0]?.piece !== "</s>") {
+   *   step = await model.step("你好", [...step.target, step.candidates[0]].map((t) => t.id));
+   * }
+   */
+  async step(
+    source: string | readonly number[],
+    targetIds: readonly number[] = [this.#start()],
+    options: StepOptions & Languages = {},
+  ): Promise<GenerationStep> {
+    const { from, to, ...rest } = options;
+    const sourceIds = this.#encode("step", source, translationTask(this.#files, this.#tokenizers, { from, to }));
+    return generationStep(
+      {
+        ...{ sourceIds, targetIds, layers: this.#model.facts.layers },
+        sourceTokenizer: this.tokenizer,
+        targetTokenizer: this.targetTokenizer,
+        run: (run) => this.run(sourceIds, targetIds, run),
+      },
+      rest,
+    );
+  }
+
   /** Ends running generations with `DISPOSED`, then frees the GPU memory. Idempotent. */
   dispose(): Promise<void> {
     this.#disposed ??= this.#free();
@@ -289,6 +353,16 @@ export class Seq2SeqModel {
   #start(): number {
     const stated = this.#files.generationConfig?.["decoder_start_token_id"];
     return typeof stated === "number" ? stated : this.#model.facts.decoderStart;
+  }
+
+  /** What the decoder reads to have written a text: its start token and the text's. */
+  #decoderIds(target: string | readonly number[]): readonly number[] {
+    if (typeof target !== "string") return target;
+    const tokenizer = this.targetTokenizer;
+    if (!tokenizer) {
+      throw new HeedError("BAD_FILE", "run: text needs a tokenizer, which the checkpoint lacks. Give token ids.");
+    }
+    return [this.#start(), ...tokenizer.encode(target, { addSpecialTokens: false })];
   }
 
   #encode(op: string, source: string | readonly number[], { prefix, firstIds }: TextTask): readonly number[] {

@@ -6,7 +6,9 @@ import { nodeGpu } from "../../src/gpu/platform_node.ts";
 import { openSource } from "../../src/sources/open_source_node.ts";
 import { createEngineWith, type Engine } from "../../src/tasks/engine.ts";
 import type { Seq2SeqModel } from "../../src/tasks/seq2seq_model.ts";
+import { assertClose } from "../support/close.ts";
 import { writeSeq2SeqFolder } from "../support/seq2seq_folder.ts";
+import { tolerance } from "../support/tolerances.ts";
 
 const TEXTS = ["hello there.", "a", "what is this, and where does it come from?", "1+1=2"];
 
@@ -83,6 +85,54 @@ describe("an encoder–decoder with a tokenizer", () => {
     await expect(stated.translate("hello", { from: "en", to: "it" })).rejects.toThrow(/states translation_en_to_de/);
     await stated.dispose();
     await expect(stated.translate("hello", { from: "en", to: "de" })).rejects.toThrow(/DISPOSED|was disposed/);
+  });
+
+  it("runs with taps: cross-attention captured and made hard, the encoder's values by name", async () => {
+    const names = (await model.values({ tokens: 2, sourceTokens: 3 })).map((v) => v.name);
+    expect(names).toEqual(
+      expect.arrayContaining(["encoder.block.1.attention.probs", "memory.block.0.k", "block.1.cross_attention.probs"]),
+    );
+    const target = [1, 30, 31];
+    const probs = "block.0.cross_attention.probs";
+    const plain = await model.run("hello", target, {
+      capture: [probs, "encoder.block.0.attention.probs"],
+      attention: true,
+    });
+    const source = model.tokenizer?.encode("hello") ?? [];
+    expect(plain.values["encoder.block.0.attention.probs"]?.shape).toEqual([1, 3, source.length, source.length]);
+    expect(plain.attention.map((a) => [a.kind, a.layer, a.keys])).toEqual([
+      ["memory", 0, source.length],
+      ["memory", 1, source.length],
+    ]);
+    assertClose([...(plain.attention[0]?.weights ?? [])], [...(plain.values[probs]?.data ?? [])], {
+      ...tolerance("f32", "attention"),
+      label: probs,
+    });
+    const logits = (await model.logits(source, target)).flatMap((row) => [...row]);
+    const flat = (run: { logits?: Float32Array[] }) => (run.logits ?? []).flatMap((row) => [...row]);
+    assertClose(flat(plain), logits, { ...tolerance("f32", "logits"), label: "logits" });
+    const hard = await model.run("hello", target, { capture: [probs], hard: ["memory"] });
+    const weights = [...(hard.values[probs]?.data ?? [])];
+    expect(weights.every((w) => w === 0 || w === 1)).toBe(true);
+    expect(weights.reduce((a, b) => a + b, 0)).toBe(weights.length / source.length);
+    expect(flat(hard)).not.toEqual(flat(plain));
+    await expect(model.run("hello", target, { hard: ["memory"], attention: true })).rejects.toThrow(/probs instead/);
+  });
+
+  it("lays a translation open step by step: choosing the likeliest token gives the greedy translation", async () => {
+    const { ids } = await model.translate("hello there.", { greedy: true, maxTokens: 6 });
+    const target = [...ids.prompt];
+    for (const id of ids.generated) {
+      const step = await model.step("hello there.", target, { candidates: 3 });
+      expect(step.target.map((t) => t.id)).toEqual(target);
+      expect(step.candidates.map((c) => c.id)[0]).toBe(id);
+      expect(step.attention.map((layer) => layer.length)).toEqual([3, 3]);
+      for (const row of step.attention.flat()) expect(row.reduce((a, b) => a + b, 0)).toBeCloseTo(1, 5);
+      target.push(id);
+    }
+    const hard = await model.step("hello there.", [1], { selection: "hard" });
+    expect(hard.source[0]?.piece).toBe("▁");
+    for (const row of hard.attention.flat()) expect([...row].sort().slice(-2)).toEqual([0, 1]);
   });
 
   it("gives the pages of sources back", async () => {
