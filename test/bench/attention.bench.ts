@@ -151,7 +151,7 @@ function reportPeers(medians: ReadonlyMap<string, Medians>): void {
   console.log("\ntimes as fast as the best right peer, by median wall time (by CPU time)");
   const wall: number[] = [];
   const cpu: number[] = [];
-  const slower: string[] = [];
+  const slower = { wall: [] as string[], cpu: [] as string[] };
   for (const [label, times] of medians) {
     const heed = [...times].find(([c]) => c.own)?.[1];
     const peers = [...times].filter(([c]) => !c.own).sort(([, a], [, b]) => a.wallMs - b.wallMs);
@@ -161,11 +161,15 @@ function reportPeers(medians: ReadonlyMap<string, Medians>): void {
     const byCpu = Math.min(...peers.map(([, t]) => t.cpuMs)) / heed.cpuMs;
     wall.push(byWall);
     cpu.push(byCpu);
-    if (byWall < 1) slower.push(label);
+    if (byWall < 1) slower.wall.push(label);
+    if (byCpu < 1) slower.cpu.push(label);
     console.log(`  ${label.padEnd(34)} ${byWall.toFixed(2)} (${byCpu.toFixed(2)})  ${best[0].name}`);
   }
   console.log(`  ${"geometric mean".padEnd(34)} ${geometricMean(wall).toFixed(2)} (${geometricMean(cpu).toFixed(2)})`);
-  console.log(slower.length > 0 ? `SLOWER than a right peer: ${slower.join("; ")}` : "on no shape slower");
+  for (const [clock, labels] of Object.entries(slower)) {
+    const verdict = labels.length > 0 ? `SLOWER than a right peer: ${labels.join("; ")}` : "on no shape slower";
+    console.log(`by ${clock} time ${verdict}`);
+  }
 }
 
 function geometricMean(values: readonly number[]): number {
