@@ -25,7 +25,7 @@ beforeAll(async () => {
   writeFileSync(join(folder, "text.txt"), TINY_TEXT);
   const more = { steps, evaluate: { every: 10 }, checkpoint: { every: 3, keep: 2 }, dropout: { hidden: 0.1 } };
   writeFileSync(recipe, JSON.stringify({ ...TINY_RECIPE, ...more }));
-});
+}, 180_000);
 afterAll(() => rmSync(folder, { recursive: true }));
 
 /** The log without what depends on the clock. */
