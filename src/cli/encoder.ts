@@ -10,12 +10,13 @@ import { type GpuOptions, openGpu } from "./gpu.ts";
 import { modelSpec, readStdin } from "./model.ts";
 import { printLine } from "./output.ts";
 import { byteProgress, countProgress } from "./progress.ts";
+import type { LoadDType } from "../models/weight_stream.ts";
 
 /** Options that the commands of encoders share, as commander delivers them. */
 export interface EncoderCliOptions extends GpuOptions {
   model?: string;
   revision?: string;
-  dtype?: "f32" | "f16";
+  dtype?: LoadDType;
   tier?: Tier;
   json?: boolean;
 }
@@ -35,7 +36,7 @@ export function encoderCommand(name: string, description: string, examples: stri
     .description(description)
     .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
     .option("--revision <name>", "branch, tag or commit of a Hub model")
-    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16"]))
+    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")

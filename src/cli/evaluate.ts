@@ -62,7 +62,7 @@ export function evaluateCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--data <file>", "the text (perplexity)")
     .option("--length <n>", "tokens of a window; 512 unless given", numberIn({ min: 1, integer: true }))
     .option("--skip-bad", "leave out questions that don't fit SQuAD's format")
-    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16"]))
+    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")

@@ -74,7 +74,7 @@ export function addModelFlags(command: Command): Command {
   return command
     .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
     .option("--revision <name>", "branch, tag or commit of a Hub model")
-    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16"]))
+    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
     .option(
       "--cache-tokens <n>",
       "tokens that the cache of keys and values holds, rounded up to pages of 32",

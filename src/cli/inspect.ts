@@ -3,13 +3,15 @@ import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
 import { TIERS } from "../gpu/tiers.ts";
 import type { CapturedAttention } from "../inspect/attention_request.ts";
-import type { RunOptions, RunResult } from "../inspect/run.ts";
+import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
 import type { HeadId } from "../inspect/taps.ts";
-import type { Engine } from "../tasks/engine.ts";
-import type { TextModel } from "../tasks/text_model.ts";
+import type { AttentionKind } from "../nn/dense_step.ts";
+import type { AnyModel, Engine } from "../tasks/engine.ts";
+import type { Seq2SeqModel } from "../tasks/seq2seq_model.ts";
+import type { EncodeOptions, Tokenizer } from "../text/tokenizer.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
-import { loadModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
+import { loadAnyModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
 import { collect, headIds, numberIn, prefixLength, tokenIds, wholeNumbers } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
 
@@ -22,6 +24,8 @@ interface InspectOptions extends GpuOptions, ModelOptions {
   capture?: string[];
   ablate?: HeadId[];
   values?: boolean;
+  target?: string;
+  decoderIds?: number[];
   prefix?: number | "prompt";
   html?: string;
   json?: boolean;
@@ -32,6 +36,7 @@ Examples:
   $ heed inspect --model hf:owner/name "Once upon a time"
   $ heed inspect --model ./folder --layers 0,1 --heads 3 --json "Once upon a time" | jq .layers[0].heads[0]
   $ heed inspect --model ./folder --html attention.html "Once upon a time"
+  $ heed inspect --model ./marian --target "Hello, world." --html cross.html "你好，世界。"
   $ heed inspect --model ./folder --ablate 0.3,2.1 "Once upon a time"
   $ heed inspect --model ./folder --values "Once upon a time"
   $ heed inspect --model ./folder --capture block.0.attention.mixed --json "Once upon a time" | jq .values
@@ -52,10 +57,12 @@ export function inspectCommand(signal: AbortSignal, done: (code: number) => void
     .option("--top-keys <n>", "keys to name for each row", numberIn({ min: 1, max: 64, integer: true }), 3)
     .option("--capture <name>", "read a value, for --json; may be given several times", collect)
     .option("--ablate <list>", "switch heads off: layer.head, such as 0.3,2.1", headIds)
+    .option("--target <text>", "in an encoder–decoder: the text that its decoder has written; default what it writes")
+    .option("--decoder-ids <list>", "the same as token ids, the start token among them", tokenIds)
     .option("--prefix <n>", "so many first tokens see each other both ways; prompt for all", prefixLength)
     .option("--html <file>", "write one self-contained page: every head as a map, one of them large")
     .option("--values", "list the values that --capture can name, and end")
-    .addOption(new Option("--dtype <dtype>", "compute in this type").choices(["f32", "f16"]))
+    .addOption(new Option("--dtype <dtype>", "compute in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object, with the weights")
     .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
@@ -84,51 +91,116 @@ async function inspect(prompt: string | undefined, options: InspectOptions, sign
   const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
   const engine = await openEngine(gpu, options);
   try {
-    const model = await loadModel(engine, spec, options, signal);
-    const ids = typeof input === "string" ? encode(model, input) : input;
-    if (options.values) await printValues(model, ids.length);
-    else await run(engine, model, ids, { ...options, signal });
+    const model = await loadAnyModel(engine, spec, options, signal);
+    const subject = await subjectOf(model, input, { ...options, signal });
+    if (options.values) {
+      for (const { name, shape } of await subject.values()) printLine(`${name} [${shape.join(", ")}]`);
+    } else await run(engine, subject, { ...options, signal });
     return EXIT.OK;
   } finally {
     await engine.dispose();
   }
 }
 
-function encode({ tokenizer }: TextModel, text: string): number[] {
-  if (tokenizer) return tokenizer.encode(text);
-  throw new HeedError("BAD_FILE", "inspect: text needs tokenizer.json, which the checkpoint lacks. Give --ids.");
+type SignalledOptions = InspectOptions & { readonly signal: AbortSignal };
+
+/** What is looked at: a prompt; in an encoder–decoder a source, and what the decoder reads. */
+interface Subject {
+  readonly source: string;
+  readonly ids: readonly number[];
+  /** Of the source, in encoder–decoders. */
+  readonly sourceIds?: readonly number[];
+  run(options: RunOptions): Promise<RunResult>;
+  values(): Promise<NamedValue[]>;
+  token(id: number): string;
+  sourceToken(id: number): string;
 }
 
-async function printValues(model: TextModel, tokens: number): Promise<void> {
-  for (const { name, shape } of await model.values({ tokens })) printLine(`${name} [${shape.join(", ")}]`);
+async function subjectOf(model: AnyModel, input: string | number[], options: SignalledOptions): Promise<Subject> {
+  if (model.kind === "encoder-decoder") return pairSubject(model, input, options);
+  if (model.kind !== "decoder") {
+    throw new HeedError("UNSUPPORTED", `inspect: decoders and encoder–decoders are looked into; ${model.source} is neither.`);
+  }
+  if (options.target !== undefined || options.decoderIds) {
+    const flag = options.target === undefined ? "--decoder-ids" : "--target";
+    throw new HeedError("USAGE", `inspect: ${model.family} has no encoder, so ${flag} means nothing. Leave it out.`);
+  }
+  const ids = typeof input === "string" ? encode(model.tokenizer, input) : input;
+  const token = tokenText(model.tokenizer);
+  return {
+    ...{ source: model.source, ids, token, sourceToken: token },
+    run: (request) => model.run(ids, request),
+    values: () => model.values({ tokens: ids.length }),
+  };
 }
 
-async function run(
-  engine: Engine,
-  model: TextModel,
-  ids: readonly number[],
-  options: InspectOptions & { readonly signal: AbortSignal },
-): Promise<void> {
-  const { layers, heads, topKeys, capture, ablate, json, signal } = options;
-  const { html, prefix } = options;
+/** A source and a target: as given, or what the model itself makes of the source. */
+async function pairSubject(
+  model: Seq2SeqModel,
+  input: string | number[],
+  { target, decoderIds, prefix, signal }: SignalledOptions,
+): Promise<Subject> {
+  if (prefix !== undefined) {
+    throw new HeedError("USAGE", `inspect: ${model.family} has an encoder, so --prefix means nothing. Leave it out.`);
+  }
+  const sourceIds = typeof input === "string" ? encode(model.tokenizer, input) : input;
+  const start = model.facts.decoderStart;
+  const own = async () => {
+    const { ids } = await model.generate(sourceIds, { greedy: true, maxTokens: 64, signal }).result;
+    return [start, ...ids.generated.slice(0, -1)];
+  };
+  const written = () => [start, ...encode(model.targetTokenizer, target ?? "", { addSpecialTokens: false })];
+  const ids = decoderIds ?? (target === undefined ? await own() : written());
+  return {
+    ...{ source: model.source, ids, sourceIds },
+    ...{ token: tokenText(model.targetTokenizer), sourceToken: tokenText(model.tokenizer) },
+    run: (request) => model.run(sourceIds, ids, request),
+    values: () => model.values({ tokens: ids.length, sourceTokens: sourceIds.length }),
+  };
+}
+
+function encode(tokenizer: Tokenizer | undefined, text: string, options: EncodeOptions = {}): number[] {
+  if (tokenizer) return tokenizer.encode(text, options);
+  throw new HeedError("BAD_FILE", "inspect: text needs a tokenizer, which the checkpoint lacks. Give --ids.");
+}
+
+function tokenText(tokenizer: Tokenizer | undefined): (id: number) => string {
+  return (id) => tokenizer?.decode([id], { skipSpecial: false }) ?? String(id);
+}
+
+async function run(engine: Engine, subject: Subject, options: SignalledOptions): Promise<void> {
+  const { layers, heads, topKeys, capture, ablate, json, html, prefix, signal } = options;
+  const { ids, sourceIds, token, sourceToken } = subject;
   const queries = options.queries ?? (json || html ? undefined : [ids.length - 1]);
-  const attention = { layers, heads, queries, weights: json === true || html !== undefined, summary: { topKeys } };
+  const kinds: AttentionKind[] | undefined = sourceIds && (json || html ? ["self", "memory"] : ["memory"]);
+  const weights = json === true || html !== undefined;
+  const attention = { kinds, layers, heads, queries, weights, summary: { topKeys } };
   const request: RunOptions = { capture, ablate, attention, logits: "last", prefixLength: prefix, signal };
-  const result = await model.run(ids, request);
-  const token = (id: number) => model.tokenizer?.decode([id], { skipSpecial: false }) ?? String(id);
-  if (html !== undefined) await writePage(html, { model: model.source, result, ids, token });
+  const result = await subject.run(request);
+  if (html !== undefined) await writePage(html, subject, result);
   if (json) {
-    const tokens = ids.map((id) => ({ id, text: token(id) }));
     const values = Object.fromEntries(
       Object.entries(result.values).map(([name, { shape, data }]) => [name, { shape, data: [...data] }]),
     );
-    const layersOut = result.attention.map((layer) => ({
-      layer: layer.layer,
-      heads: describeHeads(layer, prefix === "prompt" ? ids.length : prefix),
-    }));
+    const kept = prefix === "prompt" ? ids.length : prefix;
+    const layersOf = (kind: AttentionKind) =>
+      result.attention
+        .filter((captured) => captured.kind === kind)
+        .map((captured) => ({
+          layer: captured.layer,
+          heads: describeHeads(captured, kind === "memory" ? captured.keys : kept),
+        }));
     const next = likeliest(result, topKeys).map(({ id, logit }) => ({ id, logit, text: token(id) }));
     printLine(
-      JSON.stringify({ tokens, layers: layersOut, values, next, model: model.source, adapter: engine.adapter }),
+      JSON.stringify({
+        tokens: ids.map((id) => ({ id, text: token(id) })),
+        layers: layersOf("self"),
+        ...(sourceIds && {
+          sourceTokens: sourceIds.map((id) => ({ id, text: sourceToken(id) })),
+          crossLayers: layersOf("memory"),
+        }),
+        ...{ values, next, model: subject.source, adapter: engine.adapter },
+      }),
     );
     return;
   }
@@ -136,31 +208,28 @@ async function run(
     note(`heed: wrote ${html}`);
     return;
   }
-  printTable(result.attention, ids.map(token));
+  printTable(result.attention, sourceIds?.map(sourceToken) ?? ids.map(token));
   const next = likeliest(result, topKeys).map(({ id, logit }) => `${JSON.stringify(token(id))} ${logit.toFixed(2)}`);
   note(`heed: likeliest next tokens, with their logits: ${next.join(", ")}`);
 }
 
-async function writePage(
-  file: string,
-  {
-    model,
-    result,
-    ids,
-    token,
-  }: { model: string; result: RunResult; ids: readonly number[]; token: (id: number) => string },
-): Promise<void> {
+async function writePage(file: string, subject: Subject, result: RunResult): Promise<void> {
   const { attentionPage } = await import("../inspect/attention_page.ts");
-  const keys = ids.map(token);
-  const part = {
-    title: "Self-attention: rows attend to columns",
-    queries: (result.attention[0]?.queries ?? []).map((at) => keys[at] ?? ""),
-    keys,
-    layers: result.attention.map((captured) => ({ layer: captured.layer, heads: headMaps(captured) })),
+  const { ids, sourceIds, token, sourceToken, source } = subject;
+  const rows = ids.map(token);
+  const part = (kind: AttentionKind, title: string, keys: readonly string[]) => {
+    const captured = result.attention.filter((c) => c.kind === kind);
+    const queries = (captured[0]?.queries ?? []).map((at) => rows[at] ?? "");
+    return { title, queries, keys, layers: captured.map((c) => ({ layer: c.layer, heads: headMaps(c) })) };
   };
-  const next = probabilities(result).slice(0, 5);
-  const texts = next.map(({ id, probability }) => ({ text: token(id), probability }));
-  await writeFile(file, await attentionPage({ model, parts: [part], next: texts }));
+  const self = part("self", `${sourceIds ? "The decoder's self" : "Self"}-attention: rows attend to columns`, rows);
+  const cross = sourceIds
+    ? [part("memory", "Cross-attention: what the decoder reads attends to the source", sourceIds.map(sourceToken))]
+    : [];
+  const next = probabilities(result)
+    .slice(0, 5)
+    .map(({ id, probability }) => ({ text: token(id), probability }));
+  await writeFile(file, await attentionPage({ model: source, parts: [...cross, self], next }));
 }
 
 /** Each head's weights, and the mean entropy of its rows. */

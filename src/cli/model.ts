@@ -2,13 +2,14 @@ import { HeedError } from "../core/errors.ts";
 import type { Tier } from "../gpu/tiers.ts";
 import type { AnyModel, Engine, EngineLoadOptions } from "../tasks/engine.ts";
 import type { TextModel } from "../tasks/text_model.ts";
+import type { LoadDType } from "../models/weight_stream.ts";
 import { byteProgress } from "./progress.ts";
 
 /** The options of commands that load a model. */
 export interface ModelOptions {
   model?: string;
   revision?: string;
-  dtype?: "f32" | "f16";
+  dtype?: LoadDType;
   cacheTokens?: number;
   cacheDtype?: "f32" | "f16";
   tier?: Tier;

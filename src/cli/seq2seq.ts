@@ -50,7 +50,7 @@ export function seq2SeqCommand(name: string, description: string, examples: stri
     .option("--min-length <n>", "no end before so many tokens", whole(0))
     .option("--max-tokens <n>", "stop after this many tokens", whole(1))
     .option("--greedy", "always take the likeliest token, without a search")
-    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16"]))
+    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
     .option("--cache-tokens <n>", "tokens that the cache of keys and values holds", whole(1))
     .addOption(new Option("--cache-dtype <dtype>", "keep keys and values in this type").choices(["f32", "f16"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))

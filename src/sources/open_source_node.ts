@@ -25,10 +25,12 @@ export async function openSource(spec: SourceSpec, options: OpenSourceOptions = 
     return openRemote(spec, { ...options, cache: cache || undefined });
   }
   const path = localPath(String(spec));
-  // Other files are opened too, to say what they are: weights beside their config belong to their folder.
-  const isFile = !/\.(safetensors|bin|json)$/.test(path) && (await openDiskFile(path, basename(path)));
+  const isFile = WHOLE_MODEL.test(path) && (await openDiskFile(path, basename(path)));
   return isFile ? onlyFile(await folderSource(dirname(path)), basename(path)) : folderSource(path);
 }
+
+/** Files that are a model by themselves; those that are not read are opened too, to say what they are. */
+const WHOLE_MODEL = /\.(gguf|ggml|onnx|pt|pth|ckpt|h5|tflite|zip|tar|gz|tgz)$/i;
 
 function localPath(text: string): string {
   if (text.startsWith("file:")) return fileURLToPath(text);

@@ -73,4 +73,16 @@ describe("openSource", () => {
     await writeFile(join(folder, "f"), "");
     await expect(openSource(join(folder, "f"))).rejects.toMatchObject({ code: "BAD_FILE" });
   });
+
+  it("names one file of a place where it ends in .gguf", async () => {
+    await writeFile(join(folder, "m.gguf"), "GGUF");
+    expect((await openSource(join(folder, "m.gguf"))).only).toBe("m.gguf");
+    const server = await startHubServer();
+    server.setRepo("a/b", { files: { "q/m.gguf": "GGUF", "m.gguf": "GGUF" } });
+    const inRepo = await openSource("hf:a/b@main/q/m.gguf", { endpoint: server.url, cache: false });
+    expect([inRepo.only, (await inRepo.open("q/m.gguf"))?.sizeBytes]).toEqual(["q/m.gguf", 4]);
+    const inFolder = await openSource(`${server.plainUrl("a/b").replace(/\/$/, "")}/m.gguf`, { cache: false });
+    expect([inFolder.only, (await inFolder.open("m.gguf"))?.sizeBytes]).toEqual(["m.gguf", 4]);
+    await server.close();
+  });
 });
