@@ -23,6 +23,7 @@ import { roberta } from "./roberta/model.ts";
 import { t5 } from "./t5/model.ts";
 import type { Speech, SpeechFamily } from "./speech_family.ts";
 import { transformer } from "./transformer/model.ts";
+import { whisper } from "./whisper/model.ts";
 
 /** Every family of causal decoders: a new one is a folder, a test and a line here. */
 export const DECODERS: readonly DecoderFamily[] = [
@@ -36,7 +37,7 @@ export const ENCODER_DECODERS: readonly EncoderDecoderFamily[] = [bart, marian, 
 const ENCODERS: readonly EncoderFamily[] = [albert, bert, distilbert, roberta];
 
 /** Every family that turns speech into text. */
-const SPEECH: readonly SpeechFamily[] = [moonshine];
+const SPEECH: readonly SpeechFamily[] = [moonshine, whisper];
 
 /** What a config.json describes. */
 export type OpenedModel =

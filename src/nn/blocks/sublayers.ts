@@ -19,10 +19,10 @@ export interface SublayerConfig {
   readonly normFirst: boolean;
 }
 
-/** The weights of a block of the encoder. Projections of one input are joined. */
+/** The weights of a block of the encoder. Projections of one input are joined, unless some alone have biases (Whisper). */
 export interface EncoderBlockWeights {
-  /** `[3C, C]`: q, k, v. */
-  readonly qkv: Projection;
+  /** `[3C, C]`: q, k, v; or `[C, C]` each. */
+  readonly qkv: Projection | { readonly q: Projection; readonly k: Projection; readonly v: Projection };
   /** `[C, C]` */
   readonly out: Projection;
   readonly attentionNorm: Norm;
@@ -38,8 +38,8 @@ export interface DecoderBlockWeights extends EncoderBlockWeights {
   readonly cross: {
     /** `[C, C]` */
     readonly q: Projection;
-    /** `[2C, C]`: k, v of the encoder's rows. */
-    readonly keyValue: Projection;
+    /** `[2C, C]`: k, v of the encoder's rows; or `[C, C]` each. */
+    readonly keyValue: Projection | { readonly k: Projection; readonly v: Projection };
     /** `[C, C]` */
     readonly out: Projection;
     readonly norm: Norm;
@@ -77,13 +77,19 @@ export function decoderBlock(rec: Recorder, c: SublayerConfig, w: DecoderBlockWe
 
 /** Keys and values of the encoder's rows `[M, C]` for one block of the decoder. */
 export function crossMemory(rec: Recorder, { cross }: DecoderBlockWeights, encoded: Value): MemoryRows {
-  const { weight, bias } = cross.keyValue;
-  const joined = linear(rec, encoded, weight, { bias }); // [M, 2C]
-  const width = weight.shape[0] as number;
+  const { keyValue } = cross;
+  if ("k" in keyValue) return { k: project(rec, encoded, keyValue.k, "k"), v: project(rec, encoded, keyValue.v, "v") };
+  const joined = linear(rec, encoded, keyValue.weight, { bias: keyValue.bias }); // [M, 2C]
+  const width = keyValue.weight.shape[0] as number;
   return {
     k: rec.name(sliceColumns(rec, joined, 0, width / 2), "k"),
     v: rec.name(sliceColumns(rec, joined, width / 2, width / 2), "v"),
   };
+}
+
+/** A layer by itself, with its name. */
+function project(rec: Recorder, x: Value, { weight, bias }: Projection, name: string): Value {
+  return rec.name(linear(rec, x, weight, { bias }), name);
 }
 
 function geometry({ heads, headDim }: SublayerConfig) {
@@ -114,11 +120,18 @@ interface SublayerParts {
 }
 
 function selfAttention(rec: Recorder, c: SublayerConfig, w: EncoderBlockWeights, { step, layer, x }: BlockInput) {
-  const width = c.heads * c.headDim;
-  const qkv = rec.name(linear(rec, x, w.qkv.weight, { bias: w.qkv.bias }), "qkv"); // [N, 3C]
-  const part = (name: string, i: number) => rec.name(sliceColumns(rec, qkv, i * width, width), name); // [N, C]
-  const mixed = step.attend(rec, { layer, q: part("q", 0), k: part("k", 1), v: part("v", 2), ...geometry(c) }); // [N, C]
+  const mixed = step.attend(rec, { layer, ...projections(rec, c, w, x), ...geometry(c) }); // [N, C]
   return linear(rec, mixed, w.out.weight, { bias: w.out.bias });
+}
+
+/** Queries, keys and values of the rows, `[N, C]` each. */
+function projections(rec: Recorder, c: SublayerConfig, { qkv }: EncoderBlockWeights, x: Value) {
+  if ("q" in qkv)
+    return { q: project(rec, x, qkv.q, "q"), k: project(rec, x, qkv.k, "k"), v: project(rec, x, qkv.v, "v") };
+  const width = c.heads * c.headDim;
+  const joined = project(rec, x, qkv, "qkv"); // [N, 3C]
+  const part = (name: string, i: number) => rec.name(sliceColumns(rec, joined, i * width, width), name);
+  return { q: part("q", 0), k: part("k", 1), v: part("v", 2) };
 }
 
 function feedForward(rec: Recorder, c: SublayerConfig, w: EncoderBlockWeights, { step, x }: BlockInput): Value {
