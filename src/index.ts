@@ -24,21 +24,30 @@ export { availableTiers, type Tier, TIERS } from "./gpu/tiers.ts";
 export type { AttentionRequest, AttentionSummary, CapturedAttention } from "./inspect/attention_request.ts";
 export type { NamedValue, RunAttentionRequest, RunOptions, RunResult } from "./inspect/run.ts";
 export type { HeadId, Patch, TapOptions, TappedValue } from "./inspect/taps.ts";
-export type { DecoderFacts } from "./models/family.ts";
+export type { DecoderFacts, EncoderDecoderFacts } from "./models/family.ts";
 export type { LoadProgress } from "./models/load.ts";
 export type { PlanDescription } from "./program/describe.ts";
 export type { ArrayTensor, DirectCall, DirectOptions, OpInput } from "./program/direct.ts";
 export type { HostArray } from "./program/host_array.ts";
 export type { DispatchTime } from "./program/profile.ts";
 export { openSource, type OpenSourceOptions, type SourceSpec } from "./sources/open_source.ts";
+export { shippedModel, type ShippedTask } from "./sources/shipped.ts";
 export type { AttentionStep } from "./tasks/attention_watch.ts";
 export type { CacheOptions } from "./tasks/decoder_runtime.ts";
 export { type AttentionCallOptions, alibiSlopes, type ByteMask, type PerBatch } from "./tasks/direct_attention.ts";
 export type { CapturedSequence, CaptureRequest } from "./tasks/direct_capture.ts";
 export type * from "./tasks/direct_ops.ts";
-export type { Engine, EngineLoadOptions, EngineOptions } from "./tasks/engine.ts";
+export type { AnyModel, Engine, EngineLoadOptions, EngineOptions } from "./tasks/engine.ts";
 export type { EncoderModel } from "./tasks/encoder_model.ts";
-export type { Seq2SeqModel } from "./tasks/seq2seq_model.ts";
+export type { GenerationStep, StepOptions, StepToken } from "./tasks/generation_steps.ts";
+export type {
+  Seq2SeqGenerateOptions,
+  Seq2SeqModel,
+  SummarizeOptions,
+  TranslateOptions,
+  ValuesOptions,
+} from "./tasks/seq2seq_model.ts";
+export type { Languages } from "./tasks/seq2seq_tasks.ts";
 export type { ChatOptions, Conversation } from "./tasks/chat.ts";
 export type { Finish, GeneratedSequence, GenerationResult, GenerationStats } from "./tasks/generation.ts";
 export type { GenerateOptions, GenerationAttention } from "./tasks/generation_options.ts";

@@ -27,4 +27,5 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
 
 export { nodeGpu, requestNodeAdapter } from "./gpu/platform_node.ts";
 export { openSource } from "./sources/open_source_node.ts";
+export { shippedModel } from "./sources/shipped_node.ts";
 export * from "./index.ts";
