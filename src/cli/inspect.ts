@@ -119,7 +119,10 @@ interface Subject {
 async function subjectOf(model: AnyModel, input: string | number[], options: SignalledOptions): Promise<Subject> {
   if (model.kind === "encoder-decoder") return pairSubject(model, input, options);
   if (model.kind !== "decoder") {
-    throw new HeedError("UNSUPPORTED", `inspect: decoders and encoder–decoders are looked into; ${model.source} is neither.`);
+    throw new HeedError(
+      "UNSUPPORTED",
+      `inspect: decoders and encoder–decoders are looked into; ${model.source} is neither.`,
+    );
   }
   if (options.target !== undefined || options.decoderIds) {
     const flag = options.target === undefined ? "--decoder-ids" : "--target";
