@@ -1,6 +1,7 @@
 import { HeedError } from "../core/errors.ts";
 import type { ArrayTensor } from "../program/direct.ts";
 import type { AttentionCallOptions } from "../tasks/direct_attention.ts";
+import { type Broadcast, broadcastAt, isKept as keeps, type MaskOptions } from "../reference/qk_scores.ts";
 import { type CaseTensor, concatRows, padLast, permute, toF32 } from "./arrays.ts";
 import { largeScoreSlack, plainScores, type Qkv, threeKernels } from "./attention_paths.ts";
 import type { NodeCall, NodeOutput } from "./onnx.ts";
@@ -141,17 +142,28 @@ async function scoresOf(
   const shared = { precision: "attention", slack, kernels } as const;
   if (mode === CAPPED) return { ...shared, tensor: scores };
   if (mode === WEIGHTS) return { ...shared, tensor: probs };
-  if (mode === BIASED) return { ...shared, tensor: biasedScores(probs, lse) };
+  if (mode === BIASED) return { ...shared, tensor: biasedScores({ scores, probs, lse }, options) };
   if (mode !== PLAIN) throw new HeedError("UNSUPPORTED", `qk_matmul_output_mode ${mode}`);
   const plain = await plainScores(run, qkv, options);
   return { ...shared, kernels: plain.kernels, tensor: plain.result["scores"] as ArrayTensor };
 }
 
-/** Scores after biases and masks, from the weights: `log(probs) + lse`, −1e30 where masked. */
-function biasedScores(probs: ArrayTensor, lse: ArrayTensor): ArrayTensor {
-  const keys = probs.shape[3] as number;
-  const data = Float32Array.from(probs.data, (p, i) =>
-    p > 0 ? Math.log(p) + (lse.data[Math.floor(i / keys)] as number) : MASKED,
-  );
+/**
+ * Scores after biases and masks, from the weights: `log(probs) + lse`, −1e30 where masked. A weight that underflows says nothing of its
+ * score: that is the sum of the score and its bias.
+ */
+function biasedScores(
+  { scores, probs, lse }: Readonly<Record<"scores" | "probs" | "lse", ArrayTensor>>,
+  { causal, queryStart, keyLengths, bias, mask }: AttentionCallOptions,
+): ArrayTensor {
+  const [, H, T, S] = probs.shape as [number, number, number, number];
+  const structure = { causal, queryStart, keyLengths } as MaskOptions;
+  const data = Float32Array.from(probs.data, (p, at) => {
+    if (p > 0) return Math.log(p) + (lse.data[Math.floor(at / S)] as number);
+    const [j, i, h, b] = [at % S, Math.floor(at / S) % T, Math.floor(at / S / T) % H, Math.floor(at / S / T / H)];
+    const added = bias ? broadcastAt(bias as unknown as Broadcast, b, h, i, j) : 0;
+    const isKept = keeps(b, i, j, structure) && (!mask || broadcastAt(mask as unknown as Broadcast, b, h, i, j) !== 0);
+    return isKept && added > MASKED ? (scores.data[at] as number) + added : MASKED;
+  });
   return { shape: probs.shape, data };
 }

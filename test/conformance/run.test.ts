@@ -30,6 +30,27 @@ const f32 = (...values: number[]) => ({
 });
 
 await describeOnTiers("conformance", (engine, tier) => {
+  it("gives the biased scores of keys whose weight underflows", async () => {
+    const of = (shape: number[], ...values: number[]) => ({ ...f32(...values), shape });
+    const node = {
+      op: "Attention",
+      inputs: ["Q", "K", "V", "attn_mask"],
+      outputs: ["Y", "", "", "qk"],
+      attributes: { qk_matmul_output_mode: 2 },
+    };
+    const zeros = of([1, 1, 2, 2], 0, 0, 0, 0);
+    const content = {
+      opset: { "ai.onnx": 23 },
+      nodes: [node],
+      graph_inputs: node.inputs,
+      graph_outputs: ["Y", "qk"],
+      inputs: [zeros, zeros, of([1, 1, 2, 2], 1, 2, 3, 4), of([2, 2], 0, -10_000, 0, 0)],
+      outputs: [of([1, 1, 2, 2], 1, 2, 2, 3), of([1, 1, 2, 2], 0, -10_000, 0, 0)],
+    };
+    const { cases } = await runConformance(engine(), [one(content)]);
+    expect(cases.map(caseLine)).toEqual(["passed a"]);
+  });
+
   it("passes the cases of this repository, and says what ran", async () => {
     const report = await runConformance(engine(), casesOf(OWN));
     expect(report.cases.map(caseLine)).toEqual(casesOf(OWN).map(({ name }) => `passed ${name.replace(".json", "")}`));
