@@ -13,6 +13,7 @@ export type Finish = "stop" | "length" | "abort";
 
 /** Times are in milliseconds, on the host's clock. */
 export interface GenerationStats {
+  /** Of the source, in encoder–decoders. */
   readonly promptTokens: number;
   readonly generatedTokens: number;
   /** From the call to the first token on the host. */
@@ -26,7 +27,13 @@ export interface GenerationStats {
 export interface GenerationResult {
   /** What was generated, without the prompt and without the stop string. */
   readonly text: string;
-  readonly ids: { readonly prompt: readonly number[]; readonly generated: readonly number[] };
+  readonly ids: {
+    /** In encoder–decoders what the decoder read first. */
+    readonly prompt: readonly number[];
+    readonly generated: readonly number[];
+    /** What the encoder read, in encoder–decoders. */
+    readonly source?: readonly number[];
+  };
   readonly finish: Finish;
   readonly seed: number;
   readonly stats: GenerationStats;

@@ -84,7 +84,11 @@ export class Generation implements AsyncIterable<string> {
     const { promptLength, ids } = task;
     return {
       text: task.text,
-      ids: { prompt: ids.slice(0, promptLength), generated: ids.slice(promptLength) },
+      ids: {
+        prompt: ids.slice(0, promptLength),
+        generated: ids.slice(promptLength),
+        ...(task.encoderIds ? { source: task.encoderIds } : {}),
+      },
       finish: task.finish ?? "abort",
       seed: task.options.seed,
       ...(task.options.logprobs === undefined ? {} : { logprobs: task.logprobs }),
@@ -99,7 +103,7 @@ function timings(task: GenerationTask): Omit<GenerationStats, "peakGpuBytes"> {
   const generated = task.generatedTokens;
   const decodeMs = task.lastTokenAt - task.firstTokenAt;
   return {
-    promptTokens: task.promptLength,
+    promptTokens: task.encoderIds?.length ?? task.promptLength,
     generatedTokens: generated,
     timeToFirstTokenMs: generated > 0 ? task.firstTokenAt - task.startedAt : 0,
     tokensPerSecond: generated > 1 && decodeMs > 0 ? ((generated - 1) * 1000) / decodeMs : 0,

@@ -56,7 +56,10 @@ describe("an encoder–decoder with a tokenizer", () => {
     const generation = model.translation("hello there.", { greedy: true });
     let text = "";
     for await (const piece of generation) text += piece;
-    expect(text).toBe((await generation.result).text);
+    const result = await generation.result;
+    expect(result.text).toBe(text);
+    expect(result.ids.source).toEqual(model.tokenizer?.encode("hello there."));
+    expect(result.stats.promptTokens).toBe(result.ids.source?.length);
     const controller = new AbortController();
     controller.abort();
     const aborted = await model.translation("hello", { greedy: true, signal: controller.signal }).result;
