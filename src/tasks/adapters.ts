@@ -1,11 +1,11 @@
 import { HeedError } from "../core/errors.ts";
 import type { ReadOptions, Source } from "../core/source.ts";
 import { Tensor } from "../gpu/tensor.ts";
-import { f16BitsToF32Bits, f32BitsToF16Bits } from "../formats/convert.ts";
 import type { Model } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
 import { adaptLinears, type LinearModule, linearModules, type LoraLayer, loraScale } from "../models/lora.ts";
 import { type LoadedLora, readLora } from "../models/lora_files.ts";
+import { mergeLoraLayer } from "../models/lora_merge.ts";
 
 /** How an adapter is loaded. */
 export interface LoadAdapterOptions extends ReadOptions {
@@ -92,7 +92,7 @@ export class Adapters {
       );
     }
     if (this.#used === name) this.use(undefined);
-    for (const layer of adapter.layers) await mergeLayer(layer, loraScale(adapter.config));
+    for (const layer of adapter.layers) await mergeLoraLayer(layer, loraScale(adapter.config));
     this.#loaded.delete(name);
   }
 
@@ -156,36 +156,4 @@ export class Adapters {
     a.write(0, new Uint8Array(left.buffer));
     b.write(0, new Uint8Array(right.buffer));
   }
-}
-
-/** `W[rows] += scale · B · A`. */
-async function mergeLayer({ module, a, b }: LoadedLora["layers"][number], scale: number): Promise<void> {
-  const { weight, rowStart, rows, columns } = module;
-  const rank = a.length / columns;
-  const bytes = await weight.read();
-  const isHalf = weight.dtype === "f16";
-  const old = isHalf ? halvesToFloats(new Uint16Array(bytes)) : new Float32Array(bytes);
-  const merged = old.slice(rowStart * columns, (rowStart + rows) * columns);
-  const sum = new Float64Array(columns);
-  for (let row = 0; row < rows; row++) {
-    sum.fill(0);
-    for (let i = 0; i < rank; i++) {
-      const factor = scale * (b[row * rank + i] ?? 0);
-      for (let c = 0; c < columns; c++) sum[c] = (sum[c] ?? 0) + factor * (a[i * columns + c] ?? 0);
-    }
-    for (let c = 0; c < columns; c++) merged[row * columns + c] = (merged[row * columns + c] ?? 0) + (sum[c] ?? 0);
-  }
-  const data = isHalf ? floatsToHalves(merged) : merged;
-  weight.write(
-    rowStart * columns * data.BYTES_PER_ELEMENT,
-    new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-  );
-}
-
-function halvesToFloats(halves: Uint16Array): Float32Array<ArrayBuffer> {
-  return new Float32Array(Uint32Array.from(halves, f16BitsToF32Bits).buffer);
-}
-
-function floatsToHalves(floats: Float32Array<ArrayBuffer>): Uint16Array<ArrayBuffer> {
-  return Uint16Array.from(new Uint32Array(floats.buffer, floats.byteOffset, floats.length), f32BitsToF16Bits);
 }
