@@ -10,6 +10,7 @@ import { evaluateCommand } from "./evaluate.ts";
 import { embedCommand, similarityCommand } from "./embed.ts";
 import { EXIT, exitCode } from "./exit_codes.ts";
 import { fillCommand } from "./fill.ts";
+import { finetuneCommand } from "./finetune.ts";
 import { generateCommand } from "./generate.ts";
 import { labelCommand } from "./label.ts";
 import { Replaced } from "./gpu.ts";
@@ -76,6 +77,7 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
     .addCommand(doctorCommand(signal, done))
     .addCommand(conformanceCommand(signal, done))
     .addCommand(trainCommand(signal, done))
+    .addCommand(finetuneCommand(signal, done))
     .addCommand(evaluateCommand(signal, done))
     .addCommand(tokenizerCommand(signal, done))
     .addCommand(corpusCommand(done));
