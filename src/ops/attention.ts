@@ -5,6 +5,7 @@ import noLseCode from "../../shaders/lib/attention_lse_none.wgsl";
 import { chosenPrefill, chosenSplits } from "./choices.ts";
 import { HeedError, invariant } from "../core/errors.ts";
 import { ceilDiv, formatTensor, numel, shapeError } from "../core/shape.ts";
+import type { GpuFacts } from "../gpu/device.ts";
 import {
   type Addressing,
   type AttentionKernel,
@@ -64,6 +65,8 @@ const NO_LSE = shader("lib/attention_lse_none.wgsl", noLseCode);
 
 /** Most splits of the keys of one row: two to four times the cores of common GPUs, over the heads of one sequence. */
 const DECODE_SPLITS = 16;
+/** Workgroups of one sequence that keep the cores of a CPU adapter busy: its key heads, and splits where they are fewer. */
+const SOFTWARE_SHARES = 8;
 
 const ATTENTION: OpDef<AttentionAttrs> = {
   name: "attention",
@@ -198,6 +201,11 @@ function padOperands(operands: Operands, batch: number, { facts, temp, dispatch 
   return copies;
 }
 
+/** Most splits of a row's keys where nothing was measured; it depends on nothing that a batch changes. */
+function mostSplits({ software }: GpuFacts, kvHeads: number): number {
+  return software ? ceilDiv(SOFTWARE_SHARES, kvHeads) : DECODE_SPLITS;
+}
+
 function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): void {
   const { facts, dispatch } = context;
   const { batch, heads, kvHeads, queryLength, keyLength, headDim } = node.attrs;
@@ -210,7 +218,7 @@ function lowerAttention(node: OpNode<AttentionAttrs>, context: LowerContext): vo
   const kernel =
     node.attrs.kernel ?? (splits ? "decode" : (chosenPrefill(facts, width) ?? prefillKernel(facts, width)));
   if (kernel === "decode") {
-    const split = splitKeys(keyLength, chosenSplits(facts) ?? DECODE_SPLITS, 1);
+    const split = splitKeys(keyLength, chosenSplits(facts) ?? mostSplits(facts, kvHeads), 1);
     lowerDecode(context, addressing, {
       heads,
       kvHeads,
