@@ -37,8 +37,27 @@ export type { CacheOptions } from "./tasks/decoder_runtime.ts";
 export { type AttentionCallOptions, alibiSlopes, type ByteMask, type PerBatch } from "./tasks/direct_attention.ts";
 export type { CapturedSequence, CaptureRequest } from "./tasks/direct_capture.ts";
 export type * from "./tasks/direct_ops.ts";
-export type { AnyModel, Engine, EngineLoadOptions, EngineOptions } from "./tasks/engine.ts";
-export type { EncoderModel } from "./tasks/encoder_model.ts";
+export type { AnyModel, Engine, EngineLoadEncoderOptions, EngineLoadOptions, EngineOptions } from "./tasks/engine.ts";
+export type { EncoderLogits, EncoderModel, LoadEncoderOptions } from "./tasks/encoder_model.ts";
+export type { EncoderCallOptions, EncoderProgress } from "./tasks/encoder_runtime.ts";
+export type { EncoderInput, TruncateOptions, WindowOptions } from "./tasks/encoder_text.ts";
+export type { Answer, AnswerOptions, AnswerSpan, Question } from "./tasks/answer.ts";
+export type { Classification, ClassifyOptions, LabelScore } from "./tasks/classify.ts";
+export type { Embedding, EmbedOptions } from "./tasks/embed.ts";
+export type { Filled, Filler, FillOptions } from "./tasks/fill.ts";
+export type { Entity, LabelAggregation, LabelOptions } from "./tasks/label.ts";
+export type {
+  SpeechInput,
+  SpeechModel,
+  TranscribeOptions,
+  TranscribeProgress,
+  Transcript,
+  TranscriptSegment,
+} from "./tasks/speech_model.ts";
+export type { SpeechPromptOptions } from "./tasks/speech_prompt.ts";
+export type { EncoderFacts } from "./models/encoder_family.ts";
+export type { SentencePooling } from "./models/sentence_embedding.ts";
+export type { MonoSound } from "./formats/wav.ts";
 export type { GenerationStep, StepOptions, StepToken } from "./tasks/generation_steps.ts";
 export type {
   Seq2SeqGenerateOptions,

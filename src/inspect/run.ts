@@ -55,7 +55,7 @@ export interface NamedValue {
   readonly shape: Shape;
 }
 
-/** A decoder that is loaded. */
+/** A decoder that is loaded, or what looks like one. */
 export interface InspectedModel {
   readonly device: Device;
   readonly decoder: Decoder;
@@ -63,6 +63,10 @@ export interface InspectedModel {
   /** The family's constants for positions up to `contextLength`. */
   readonly constants: Readonly<Record<string, Tensor>>;
   readonly contextLength: number;
+  /** A row sees no later row; default true. False in encoders. */
+  readonly causal?: boolean;
+  /** Writes what the pass reads beside its tokens and their places, which may be written anew. */
+  readonly write?: (planned: Plan) => void;
 }
 
 /** What a run goes over: the decoder's tokens, and in encoder–decoders the source's. */
@@ -102,6 +106,7 @@ export async function runTapped(
       planned.write("source_tokens", Uint32Array.from(sourceIds));
       planned.write("source_row_table", Uint32Array.from(sourceIds.flatMap((_, t) => [0, t])));
     }
+    model.write?.(planned);
     for (const [name, data] of run.inputs) planned.write(name, data);
     run.taps.prepare(planned);
     run.attention?.tap.prepare(planned);
@@ -185,7 +190,7 @@ interface Watch extends Pick<DenseStepParts, "prefix" | "unfused" | "hard" | "ls
 
 function recordForward(
   rec: ProgramRecorder,
-  { decoder, weights, constants, contextLength }: InspectedModel,
+  { decoder, weights, constants, contextLength, causal = true }: InspectedModel,
   { length, sourceLength }: RunLengths,
   { unfusedEncoder, ...watch }: Watch,
 ): Forward {
@@ -207,6 +212,7 @@ function recordForward(
     rowTable: rec.input("row_table", [length, 2], "u32"),
     batch: 1,
     length,
+    causal,
     constants: tables,
     memory,
   });

@@ -4,6 +4,7 @@ import type { Source } from "../core/source.ts";
 import { type Checkpoint, openCheckpoint } from "../formats/checkpoint.ts";
 import type { Device } from "../gpu/device.ts";
 import type { EncoderFacts } from "../models/encoder_family.ts";
+import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
 import { type LoadWeightsOptions, loadWeights } from "../models/load.ts";
 import type { HeadKind } from "../models/encoder_heads.ts";
 import { openEncoder } from "../models/registry.ts";
@@ -14,7 +15,7 @@ import { type Answer, type AnswerOptions, answerAll, type Question } from "./ans
 import { type Classification, type ClassifyOptions, classifyAll } from "./classify.ts";
 import { cosineSimilarity, type Embedding, type EmbedOptions, embedAll } from "./embed.ts";
 import { EncoderRuntime, type EncoderSequence, withSentence } from "./encoder_runtime.ts";
-import type { EncoderContext, EncoderInput } from "./encoder_text.ts";
+import { type EncoderContext, type EncoderInput, encodeInput } from "./encoder_text.ts";
 import { type Filled, type FillOptions, fillAll } from "./fill.ts";
 import { type Entity, type LabelOptions, labelAll } from "./label.ts";
 
@@ -194,6 +195,34 @@ export class EncoderModel {
     return { logits: await this.#track(() => runtime.words("logits", rowsOf(rows, facts.width), { signal })) };
   }
 
+  /**
+   * One forward pass whose values can be read (`capture`), changed (`patch`), and whose heads can be switched off (`ablate`);
+   * `attention` captures weights and summaries, both ways. The input is a text, or ids with everything around them. `logits` are
+   * those of the head, one row for classes; there are none without a head. Throws `USAGE` for a name that {@link values} does not
+   * list, `LIMIT`, `ABORTED`.
+   */
+  async run(input: EncoderInput | readonly number[], options: RunOptions = {}): Promise<RunResult> {
+    const { runtime } = this.#context;
+    const given = isIds(input) ? { ids: input } : input;
+    const sequence = encodeInput("run", this.#context, given, {});
+    if (options.logits === "last" || options.prefixLength !== undefined) {
+      throw new HeedError("USAGE", "run: an encoder has no last logits and no prefix. Leave them out.");
+    }
+    const logits = options.logits ?? runtime.encoder.head !== undefined;
+    if (logits && !runtime.encoder.head) throw new HeedError("USAGE", "run: this checkpoint has no head for logits.");
+    runtime.check("run", sequence);
+    return this.#track(async () => {
+      const { runTapped } = await import("../inspect/run.ts");
+      return runTapped(runtime.inspected(sequence), sequence.ids, { ...options, logits });
+    });
+  }
+
+  /** The values of a forward pass over so many tokens that {@link run} can capture and patch, in their order. */
+  async values(options: { readonly tokens?: number } = {}): Promise<NamedValue[]> {
+    const { namedValues } = await import("../inspect/run.ts");
+    return namedValues(this.#context.runtime.inspected({ ids: [0] }), options.tokens ?? 1);
+  }
+
   /** Frees the GPU memory when the calls that run are done. Idempotent. */
   dispose(): Promise<void> {
     this.#disposed ??= this.#free();
@@ -236,6 +265,10 @@ export class EncoderModel {
 }
 
 const CALL = ["signal", "onProgress"];
+
+function isIds(input: EncoderInput | readonly number[]): input is readonly number[] {
+  return Array.isArray(input);
+}
 
 function isMany<I>(inputs: I | readonly I[]): inputs is readonly I[] {
   return Array.isArray(inputs);

@@ -1,11 +1,13 @@
 import { HeedError, throwIfAborted } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
+import type { InspectedModel } from "../inspect/run.ts";
 import type { Encoder } from "../models/encoder_family.ts";
-import { mapLeaves, type Model, type WeightTree } from "../models/family.ts";
+import { headWidth } from "../models/encoder_heads.ts";
+import { type Decoder, mapLeaves, type Model, type WeightTree } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
 import type { SentenceEmbedding } from "../models/sentence_embedding.ts";
-import { denseStep, type DenseStepParts } from "../nn/dense_step.ts";
+import { denseStep } from "../nn/dense_step.ts";
 import { NO_SLOT } from "../nn/step.ts";
 import type { Value } from "../ops/op.ts";
 import { plan } from "../program/plan.ts";
@@ -57,11 +59,10 @@ interface Loaded {
   readonly weights: LoadedWeights;
 }
 
-/** What recording a pass gives to work with. */
-interface Recorded {
-  readonly hidden: Value;
-  output(output: EncoderOutput): Value;
-  words(rows: Value): Value;
+/** The weights of {@link withSentence}. */
+interface EncoderTree {
+  readonly encoder: WeightTree<Value>;
+  readonly sentence: WeightTree<Value>;
 }
 
 /**
@@ -178,38 +179,31 @@ export class EncoderRuntime {
   }
 
   /** Records a pass over `batch` sequences of `length` tokens, with inputs tokens, row_table, segments and key_lengths. */
-  record(
+  #record(
     rec: ProgramRecorder,
-    { batch, length }: { readonly batch: number; readonly length: number },
-    watch: Pick<DenseStepParts, "unfused" | "lse" | "onAttend"> = {},
-  ): Recorded {
+    { batch, length, output }: { readonly batch: number; readonly length: number; readonly output: EncoderOutput },
+  ): Value {
     const { encoder, sentence } = this;
     const tree = this.#tree(rec);
     const rows = batch * length;
     const lengths = rec.input("key_lengths", [batch], "u32");
     const constants = Object.fromEntries(Object.entries(this.constants).map(([name, t]) => [name, rec.weight(t)]));
     const step = denseStep({
-      ...watch,
       tokens: rec.input("tokens", [rows], "u32"),
       rowTable: rec.input("row_table", [rows, 2], "u32"),
-      ...{ batch, length, causal: false, constants },
-      // A sequence that is all there needs no mask.
-      ...(batch === 1 && watch.onAttend ? {} : { keyLengths: lengths }),
+      ...{ batch, length, causal: false, constants, keyLengths: lengths },
     });
     const segments = encoder.facts.segments > 0 ? { segments: rec.input("segments", [rows], "u32") } : {};
     const hidden = encoder.hidden(rec, tree.encoder, { step, ...segments });
-    const output = (wanted: EncoderOutput): Value => {
-      if (wanted === "hidden") return hidden;
-      if (wanted === "logits") return encoder.logits(rec, tree.encoder, hidden, { batch, step });
-      return sentence.record(rec, tree.sentence, { hidden, lengths, constant: (name) => step.constant(name) });
-    };
-    return { hidden, output, words: (x) => encoder.logits(rec, tree.encoder, x, { batch: 1, step }) };
+    if (output === "hidden") return hidden;
+    if (output === "logits") return encoder.logits(rec, tree.encoder, hidden, { batch, step });
+    return sentence.record(rec, tree.sentence, { hidden, lengths, constant: (name) => step.constant(name) });
   }
 
-  /** Writes what {@link record} reads. */
+  /** Writes what a pass over the sequences reads. */
   write(planned: Plan, sequences: readonly EncoderSequence[], length: number): void {
     const { inputs } = planned.record;
-    const batch = inputs.get("key_lengths")?.shape[0] ?? 0;
+    const batch = (inputs.get("tokens")?.shape[0] ?? 0) / length;
     const tokens = new Uint32Array(batch * length);
     const rowTable = new Uint32Array(batch * length * 2).fill(NO_SLOT);
     const segments = new Uint32Array(batch * length);
@@ -223,16 +217,28 @@ export class EncoderRuntime {
     });
     planned.write("tokens", tokens);
     planned.write("row_table", rowTable);
-    planned.write("key_lengths", lengths);
+    if (inputs.has("key_lengths")) planned.write("key_lengths", lengths);
     if (inputs.has("segments")) planned.write("segments", segments);
   }
 
-  /** Runs `work` when the calls before it are done. */
-  turn<T>(op: string, work: () => Promise<T>): Promise<T> {
-    return this.#inTurn(() => {
-      this.#checkUsable(op);
-      return work();
-    });
+  /** The encoder as `model.run` looks into it: over one sequence, without a mask. */
+  inspected(sequence: EncoderSequence): InspectedModel {
+    const { device, encoder, weights, constants } = this;
+    const { facts, head } = encoder;
+    const tree = (values: WeightTree<Value>) => (values as unknown as EncoderTree).encoder;
+    const decoder: Decoder = {
+      ...encoder,
+      facts: { ...facts, kvHeads: facts.heads, vocabSize: head ? headWidth(head, facts) : facts.width },
+      hidden(rec, values, step) {
+        const rows = step.tokens.shape[0] ?? 0;
+        const segments = facts.segments > 0 ? { segments: rec.input("segments", [rows], "u32") } : {};
+        return encoder.hidden(rec, tree(values), { step, ...segments });
+      },
+      logits: (rec, values, hidden) =>
+        encoder.logits(rec, tree(values), hidden, { batch: 1, step: { dropout: (_, x) => x } }),
+    };
+    const write = (planned: Plan) => this.write(planned, [sequence], sequence.ids.length);
+    return { ...{ device, decoder, weights, constants, write }, contextLength: facts.contextLength, causal: false };
   }
 
   /** Frees weights and plans when the pass that runs is done. Idempotent. */
@@ -252,7 +258,7 @@ export class EncoderRuntime {
   ): Promise<Float32Array[]> {
     const { batch, length, output, signal } = call;
     const planned = await this.#plan(`${output} ${batch}×${length}`, (rec) => {
-      rec.output("result", this.record(rec, { batch, length }).output(output));
+      rec.output("result", this.#record(rec, { batch, length, output }));
     });
     this.write(planned, sequences, length);
     await planned.run({}, { signal });
@@ -270,10 +276,10 @@ export class EncoderRuntime {
     return this.encoder.logits(rec, this.#tree(rec).encoder, rows, { batch: 1, step: { dropout: (_, x) => x } });
   }
 
-  #tree(rec: ProgramRecorder): { readonly encoder: WeightTree<Value>; readonly sentence: WeightTree<Value> } {
+  #tree(rec: ProgramRecorder): EncoderTree {
     const isTensor = (node: WeightTree<Tensor>): node is Tensor => node instanceof Tensor;
     const tree = mapLeaves(this.weights.tree, isTensor, (t) => rec.weight(t));
-    return tree as unknown as { readonly encoder: WeightTree<Value>; readonly sentence: WeightTree<Value> };
+    return tree as unknown as EncoderTree;
   }
 
   /** The plan of that name; the one that was used longest ago makes room. */
