@@ -6,10 +6,8 @@ import { noShippedModel, SHIPPED_FOLDERS, type ShippedTask } from "./shipped.ts"
 /** The folder of the model for a task that comes with the package. Throws `UNSUPPORTED` where the package came without it. */
 export function shippedModel(task: ShippedTask): string {
   const root = packageRoot();
-  for (const folder of SHIPPED_FOLDERS[task]) {
-    const path = join(root, "models", folder);
-    if (existsSync(join(path, "config.json"))) return path;
-  }
+  const path = join(root, "models", SHIPPED_FOLDERS[task]);
+  if (existsSync(join(path, "config.json"))) return path;
   throw noShippedModel(task, root);
 }
 
