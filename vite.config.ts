@@ -1,5 +1,6 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig, type Plugin } from "vite";
+import { shippedModels } from "./build/shipped_models_plugin.ts";
 import { wgsl } from "./build/wgsl_plugin.ts";
 
 /** The development server puts styles into the page and talks to it: its policy allows both, the built page's neither. */
@@ -26,7 +27,7 @@ export default defineConfig({
   root: "demo",
   // Relative, so that the built page works under any path.
   base: "./",
-  plugins: [svelte({ configFile: false }), wgsl({ strip: true }), documents, relaxedPolicy],
+  plugins: [svelte({ configFile: false }), wgsl({ strip: true }), shippedModels(), documents, relaxedPolicy],
   worker: { format: "es", plugins: () => [wgsl({ strip: true })] },
   build: { outDir: "../dist/demo", emptyOutDir: true, target: "es2022" },
 });

@@ -157,6 +157,8 @@ export interface TranslateRequest {
   readonly text: string;
   /** Translations that are searched at once; 1 shows the steps. */
   readonly beams: number;
+  /** The decoder looks at one token of the source alone: the one of the largest score. */
+  readonly hard: boolean;
 }
 
 /** One step of a translation: from the token before to the one that was chosen. */

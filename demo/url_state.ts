@@ -44,7 +44,7 @@ export function writeUrlState(state: UrlState): string {
 
 /** Only what a person could have typed: a Hub id or an https address. It is shown, and loaded when they say so. */
 function modelOf(value: string | undefined): string | undefined {
-  return value !== undefined && /^(hf:)?[\w.-]+\/[\w.-]+(@[\w./-]+)?$|^https:\/\/[^\s]+$/.test(value)
+  return value !== undefined && /^none$|^(hf:)?[\w.-]+\/[\w.-]+(@[\w./-]+)?$|^https:\/\/[^\s]+$/.test(value)
     ? value
     : undefined;
 }

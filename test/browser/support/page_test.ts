@@ -79,9 +79,9 @@ export async function generateInNode(args: readonly string[]): Promise<NodeResul
   return JSON.parse(out) as NodeResult;
 }
 
-/** Opens the page and waits for its GPU, on the given tier. */
+/** Opens the page without the models of its own, and waits for its GPU, on the given tier. */
 export async function openPage(page: Page, home: string, tier?: string): Promise<void> {
-  await page.goto(home);
+  await page.goto(`${home}#model=none`);
   const select = page.getByLabel("tier");
   await expect(select).toBeEnabled();
   if (tier && (await select.inputValue()) !== tier) {
