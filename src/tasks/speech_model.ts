@@ -32,7 +32,7 @@ export interface TranscribeOptions extends SpeechPromptOptions {
   readonly beams?: number;
   /** Tokens that a chunk gives at most; default what the model's authors found to be the most. */
   readonly maxTokens?: number;
-  /** Sees how many of the chunks are written, and the text of each as it is done, in their order. */
+  /** Sees how many of the chunks are written. */
   readonly onProgress?: (progress: TranscribeProgress) => void;
   readonly signal?: AbortSignal;
 }
