@@ -32,7 +32,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   entry: [...TASKS, "tasks", "train", "inspect", "conformance"],
 };
 // Of the command line, the page and the server, the page alone is outside src/: it sees what a user sees.
-const DEMO_MAY_IMPORT = /^src\/(index|conformance\/index)\.ts$/;
+const DEMO_MAY_IMPORT = /^src\/(index|conformance\/index|train\/index)\.ts$/;
 
 interface Import {
   from: string;
