@@ -149,9 +149,10 @@ class Run {
     const step = this.#training.trainer.stepsDone;
     if (step === this.#saved) return;
     const keep = this.#recipe.checkpoint?.keep ?? DEFAULT_KEEP;
+    // First the log: lines beyond the newest checkpoint are dropped on resuming, missing ones would never come back.
+    await this.#writeLog();
     await writeCheckpoint(join(this.#output, "checkpoints"), step, await this.#training.checkpoint(), keep);
     this.#saved = step;
-    await this.#writeLog();
   }
 
   async #writeLog(): Promise<void> {

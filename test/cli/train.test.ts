@@ -67,7 +67,7 @@ describe("heed train", () => {
     const generated = await runCli(["generate", "--model", whole, "--greedy", "--max-tokens", "5", "the cat"]);
     expect(generated.code).toBe(0);
     expect(generated.stdout.trimEnd().length).toBeGreaterThan(0);
-  }, 120_000);
+  }, 60_000 + KILLS * 12_000);
 
   it(
     `is killed ${KILLS} times: the newest checkpoint always loads, and the losses are those of a run without kills`,

@@ -17,10 +17,10 @@ async function rewritten(device: Device, folder: string, dtype: "f32" | "f16") {
   const weights = await loadWeights(device, model, checkpoint, { dtype: "f32" });
   try {
     const chunks = await encodeModel(model.rules, weights.tree, { dtype });
-    const files = new Map([
+    const files = new Map<string, string | readonly Uint8Array[]>([
       ["config.json", JSON.stringify(checkpoint.config)],
       ["model.safetensors", chunks],
-    ] as const);
+    ]);
     return { again: await openCheckpoint(sourceOf(files)), prefixes: ["", ...model.prefixes] };
   } finally {
     weights.dispose();
