@@ -34,6 +34,7 @@ export class EnginePage {
       text: new ModelSlot(this, "text"),
       translator: new ModelSlot(this, "translator"),
       reader: new ModelSlot(this, "reader"),
+      listener: new ModelSlot(this, "listener"),
     };
   }
 

@@ -1,3 +1,4 @@
+import type { Samples } from "./sound.ts";
 import type { LayerWeights, TokenText } from "./attention/maps.ts";
 import type {
   AdapterFacts,
@@ -34,7 +35,7 @@ export interface DeviceReport {
 export type ModelSpec = string | ReadonlyMap<string, File>;
 
 /** What a model is loaded for; the page holds one of each. */
-export type Slot = "text" | "translator" | "reader";
+export type Slot = "text" | "translator" | "reader" | "listener";
 
 /** What an encoder can be asked. */
 export type Ability = "answer" | "classify" | "label" | "fill" | "embed";
@@ -211,6 +212,14 @@ export interface ReadReport extends Omit<LookReport, "next"> {
   readonly bars: readonly (readonly Bar[])[];
 }
 
+/** What was said in a sound. */
+export interface ListenReport {
+  readonly text: string;
+  /** Length of the sound. */
+  readonly seconds: number;
+  readonly elapsedMs: number;
+}
+
 /** What to teach a new model, and how large it is. */
 export interface TeachRequest {
   readonly text: string;
@@ -273,6 +282,7 @@ export interface EngineWorker {
   /** Greedy tokens, computed without a cache because heads are off. */
   continueWith(request: ContinueRequest): Promise<Outcome<readonly TokenText[]>>;
   translate(request: TranslateRequest, onPiece: (text: string) => void): Promise<Outcome<TranslateReport>>;
+  listen(sound: Samples): Promise<Outcome<ListenReport>>;
   read(request: ReadRequest): Promise<Outcome<ReadReport>>;
   /** Trains a new model; `stop` ends it, and what was learnt stays. */
   teach(

@@ -14,6 +14,7 @@ import type {
   EngineWorker,
   Failure,
   GenerateRequest,
+  ListenReport,
   LoadReport,
   ModelReport,
   ModelSpec,
@@ -24,6 +25,7 @@ import type {
   WatchedStep,
   WritingReport,
 } from "./protocol.ts";
+import type { Samples } from "./sound.ts";
 import { continueWith, look, steps, watchedStep } from "./worker/look.ts";
 import { Models } from "./worker/models.ts";
 import { read } from "./worker/read.ts";
@@ -53,6 +55,7 @@ const worker: EngineWorker = {
   continueWith: (request) => outcome(() => continueWith(models.get("text"), request)),
   translate: (request, onPiece) =>
     outcome(() => stoppable((signal) => translate(models.get("translator"), request, signal, onPiece))),
+  listen: (sound) => outcome(() => stoppable((signal) => listen(sound, signal))),
   read: (request) => outcome(() => read(models.get("reader"), request)),
   teach: (request, onReport) =>
     outcome(() => stoppable((signal) => teacher.teach(started(), request, signal, onReport))),
@@ -118,6 +121,12 @@ async function load(slot: Slot, spec: ModelSpec, onProgress: (report: LoadReport
   } finally {
     loading = undefined;
   }
+}
+
+async function listen(sound: Samples, signal: AbortSignal): Promise<ListenReport> {
+  const began = performance.now();
+  const { text, seconds } = await models.get("listener").transcribe(sound, { signal });
+  return { text, seconds, elapsedMs: performance.now() - began };
 }
 
 async function unload(slot: Slot): Promise<null> {

@@ -1,4 +1,11 @@
-import { type EncoderModel, type Engine, HeedError, type Seq2SeqModel, type TextModel } from "../../src/index.ts";
+import {
+  type EncoderModel,
+  type Engine,
+  HeedError,
+  type Seq2SeqModel,
+  type SpeechModel,
+  type TextModel,
+} from "../../src/index.ts";
 import { abilitiesOf, maskOf } from "./read.ts";
 import type { LoadReport, ModelReport, ModelSpec, Slot } from "../protocol.ts";
 
@@ -7,6 +14,7 @@ interface Kinds {
   text: TextModel;
   translator: Seq2SeqModel;
   reader: EncoderModel;
+  listener: SpeechModel;
 }
 
 /** What a load reports to, and what ends it. */
@@ -48,12 +56,14 @@ export class Models {
 function open(engine: Engine, slot: Slot, spec: ModelSpec, watch: LoadWatch): Promise<Kinds[Slot]> {
   const options = { signal: watch.signal, onProgress: (report: LoadReport) => watch.onProgress(report) };
   if (slot === "translator") return engine.loadSeq2Seq(spec, options);
+  if (slot === "listener") return engine.loadSpeech(spec, options);
   if (slot === "reader") return engine.loadEncoder(spec, options);
   return engine.load(spec, options);
 }
 
 function reportOf(engine: Engine, model: Kinds[Slot]): ModelReport {
-  const { family, source, contextLength, vocabSize, tokenizer, facts } = model;
+  const { family, source, tokenizer, facts } = model;
+  const { contextLength, vocabSize } = facts;
   return {
     ...{ family, source, contextLength, vocabSize },
     layers: facts.layers,

@@ -1,6 +1,9 @@
 import type { EncoderModel } from "../../src/index.ts";
 import type { Ability, Bar, ReadReport, ReadRequest, Span } from "../protocol.ts";
 
+import { layerWeights } from "./look.ts";
+import { tokenText } from "./token_text.ts";
+
 /** What a model can do, by its head. */
 export function abilitiesOf({ head }: EncoderModel): Ability[] {
   const byHead: Record<string, Ability> = { span: "answer", classes: "classify", labels: "label", words: "fill" };
@@ -16,7 +19,24 @@ export function maskOf({ tokenizer }: EncoderModel): string | undefined {
 /** Runs a task on a text, and says its result as the page shows it. */
 export async function read(model: EncoderModel, request: ReadRequest): Promise<ReadReport> {
   const told = await tell(model, request);
-  return { ...{ text: request.text, tokens: [], layers: [], spans: [], bars: [] }, ...told };
+  const seen = await lookAt(model, request);
+  return { ...{ text: request.text, spans: [], bars: [] }, ...seen, ...told };
+}
+
+/** Longer texts are read, but every weight of every head would be too much to show. */
+const LOOKED_AT = 256;
+
+/** What every head looks at in the text, or in the question and its context. */
+async function lookAt(
+  model: EncoderModel,
+  { ability, text, second }: ReadRequest,
+): Promise<Pick<ReadReport, "tokens" | "layers">> {
+  const { tokenizer } = model;
+  const pair = ability === "answer" && second !== undefined;
+  const ids = pair ? tokenizer?.encodePair(second, text).ids : tokenizer?.encode(text);
+  if (!ids || ids.length > LOOKED_AT) return { tokens: [], layers: [] };
+  const { attention } = await model.run(pair ? { text: second, pair: text } : ids, { attention: true, logits: false });
+  return { tokens: ids.map((id) => tokenText(tokenizer, id)), layers: attention.map(layerWeights) };
 }
 
 type Told = Pick<ReadReport, "headline"> & Partial<ReadReport>;
