@@ -23,12 +23,15 @@ interface CommandOptions extends GpuOptions, ModelOptions, GenerationFlags {
 
 const EXAMPLES = `
 Examples:
+  $ heed generate --max-tokens 100 "To be"       with the small model that comes with Heed
   $ heed generate --model hf:owner/name "Once upon a time"
   $ heed generate --model hf:owner/name@revision --temperature 0.8 --top-p 0.95 --seed 7 "Once upon a time"
   $ heed generate --model ./folder --greedy --max-tokens 20 --json "Once upon a time" | jq .ids.generated
   $ heed generate --model ./folder --ids 1,403,407 --greedy
   $ heed generate --model ./folder --ids 5,9,3 --beams 4 --num-return 4 --max-tokens 20 --json | jq .sequences
   $ heed generate --model ./folder --prefix prompt "A prefix decoder reads its prompt both ways."
+  $ heed generate --model ./folder --adapter ./adapter "Once upon a time"
+  $ heed generate --model model.gguf "Once upon a time"
   $ heed generate --model ./folder --chat "Who are you?"
   $ echo "Once upon a time" | heed generate --model ./folder -
 

@@ -2,6 +2,7 @@ import { HeedError } from "../core/errors.ts";
 import type { Tier } from "../gpu/tiers.ts";
 import type { AnyModel, Engine, EngineLoadOptions } from "../tasks/engine.ts";
 import type { TextModel } from "../tasks/text_model.ts";
+import type { KvDType } from "../ops/kv_pool.ts";
 import type { LoadDType } from "../models/weight_stream.ts";
 import { byteProgress } from "./progress.ts";
 
@@ -9,30 +10,42 @@ import { byteProgress } from "./progress.ts";
 export interface ModelOptions {
   model?: string;
   revision?: string;
+  adapter?: string;
   dtype?: LoadDType;
   cacheTokens?: number;
-  cacheDtype?: "f32" | "f16";
+  cacheDtype?: KvDType;
   tier?: Tier;
 }
 
-/** Loads a causal model, showing how far it is. */
-export function loadModel(
+/** Loads a causal model with its adapter, if one is named, showing how far it is. */
+export async function loadModel(
   engine: Engine,
   spec: string,
   options: ModelOptions,
   signal: AbortSignal,
 ): Promise<TextModel> {
-  return loadWithProgress(signal, options, (load) => engine.load(spec, load));
+  const model = await loadWithProgress(signal, options, (load) => engine.load(spec, load));
+  if (options.adapter !== undefined) await engine.loadAdapter(model, options.adapter, { signal });
+  return model;
 }
 
-/** Loads a model of whatever kind its config describes, showing how far it is. */
-export function loadAnyModel(
+/** Loads a model of whatever kind its config describes, with its adapter, if one is named, showing how far it is. */
+export async function loadAnyModel(
   engine: Engine,
   spec: string,
   options: ModelOptions,
   signal: AbortSignal,
 ): Promise<AnyModel> {
-  return loadWithProgress(signal, options, (load) => engine.loadAny(spec, load));
+  const model = await loadWithProgress(signal, options, (load) => engine.loadAny(spec, load));
+  if (options.adapter === undefined) return model;
+  if (model.kind !== "decoder") {
+    throw new HeedError(
+      "UNSUPPORTED",
+      `adapter: adapters run on causal models; ${model.source} is a model of kind ${model.kind}. Leave --adapter out.`,
+    );
+  }
+  await engine.loadAdapter(model, options.adapter, { signal });
+  return model;
 }
 
 /** Loads a model of any kind by `load`, showing how far it is. */
@@ -63,6 +76,12 @@ export async function loadWithProgress<M>(
 
 /** The model with its revision; only the Hub has revisions. Throws `USAGE` in the name of `command`. */
 export function modelSpec(command: string, model: string, revision: string | undefined): string {
+  if (model.trim() === "") {
+    throw new HeedError(
+      "USAGE",
+      `${command}: --model must name something; got nothing. Give a Hub id (hf:owner/name), a URL, or a folder.`,
+    );
+  }
   if (revision === undefined) return model;
   if (model.startsWith("hf:") && !model.includes("@")) return `${model}@${revision}`;
   throw new HeedError(

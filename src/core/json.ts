@@ -18,7 +18,11 @@ export async function readJsonObject(
   const text = await source.readText(name, { maxBytes: MAX_JSON_BYTES, ...options });
   if (text === undefined) return undefined;
   const fail = (got: string, cause?: unknown) =>
-    new HeedError("BAD_FILE", `read: ${name} in ${source.description} must be a JSON object; got ${got}.`, { cause });
+    new HeedError(
+      "BAD_FILE",
+      `read: ${name} in ${source.description} must be a JSON object; got ${got}. Download or write it again.`,
+      { cause },
+    );
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -171,10 +171,13 @@ async function missingError(source: Source, need: string, options: ReadOptions):
       : `only ${shown}${names.length > 12 ? ", …" : ""}`;
   const other = names?.find((name) => /\.(bin|onnx|pt|pth|ckpt|h5|msgpack|tflite)$/.test(name));
   const gguf = names?.find((name) => name.endsWith(".gguf"));
+  const isAdapter = names?.includes("adapter_config.json");
   const mend = gguf
     ? ` ${gguf} is a whole model: load that file.`
-    : other
-      ? ` ${other} is of a format that is not read here: use safetensors, pytorch_model.bin or GGUF.`
-      : "";
+    : isAdapter
+      ? " This is an adapter: load the model that it was made for, then the adapter beside it (--adapter)."
+      : other
+        ? ` ${other} is of a format that is not read here: use safetensors, pytorch_model.bin or GGUF.`
+        : " Name a folder that has them, or download the missing files.";
   return new HeedError("BAD_FILE", `openCheckpoint: ${need} is needed; got ${there} in ${source.description}.${mend}`);
 }

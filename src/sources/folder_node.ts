@@ -81,7 +81,7 @@ export async function folderSource(path: string): Promise<Source> {
     const mend = info ? " Name the folder that it is in." : ` Check the path.${hub}`;
     throw new HeedError(
       "BAD_FILE",
-      `open: ${path} must be a folder with config.json and *.safetensors; got ${info ? "a file" : "nothing there"}.${mend}`,
+      `open: ${path} must be a folder with config.json and *.safetensors, or a .gguf file; got ${info ? "a file" : "nothing there"}.${mend}`,
     );
   }
   const source: Source = {
