@@ -58,24 +58,30 @@ export const test = base.extend<{ home: string; watched: undefined }, { server: 
   ],
 });
 
-/** What `heed generate --json` prints, as far as the tests read it. */
+/** What `heed <verb> --json` prints, as far as the tests read it. */
 export interface NodeResult {
   text: string;
   ids: { prompt: number[]; generated: number[] };
+  layers?: { layer: number; heads: { head: number; queries: { query: number; weights: number[] }[] }[] }[];
 }
 
 /** Runs `heed generate --json` on the SwiftShader that the browser has too. */
-export async function generateInNode(args: readonly string[]): Promise<NodeResult> {
+export function generateInNode(args: readonly string[]): Promise<NodeResult> {
+  return runInNode(["generate", "--json", ...args]);
+}
+
+/** Runs a verb of `heed` on the SwiftShader that the browser has too. */
+export async function runInNode(args: readonly string[]): Promise<NodeResult> {
   const gpu = (await findSoftwareGpus({ ...process.env, VK_DRIVER_FILES: "/nonexistent" })).at(-1);
   if (!gpu) throw new Error("the SwiftShader of @sparticuz/chromium is not there: run `npm ci`");
   const env = { ...process.env, ...gpu.environment };
-  const child = spawn(process.execPath, [`${ROOT}/bin/heed.mjs`, "generate", "--json", ...args], { env });
+  const child = spawn(process.execPath, [`${ROOT}/bin/heed.mjs`, ...args], { env });
   let out = "";
   let err = "";
   child.stdout.on("data", (text) => (out += text));
   child.stderr.on("data", (text) => (err += text));
   const code = await new Promise((resolve) => child.on("close", resolve));
-  if (code !== 0) throw new Error(`heed generate ended with ${code}: ${err}`);
+  if (code !== 0) throw new Error(`heed ${args[0]} ended with ${code}: ${err}`);
   return JSON.parse(out) as NodeResult;
 }
 
