@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { HeedError } from "../core/errors.ts";
+import { describeFaults } from "../core/faults.ts";
 import type { ActivationName } from "../ops/activation_parts.ts";
 
 /** A whole number from 1 to `max`. */
@@ -12,12 +13,10 @@ export const MAX_LAYERS = 512;
 export function parseConfig<S extends v.GenericSchema>(family: string, schema: S, config: unknown): v.InferOutput<S> {
   const result = v.safeParse(schema, config);
   if (result.success) return result.output;
-  const faults = result.issues.map(
-    (i) => `${v.getDotPath(i) ?? "config"}: ${i.message.replace(/^Invalid /, "invalid ")}`,
-  );
+  const faults = describeFaults(result.issues, "config");
   throw new HeedError(
     "BAD_FILE",
-    `${family}: config.json does not describe this architecture: ${faults.join("; ")}. Check that the file belongs to the model.`,
+    `${family}: config.json does not describe this architecture: ${faults}. Check that the file belongs to the model.`,
   );
 }
 

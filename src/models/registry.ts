@@ -15,6 +15,7 @@ import { llama } from "./llama/model.ts";
 import { marian } from "./marian/model.ts";
 import { mistral } from "./mistral/model.ts";
 import { moonshine } from "./moonshine/model.ts";
+import { unsupportedArchitecture } from "./nearest.ts";
 import { opt } from "./opt/model.ts";
 import { phi3 } from "./phi3/model.ts";
 import { qwen2 } from "./qwen2/model.ts";
@@ -49,19 +50,61 @@ export type OpenedModel =
 /** Opens config.json with the family that its `model_type` names. Throws `UNSUPPORTED` naming the families there are. */
 export function openModel(config: Readonly<Record<string, unknown>>): OpenedModel {
   const decoder = find(DECODERS, config);
-  if (decoder) return { kind: "decoder", model: decoder.open(config) };
+  if (decoder) {
+    checkHead("a decoder", config);
+    return { kind: "decoder", model: decoder.open(config) };
+  }
   const encoderDecoder = find(ENCODER_DECODERS, config);
-  if (encoderDecoder) return { kind: "encoder-decoder", model: encoderDecoder.open(config) };
+  if (encoderDecoder) {
+    checkHead("an encoder–decoder", config);
+    return { kind: "encoder-decoder", model: encoderDecoder.open(config) };
+  }
   const encoder = find(ENCODERS, config);
   if (encoder) return { kind: "encoder", model: encoder.open(config) };
   const speech = find(SPEECH, config);
-  if (speech) return { kind: "speech", model: speech.open(config) };
-  const known = [...DECODERS, ...ENCODER_DECODERS, ...ENCODERS, ...SPEECH].flatMap((f) => f.modelTypes).join(", ");
+  if (speech) {
+    checkHead("a model of speech", config);
+    return { kind: "speech", model: speech.open(config) };
+  }
+  const types = (families: readonly { readonly modelTypes: readonly string[] }[]) =>
+    families.flatMap(({ modelTypes }) => modelTypes);
+  throw unsupportedArchitecture(config, [
+    { modelTypes: types(DECODERS), architecture: /ForCausalLM$|LMHeadModel$/ },
+    { modelTypes: types(SPEECH), architecture: /Speech|CTC$|Audio/ },
+    { modelTypes: types(ENCODER_DECODERS), architecture: /ForConditionalGeneration$|MTModel$/ },
+    { modelTypes: types(ENCODERS), architecture: /For(MaskedLM|\w+Classification|QuestionAnswering|PreTraining)$/ },
+  ]);
+}
+
+/** Heads of other kinds on a decoder, whose weights are then not those of a language model. */
+const OTHER_HEAD =
+  /For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|AudioClassification)$/;
+
+/** Refuses a checkpoint whose head tells classes or answers where words are to be written. Throws `UNSUPPORTED`. */
+function checkHead(kind: string, { architectures }: Readonly<Record<string, unknown>>): void {
+  const [name] = Array.isArray(architectures) ? (architectures as unknown[]) : [];
+  if (typeof name !== "string" || !OTHER_HEAD.test(name)) return;
   throw new HeedError(
     "UNSUPPORTED",
-    `model: the architecture ${JSON.stringify(config.model_type ?? null)} (model_type in config.json) is not supported; Heed runs ${known}.`,
+    `model: ${kind} runs with the head that writes words; ${name} (architectures in config.json) has another one. Take a checkpoint for text, or an encoder such as BERT for classes, labels and answers.`,
   );
 }
+
+/** How messages call the kinds. */
+const KIND_WORDS: Readonly<Record<OpenedModel["kind"], string>> = {
+  decoder: "a decoder",
+  encoder: "an encoder",
+  "encoder-decoder": "an encoder–decoder",
+  speech: "a model of speech",
+};
+
+/** The calls and commands that a kind of model is for. */
+const CALLS: Readonly<Record<OpenedModel["kind"], string>> = {
+  decoder: "generate or chat",
+  encoder: "answer, classify, label, fill or embed, as its head allows",
+  "encoder-decoder": "translate, summarize or generate",
+  speech: "transcribe",
+};
 
 /** Like {@link openModel}, for those who need a causal decoder. Throws `UNSUPPORTED` for any other kind. */
 export function openDecoder(config: Readonly<Record<string, unknown>>): Decoder {
@@ -69,7 +112,7 @@ export function openDecoder(config: Readonly<Record<string, unknown>>): Decoder 
   if (opened.kind === "decoder") return opened.model;
   throw new HeedError(
     "UNSUPPORTED",
-    `model: a causal decoder is needed here; ${opened.model.family} is an ${opened.kind}. Use the call or command for its kind, such as translate.`,
+    `model: a causal decoder is needed here; ${opened.model.family} is ${KIND_WORDS[opened.kind]}. Use ${CALLS[opened.kind]}.`,
   );
 }
 
@@ -79,7 +122,7 @@ export function openEncoder(config: Readonly<Record<string, unknown>>): Encoder 
   if (opened.kind === "encoder") return opened.model;
   throw new HeedError(
     "UNSUPPORTED",
-    `model: an encoder such as BERT is needed here; ${opened.model.family} is a kind of ${opened.kind}. Use the call or command for its kind, such as generate or translate.`,
+    `model: an encoder such as BERT is needed here; ${opened.model.family} is ${KIND_WORDS[opened.kind]}. Use ${CALLS[opened.kind]}.`,
   );
 }
 
@@ -89,7 +132,7 @@ export function openSpeech(config: Readonly<Record<string, unknown>>): Speech {
   if (opened.kind === "speech") return opened.model;
   throw new HeedError(
     "UNSUPPORTED",
-    `model: a model of speech such as Whisper or Moonshine is needed here; ${opened.model.family} is a kind of ${opened.kind}. Use the call or command for its kind, such as generate.`,
+    `model: a model of speech such as Whisper or Moonshine is needed here; ${opened.model.family} is ${KIND_WORDS[opened.kind]}. Use ${CALLS[opened.kind]}.`,
   );
 }
 
@@ -99,7 +142,7 @@ export function openEncoderDecoder(config: Readonly<Record<string, unknown>>): E
   if (opened.kind === "encoder-decoder") return opened.model;
   throw new HeedError(
     "UNSUPPORTED",
-    `model: an encoder–decoder such as Marian or T5 is needed here; ${opened.model.family} is a kind of ${opened.kind}. Use the call or command for its kind, such as generate.`,
+    `model: an encoder–decoder such as Marian or T5 is needed here; ${opened.model.family} is ${KIND_WORDS[opened.kind]}. Use ${CALLS[opened.kind]}.`,
   );
 }
 

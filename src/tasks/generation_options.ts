@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { HeedError } from "../core/errors.ts";
+import { describeFaults } from "../core/faults.ts";
 import type { AttentionRequest } from "../inspect/attention_request.ts";
 import type { AttentionStep } from "./attention_watch.ts";
 import type { BeamOptions } from "./beam_search.ts";
@@ -186,7 +187,7 @@ export function readGenerationDefaults(
   if (!hub.success) {
     throw new HeedError(
       "BAD_FILE",
-      `load: generation_config.json is malformed: ${hub.issues.map((i) => `${v.getDotPath(i)}: ${i.message}`).join("; ")}`,
+      `load: generation_config.json is malformed: ${describeFaults(hub.issues, "it")}. Mend the file, or remove it.`,
     );
   }
   const g = hub.output;
@@ -230,8 +231,8 @@ function hubRules(g: HubGeneration): Omit<TokenRules, "repetitionPenalty"> {
 export function resolveGeneration(options: GenerateOptions, defaults: GenerationDefaults): ResolvedGeneration {
   const parsed = v.safeParse(schema, options);
   if (!parsed.success) {
-    const faults = parsed.issues.map((i) => `${v.getDotPath(i) ?? "options"}: ${i.message}`);
-    throw new HeedError("USAGE", `generate: ${faults.join("; ")}. Options: ${Object.keys(schema.entries).join(", ")}.`);
+    const faults = describeFaults(parsed.issues, "options");
+    throw new HeedError("USAGE", `generate: ${faults}. Options: ${Object.keys(schema.entries).join(", ")}.`);
   }
   const sampling = (["temperature", "topK", "topP", "minP"] as const).filter(
     (name) => options[name] !== undefined && options[name] !== 0,

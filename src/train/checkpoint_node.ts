@@ -80,7 +80,8 @@ export async function readJsonFile(path: string): Promise<unknown> {
   try {
     return JSON.parse(await readFile(path, "utf8"));
   } catch (cause) {
-    throw new HeedError("BAD_FILE", `read: ${path} must be a JSON file; got ${reason(cause)}.`, { cause });
+    const mend = cause instanceof SyntaxError ? "Mend the file." : "Check the path.";
+    throw new HeedError("BAD_FILE", `read: ${path} must be a JSON file; got ${reason(cause)}. ${mend}`, { cause });
   }
 }
 

@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { HeedError } from "../core/errors.ts";
+import { describeFaults } from "../core/faults.ts";
 import { OPTIMIZERS } from "./optimizer.ts";
 import { SCHEDULES } from "./schedule.ts";
 import { TOKENIZER_SPLITS, TOKENIZER_TYPES } from "./tokenizer/train_tokenizer.ts";
@@ -87,8 +88,8 @@ export type Recipe = v.InferOutput<typeof schema>;
 export function parseRecipe(value: unknown): Recipe {
   const result = v.safeParse(schema, value);
   if (result.success) return result.output;
-  const faults = result.issues.map(
-    (issue) => `${v.getDotPath(issue) ?? "recipe"}: ${issue.message.replace(/^Invalid /, "invalid ")}`,
+  throw new HeedError(
+    "USAGE",
+    `train: the recipe must be understood in full; ${describeFaults(result.issues, "recipe")}. \`heed train --help\` names the fields.`,
   );
-  throw new HeedError("USAGE", `train: the recipe must be understood in full; got ${faults.join("; ")}.`);
 }

@@ -1,0 +1,40 @@
+import { describe, expect, it } from "vitest";
+import { openModel } from "../../src/models/registry.ts";
+
+const messageOf = (config: Record<string, unknown>): string => {
+  try {
+    openModel(config);
+  } catch (error) {
+    return (error as Error).message;
+  }
+  throw new Error("the config was taken");
+};
+
+describe("an architecture that is not supported", () => {
+  it.each([
+    ["qwen2_moe", "Qwen2MoeForCausalLM", "qwen2, qwen3"],
+    ["lama", "LamaForCausalLM", "llama"],
+    ["gemma", "GemmaForCausalLM", "gemma2, gemma3, gemma3_text"],
+    ["gptj", "GPTJForCausalLM", "gpt2"],
+    ["chatglm", "ChatGLMModel", "glm"],
+    ["deberta-v2", "DebertaV2ForSequenceClassification", "bert"],
+    ["mamba", "MambaForCausalLM", "bloom"],
+    ["pegasus", "PegasusForConditionalGeneration", "bart"],
+  ])("names the nearest to %s", (model_type, architecture, nearest) => {
+    const message = messageOf({ model_type, architectures: [architecture] });
+    expect(message).toContain(`"${model_type}"`);
+    expect(message.split("The nearest that are: ")[1]?.split(". Take")[0]).toContain(nearest);
+  });
+
+  it("says that model_type is missing", () => {
+    expect(messageOf({ architectures: ["GPT2LMHeadModel"] })).toMatch(
+      /must have a model_type for GPT2LMHeadModel; got null/,
+    );
+  });
+
+  it("refuses a decoder whose head tells classes", () => {
+    expect(messageOf({ model_type: "gpt2", architectures: ["GPT2ForSequenceClassification"] })).toMatch(
+      /GPT2ForSequenceClassification .* has another one\. Take a checkpoint/,
+    );
+  });
+});
