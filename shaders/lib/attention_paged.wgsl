@@ -3,7 +3,7 @@
 // q, out [N, H·D] f32 (q may be columns of a wider matrix); kv [pages, 2, Hkv, 32, D]: K, then V of each page;
 // page_table [slots, max_pages]: position p of slot s is row p % 32 of page page_table[s · max_pages + p / 32].
 // Strides and offsets are in vec4s: D is a multiple of four. A tile comes from attention_tiles.wgsl or
-// attention_rows.wgsl; `WeightVec4` and `unpack_weight` from the weight_*.wgsl part of the pool's dtype.
+// attention_rows.wgsl; `KvWord` and `load_kv` from the kv_load*.wgsl part of how the pool stores a channel.
 
 struct Params {
   heads: u32,
@@ -33,7 +33,7 @@ const NO_SLOT: u32 = 0xffffffffu;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> kv: array<WeightVec4>;
+@group(0) @binding(2) var<storage, read> kv: array<KvWord>;
 @group(0) @binding(3) var<storage, read> page_table: array<u32>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
@@ -85,11 +85,11 @@ fn load_q(at: u32, column: u32) -> vec4<f32> {
 }
 
 fn load_k(at: u32, column: u32) -> vec4<f32> {
-  return unpack_weight(kv[at + column]);
+  return load_kv(at + column);
 }
 
 fn load_v(at: u32, column: u32) -> vec4<f32> {
-  return unpack_weight(kv[at + column]);
+  return load_kv(at + column);
 }
 
 fn load_out(at: u32, column: u32) -> vec4<f32> {

@@ -2,8 +2,8 @@
 // head_weights_dense.wgsl.
 //
 // q [N, H·D] f32 (may be columns of a wider matrix); kv [pages, 2, Hkv, 32, D]: K, then V of each page; row_table [N]:
-// (slot, position); page_table [slots, max_pages]. `Element` and `unpack_element` come from the element_*.wgsl part of
-// the pool's dtype.
+// (slot, position); page_table [slots, max_pages]. `KeyWord` and `key_element` come from the key_element*.wgsl part of how
+// the pool stores a channel.
 
 struct Params {
   rows: u32,
@@ -31,7 +31,7 @@ const NO_SLOT: u32 = 0xffffffffu;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> kv: array<Element>;
+@group(0) @binding(2) var<storage, read> kv: array<KeyWord>;
 @group(0) @binding(3) var<storage, read> head_list: array<u32>;
 @group(0) @binding(4) var<storage, read> row_table: array<vec2<u32>>;
 @group(0) @binding(5) var<storage, read_write> weights: array<f32>;
@@ -57,8 +57,4 @@ fn query_of(index: u32) -> Query {
 fn key_at(query: Query, key_head: u32, key: u32) -> u32 {
   let page = page_table[query.sequence * params.max_pages + key / PAGE_TOKENS];
   return ((page * 2u * params.key_heads + key_head) * PAGE_TOKENS + key % PAGE_TOKENS) * params.head_dim;
-}
-
-fn key_element(i: u32) -> f32 {
-  return unpack_element(kv[element_slot(i)], i);
 }

@@ -1,9 +1,9 @@
-import { bytesPerElement, type DType } from "../core/dtype.ts";
+import { bytesPerElement } from "../core/dtype.ts";
 import { HeedError, invariant } from "../core/errors.ts";
 import { ceilDiv, numel } from "../core/shape.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
-import { PAGE_TOKENS } from "../ops/kv_append.ts";
+import { type KvDType, PAGE_TOKENS, poolTensor } from "../ops/kv_pool.ts";
 import { PagePool } from "./page_pool.ts";
 
 /** What the keys and values of one model take. */
@@ -11,7 +11,7 @@ export interface KvCacheShape {
   readonly layers: number;
   readonly kvHeads: number;
   readonly headDim: number;
-  readonly dtype: DType;
+  readonly dtype: KvDType;
   /** Longest sequence, in tokens. */
   readonly contextLength: number;
   /** Tokens that all sequences together may hold; rounded up to pages. */
@@ -21,7 +21,7 @@ export interface KvCacheShape {
 }
 
 /**
- * Keys and values of all sequences of a model: per layer one pool `[pages, 2, Hkv, 32, D]` (K, then V) and for all
+ * Keys and values of all sequences of a model: per layer one pool `[pages, 2, Hkv, 32, D]` (K, then V; q8_0: blocks of words) and for all
  * layers one table `[maxSequences, maxPages]` that says where a sequence's pages are. Capacity is fixed: a cache that
  * grows makes each token slower.
  */
@@ -44,8 +44,8 @@ export class KvCache {
     const pages = ceilDiv(shape.cacheTokens, PAGE_TOKENS);
     this.#pages = new PagePool(pages);
     this.#freeSlots = Array.from({ length: shape.maxSequences }, (_, i) => shape.maxSequences - 1 - i);
-    const poolShape = [pages, 2, shape.kvHeads, PAGE_TOKENS, shape.headDim];
-    const poolBytes = numel(poolShape) * bytesPerElement(shape.dtype);
+    const pool = poolTensor(shape.dtype, { ...shape, pages });
+    const poolBytes = numel(pool.shape) * bytesPerElement(pool.dtype);
     const limit = device.raw.limits.maxStorageBufferBindingSize;
     if (poolBytes > limit) {
       throw new HeedError(
@@ -56,7 +56,7 @@ export class KvCache {
     const made: Tensor[] = [];
     let transit: GPUBuffer | undefined;
     try {
-      for (let i = 0; i < shape.layers; i++) made.push(Tensor.create(device, `kv_cache.${i}`, poolShape, shape.dtype));
+      for (let i = 0; i < shape.layers; i++) made.push(Tensor.create(device, `kv_cache.${i}`, pool.shape, pool.dtype));
       const usage = GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
       transit = device.createBuffer("kv_cache.transit", poolBytes / pages, usage);
       this.pageTable = Tensor.create(device, "kv_cache.page_table", [shape.maxSequences, this.maxPages], "u32");

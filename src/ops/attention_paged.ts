@@ -17,7 +17,7 @@ import {
   prefillKernel,
   splitKeys,
 } from "./attention_kernels.ts";
-import { finalPart, LOG2_E, maskPart, vec4Part } from "./attention_parts.ts";
+import { finalPart, kvPart, LOG2_E, maskPart } from "./attention_parts.ts";
 import {
   checkScores,
   linkScores,
@@ -27,10 +27,8 @@ import {
   splitScores,
 } from "./attention_score.ts";
 import { checkOptions, checkSizes, maskBounds, scaleOf } from "./attention_spec.ts";
+import { isPool, PAGE_TOKENS } from "./kv_pool.ts";
 import { type Inputs, only, type OpDef, type OpNode, type Recorder, rowLayout, shader, type Value } from "./op.ts";
-
-/** Tokens of a page of the key/value pool. */
-export const PAGE_TOKENS = 32;
 
 /** What both paged ops take. */
 export interface PagedAttentionOptions extends ScoreOptions {
@@ -159,7 +157,7 @@ const ATTENTION_DECODE: OpDef<DecodeAttrs> = {
 /**
  * Attention of a prefill chunk over a paged pool; every query sees the keys of its sequence up to its own position.
  *
- * q `[N, H·D]` f32, kv `[pages, 2, Hkv, 32, D]` f32 or f16, pageTable `[slots, maxPages]` u32, tileTable `[tiles, 4]` u32:
+ * q `[N, H·D]` f32, kv `[pages, 2, Hkv, 32, D]` f32 or f16 or q8_0 ({@link isPool}), pageTable `[slots, maxPages]` u32, tileTable `[tiles, 4]` u32:
  * (first row, rows ≤ {@link attentionQueryTile}, slot, first position), made by the host so that no tile crosses
  * sequences; slot 0xffffffff gives rows of 0. Tables `[tiles, 8]` have a prefix length in the fifth column: the tile's rows see
  * that many first keys of the sequence whatever their own position, which all have to be in the pool. The chunk's own keys
@@ -179,7 +177,7 @@ export function attentionPaged(
 /**
  * Attention of single rows over a paged pool: row i, of (slot, position) = rowTable[i], sees keys 0..position.
  *
- * q `[N, H·D]` f32, kv `[pages, 2, Hkv, 32, D]` f32 or f16, rowTable `[N, 2]` u32, pageTable `[slots, maxPages]` u32 →
+ * q `[N, H·D]` f32, kv `[pages, 2, Hkv, 32, D]` f32 or f16 or q8_0 ({@link isPool}), rowTable `[N, 2]` u32, pageTable `[slots, maxPages]` u32 →
  * out `[N, H·D]`; 0 for a row of slot 0xffffffff. Keys are split over workgroups at fixed positions, so a row's result
  * does not depend on the others. At replay `dims.keys` is the longest key length (default the capacity).
  * Throws `SHAPE`, `USAGE` or `UNSUPPORTED`. Source: "Flash-Decoding for long-context inference" (2023).
@@ -212,7 +210,7 @@ function pagedAddressing(
       finalPart(scores.isModified),
       { parts: scores.isModified ? scores.parts : [] },
       { parts: [PAGED, tiles, NO_LSE] },
-      vec4Part(kv.dtype as "f32" | "f16", facts),
+      kvPart(kv, facts),
     ],
     bindings: { q, kv, page_table: pageTable, out: only(outputs), ...table, ...scores.bindings },
     params: {
@@ -257,12 +255,8 @@ function checkPaged(op: string, { q, kv, pageTable, ...modifiers }: Inputs, attr
       `offset ${offset}, row stride ${rowStride}`,
     );
   }
-  const page = [2, kvHeads, PAGE_TOKENS, headDim];
-  if (
-    kv?.shape.length !== 5 ||
-    page.some((d, i) => kv.shape[i + 1] !== d) ||
-    (kv.dtype !== "f32" && kv.dtype !== "f16")
-  ) {
+  if (!isPool(kv, kvHeads, headDim)) {
+    const page = [2, kvHeads, PAGE_TOKENS, headDim];
     throw shapeError(op, `kv must be [pages, 2, Hkv, 32, D] = [pages, ${page.join(", ")}] f32 or f16`, tensors);
   }
   if (pageTable?.shape.length !== 2 || dim(pageTable.shape, 1) !== maxPages || pageTable.dtype !== "u32") {

@@ -9,6 +9,10 @@ import elementF16PackedCode from "../../shaders/lib/element_f16_packed.wgsl";
 import elementF32Code from "../../shaders/lib/element_f32.wgsl";
 import finalCode from "../../shaders/lib/attention_final.wgsl";
 import plainFinalCode from "../../shaders/lib/attention_final_plain.wgsl";
+import keyElementCode from "../../shaders/lib/key_element.wgsl";
+import keyElementQ80Code from "../../shaders/lib/key_element_q8_0.wgsl";
+import kvLoadCode from "../../shaders/lib/kv_load.wgsl";
+import kvLoadQ80Code from "../../shaders/lib/kv_load_q8_0.wgsl";
 import lanes4Code from "../../shaders/lib/lanes4.wgsl";
 import lanes8Code from "../../shaders/lib/lanes8.wgsl";
 import maskCode from "../../shaders/lib/mask.wgsl";
@@ -17,7 +21,7 @@ import weightF16PackedCode from "../../shaders/lib/weight_f16_packed.wgsl";
 import weightF32Code from "../../shaders/lib/weight_f32.wgsl";
 import type { KernelVariant, Shader } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { shader } from "./op.ts";
+import { shader, type Value } from "./op.ts";
 
 /** Parts of a kernel and the extensions that they need. */
 export interface LinkedPart {
@@ -49,6 +53,10 @@ const VEC4 = {
   f16: shader("lib/weight_f16.wgsl", weightF16Code),
   packed: shader("lib/weight_f16_packed.wgsl", weightF16PackedCode),
 };
+const KV_LOAD = shader("lib/kv_load.wgsl", kvLoadCode);
+const KV_LOAD_Q8_0 = shader("lib/kv_load_q8_0.wgsl", kvLoadQ80Code);
+const KEY_ELEMENT = shader("lib/key_element.wgsl", keyElementCode);
+const KEY_ELEMENT_Q8_0 = shader("lib/key_element_q8_0.wgsl", keyElementQ80Code);
 
 /** A kernel with its parts. */
 export function link(
@@ -76,6 +84,20 @@ export function elementPart(dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
 /** `WeightVec4` and `unpack_weight`: four elements of a dtype a load, as this device reads them. */
 export function vec4Part(dtype: "f32" | "f16", facts: GpuFacts): LinkedPart {
   return choose(VEC4, dtype, facts);
+}
+
+/** `KvWord` and `load_kv`: four channels of a pool of keys and values a load. */
+export function kvPart({ dtype }: Value, facts: GpuFacts): LinkedPart {
+  if (dtype === "u32") return { parts: [KV_LOAD_Q8_0] };
+  const { parts, enable } = vec4Part(dtype as "f32" | "f16", facts);
+  return { parts: [KV_LOAD, ...parts], ...(enable && { enable }) };
+}
+
+/** `KeyWord` and `key_element`: one channel of a pool of keys and values. */
+export function keyElementPart({ dtype }: Value, facts: GpuFacts): LinkedPart {
+  if (dtype === "u32") return { parts: [KEY_ELEMENT_Q8_0] };
+  const { parts, enable } = elementPart(dtype as "f32" | "f16", facts);
+  return { parts: [KEY_ELEMENT, ...parts], ...(enable && { enable }) };
 }
 
 /** `load_k8` and `load_v8`: the rows of eight keys for every invocation, loaded once a subgroup where there are subgroups. */

@@ -5,10 +5,11 @@ import pagedPartCode from "../../shaders/lib/head_weights_paged.wgsl";
 import code from "../../shaders/head_weights.wgsl";
 import { invariant } from "../core/errors.ts";
 import { dim, formatTensor, sameShape, shapeError } from "../core/shape.ts";
-import { elementPart } from "./attention_parts.ts";
+import { elementPart, keyElementPart } from "./attention_parts.ts";
 import { checkScores, linkScores, type ScoreAttrs, type ScoreOptions, splitScores } from "./attention_score.ts";
 import { checkSizes } from "./attention_spec.ts";
 import { PAGE_TOKENS } from "./kv_append.ts";
+import { isPool } from "./kv_pool.ts";
 import { type Inputs, only, type OpDef, type OpNode, type Recorder, rowLayout, shader, type Value } from "./op.ts";
 import { need, rowReduction } from "./rows.ts";
 
@@ -49,7 +50,7 @@ export interface DenseHeads {
 export interface PagedHeads {
   /** `[N, H·D]` f32, or columns of a wider matrix. */
   readonly q: Value;
-  /** `[pages, 2, Hkv, 32, D]` f32 or f16. */
+  /** `[pages, 2, Hkv, 32, D]` f32 or f16, or blocks of q8_0 as {@link isPool} takes them. */
   readonly kv: Value;
   readonly headList: Value;
   /** `[N, 2]` u32: (slot, position); slot 0xffffffff gives a row of 0. */
@@ -79,7 +80,7 @@ const HEAD_WEIGHTS: OpDef<HeadWeightsAttrs> = {
     const [heads, rows, keys] = weights.shape as [number, number, number];
     const keyed = need(inputs, inputs["kv"] ? "kv" : "k");
     const { variant, workgroups } = rowReduction(facts, heads * rows, keys);
-    const element = elementPart(keyed.dtype as "f32" | "f16", facts);
+    const element = inputs["kv"] ? keyElementPart(keyed, facts) : elementPart(keyed.dtype as "f32" | "f16", facts);
     const addressing = inputs["kv"] ? pagedAddressing(node) : denseAddressing(node);
     const q = rowLayout(need(inputs, "q"));
     const scores = linkScores("head_weights", inputs, attrs);
@@ -179,7 +180,8 @@ function checkInputs(inputs: Inputs, attrs: HeadWeightsAttrs): void {
   const { k, kv, queries, lse, rowTable, pageTable } = inputs;
   checkScores("head_weights", inputs, attrs);
   if (kv) {
-    rule("kv", kv, [kv.shape[0] ?? 0, 2, kvHeads, PAGE_TOKENS, headDim], ["f32", "f16"]);
+    const pages = kv.shape[0] ?? 0;
+    if (!isPool(kv, kvHeads, headDim)) rule("kv", kv, [pages, 2, kvHeads, PAGE_TOKENS, headDim], ["f32", "f16"]);
     rule("rowTable", rowTable, [rows, 2], ["u32"]);
     rule("pageTable", pageTable, [pageTable?.shape[0] ?? 0, pageTable?.shape[1] ?? 0], ["u32"]);
   } else {

@@ -1,10 +1,11 @@
 import { ceilDiv, formatTensor, shapeError } from "../core/shape.ts";
 import type { KernelVariant } from "../gpu/compose.ts";
 import type { GpuFacts } from "../gpu/device.ts";
-import { PAGE_TOKENS } from "./attention_paged.ts";
+import { isPool, PAGE_TOKENS } from "./kv_pool.ts";
 import { type Inputs, type OpDef, type Recorder, shader, spreadWorkgroups, type Value } from "./op.ts";
 import { layoutIn, need, rowsAndColumns } from "./rows.ts";
 import code from "../../shaders/kv_append.wgsl";
+import blockCode from "../../shaders/kv_append_q8_0.wgsl";
 import pairF16 from "../../shaders/lib/kv_pair_f16.wgsl";
 import pairF16Packed from "../../shaders/lib/kv_pair_f16_packed.wgsl";
 import pairF32 from "../../shaders/lib/kv_pair_f32.wgsl";
@@ -12,6 +13,7 @@ import pairF32 from "../../shaders/lib/kv_pair_f32.wgsl";
 export { PAGE_TOKENS };
 
 const KERNEL = shader("kv_append.wgsl", code);
+const BLOCK_KERNEL = shader("kv_append_q8_0.wgsl", blockCode);
 
 /** Sizes of a key or value row. */
 export interface KvAppendAttrs {
@@ -24,7 +26,7 @@ export interface KvAppendInputs {
   /** `[N, kvHeads · headDim]` f32, or views. */
   readonly k: Value;
   readonly v: Value;
-  /** State `[pages, 2, kvHeads, 32, headDim]` f32 or f16. */
+  /** State, such as {@link isPool} takes: `[pages, 2, kvHeads, 32, headDim]` f32 or f16, or blocks of q8_0. */
   readonly kv: Value;
   /** `[N, 2]` u32: slot (0xffffffff: inactive) and position of each row. */
   readonly rowTable: Value;
@@ -44,8 +46,10 @@ export const KV_APPEND: OpDef<KvAppendAttrs> = {
   lower({ inputs, attrs }, { dispatch, facts }) {
     const [k, v, kv] = [need(inputs, "k"), need(inputs, "v"), need(inputs, "kv")];
     const rows = k.shape[0] as number;
+    const inBlocks = kv.dtype === "u32";
+    const invocations = (rows * attrs.kvHeads * attrs.headDim) / (inBlocks ? 16 : 1);
     dispatch({
-      kernel: { kernel: KERNEL, ...kvPairVariant(kv, facts) },
+      kernel: inBlocks ? { kernel: BLOCK_KERNEL } : { kernel: KERNEL, ...kvPairVariant(kv, facts) },
       bindings: { k, v, kv, row_table: need(inputs, "rowTable"), page_table: need(inputs, "pageTable") },
       params: {
         rows,
@@ -57,7 +61,7 @@ export const KV_APPEND: OpDef<KvAppendAttrs> = {
         v_stride: layoutIn(v, 1).rowStride,
         ...poolParams(inputs),
       },
-      workgroups: spreadWorkgroups(ceilDiv(rows * attrs.kvHeads * attrs.headDim, 64)),
+      workgroups: spreadWorkgroups(ceilDiv(invocations, 64)),
     });
   },
 };
@@ -89,9 +93,7 @@ export function checkKvRows(op: string, { k, v }: Inputs, rows: number, { kvHead
 /** Throws `SHAPE` unless the pool, the row table and the page table fit each other. */
 export function checkPool(op: string, inputs: Inputs, rows: number, { kvHeads, headDim }: KvAppendAttrs): void {
   const { kv, rowTable, pageTable } = inputs;
-  const [, two, heads, tokens, dim] = kv?.shape ?? [];
-  const fits = kv?.shape.length === 5 && two === 2 && heads === kvHeads && tokens === PAGE_TOKENS && dim === headDim;
-  if (!fits || (kv.dtype !== "f32" && kv.dtype !== "f16")) {
+  if (!isPool(kv, kvHeads, headDim)) {
     const rule = `kv must be [pages, 2, ${kvHeads}, ${PAGE_TOKENS}, ${headDim}] f32 or f16`;
     throw shapeError(op, rule, kv ? formatTensor("kv", kv) : "nothing");
   }

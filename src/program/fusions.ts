@@ -108,6 +108,8 @@ const ropeAppend: FusionRule = {
     if (!isCallOf(node, KV_APPEND)) return undefined;
     const { k, v, kv, rowTable, pageTable } = node.inputs;
     const turnK = context.producer(k);
+    // Blocks of q8_0 need the largest of 32 turned channels, which is no work for one invocation a pair.
+    if (kv?.dtype === "u32") return undefined;
     if (!k || !isCallOf(turnK, ROPE) || !context.onlyFeeds(k, node as OpNode)) return undefined;
     const { table, positions } = turnK.inputs;
     if (positions !== rowTable) return undefined;

@@ -1,6 +1,6 @@
-import type { DType } from "../core/dtype.ts";
+import { bytesPerElement } from "../core/dtype.ts";
 import { HeedError, invariant, throwIfAborted } from "../core/errors.ts";
-import { ceilDiv } from "../core/shape.ts";
+import { ceilDiv, numel } from "../core/shape.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { type Decoder, type EncoderDecoder, mapLeaves, type WeightTree } from "../models/family.ts";
@@ -8,7 +8,7 @@ import type { LoadedWeights } from "../models/load.ts";
 import { type CachedSequence, KvCache } from "../nn/kv_cache.ts";
 import { cachedStep, type CachedStepParts, NO_SLOT } from "../nn/step.ts";
 import { attentionQueryTile } from "../ops/attention.ts";
-import { PAGE_TOKENS } from "../ops/kv_append.ts";
+import { isKvDType, KV_BLOCK, type KvDType, PAGE_TOKENS, poolTensor } from "../ops/kv_pool.ts";
 import type { Value } from "../ops/op.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
@@ -22,8 +22,11 @@ export interface CacheOptions {
   readonly cacheTokens?: number;
   /** Sequences that may be open at once; default 16. */
   readonly maxSequences?: number;
-  /** Default: f16 where the weights are f16, else f32. */
-  readonly cacheDtype?: "f32" | "f16";
+  /**
+   * Default: f16 where the weights are f16, else f32. `q8_0` keeps 32 channels in 36 bytes, for heads whose size is a multiple
+   * of 32: 9/32 of f32's memory.
+   */
+  readonly cacheDtype?: KvDType;
 }
 
 /** What recording a step on the cache gives to work with. */
@@ -89,8 +92,8 @@ export class DecoderRuntime {
         `${decoder.family}: the cache needs a head size that is a multiple of 4; got ${headDim}.`,
       );
     }
-    const dtype: DType = options.cacheDtype ?? weights.dtype;
-    const layerBytes = 2 * kvHeads * headDim * (dtype === "f16" ? 2 : 4);
+    const dtype = checkCacheDtype(options.cacheDtype ?? weights.dtype, decoder);
+    const layerBytes = bytesOf(poolTensor(dtype, { pages: 1, kvHeads, headDim })) / PAGE_TOKENS;
     const affordable = Math.max(MIN_CACHE_TOKENS, Math.floor(DEFAULT_CACHE_BYTES / (layers * layerBytes)));
     const bindable =
       Math.floor(device.raw.limits.maxStorageBufferBindingSize / (layerBytes * PAGE_TOKENS)) * PAGE_TOKENS;
@@ -352,6 +355,21 @@ export class DecoderRuntime {
     await planned.run({ tiles, keys: Math.max(sequence.length + chunk.length, sourceKeys) }, { signal });
     sequence.advance(advance);
   }
+}
+
+function checkCacheDtype(dtype: string, { family, facts }: Decoder): KvDType {
+  if (!isKvDType(dtype)) throw new HeedError("USAGE", `load: cacheDtype must be f32, f16 or q8_0; got ${dtype}.`);
+  if (dtype === "q8_0" && facts.headDim % KV_BLOCK !== 0) {
+    throw new HeedError(
+      "UNSUPPORTED",
+      `${family}: a cache in q8_0 needs a head size that is a multiple of ${KV_BLOCK}; got ${facts.headDim}. Use cacheDtype f16.`,
+    );
+  }
+  return dtype;
+}
+
+function bytesOf({ shape, dtype }: ReturnType<typeof poolTensor>): number {
+  return numel(shape) * bytesPerElement(dtype);
 }
 
 function isEncoderDecoder(decoder: Decoder): decoder is EncoderDecoder {

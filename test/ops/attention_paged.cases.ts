@@ -70,6 +70,15 @@ export const cases = opCases("attentionPaged", (add) => {
     );
   }
   for (const op of ["prefill", "decode"] as const) {
+    add(`${op} reads a pool in q8_0: as the reference does the numbers that it stands for`, async (device) => {
+      for (const D of [32, 64]) {
+        const problem = { H: 4, Hkv: 2, D, maxPages: 4, sequences: RAGGED, dtype: "q8_0" as const };
+        await checkPaged(device, createRandom(D), problem, op);
+        if (op === "prefill") await checkPaged(device, createRandom(D), { ...problem, kernel: "tiled" }, op);
+      }
+    });
+  }
+  for (const op of ["prefill", "decode"] as const) {
     add(`${op} caps scores softly`, (device) =>
       checkPaged(
         device,

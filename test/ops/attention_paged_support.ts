@@ -4,6 +4,7 @@ import { runOps } from "../../src/program/run_ops.ts";
 import { attention as reference } from "../../src/reference/attention.ts";
 import { assertClose } from "../support/close.ts";
 import { roundToFloat16 } from "../support/float16.ts";
+import { packQ80, roundToQ80 } from "../support/kv_q8_0.ts";
 import type { Random } from "../support/random.ts";
 import { tolerance } from "../support/tolerances.ts";
 import { hostData } from "./attention_support.ts";
@@ -25,7 +26,7 @@ export interface PagedProblem {
   /** The weight is drawn. */
   relative?: { buckets: number; maxDistance: number; bidirectional: boolean };
   scale?: number;
-  dtype?: "f32" | "f16";
+  dtype?: "f32" | "f16" | "q8_0";
   maxSplits?: number;
   /** q are columns of a matrix wider by so many columns on each side. */
   margin?: number;
@@ -50,9 +51,11 @@ interface PagedData {
   bias: Float64Array;
 }
 
+const ROUND = { f32: (x: Float64Array) => x, f16: roundToFloat16, q8_0: roundToQ80 };
+
 /** Random data; pages lie in a drawn order and unwritten places hold 1e30, so that reading one shows. */
 export function drawPaged(random: Random, p: PagedProblem): PagedData {
-  const round = p.dtype === "f16" ? roundToFloat16 : (x: Float64Array) => x;
+  const round = ROUND[p.dtype ?? "f32"];
   const slots = p.sequences.length;
   const count = slots * p.maxPages;
   const order = Array.from({ length: count }, (_, i) => i);
@@ -60,7 +63,9 @@ export function drawPaged(random: Random, p: PagedProblem): PagedData {
     const j = random.int(0, i);
     [order[i], order[j]] = [order[j] as number, order[i] as number];
   }
-  const kv = new Float64Array(count * 2 * p.Hkv * PAGE * p.D).fill(p.dtype === "f16" ? 60000 : 1e30);
+  const kv = new Float64Array(count * 2 * p.Hkv * PAGE * p.D).fill(
+    { f32: 1e30, f16: 60000, q8_0: 1e6 }[p.dtype ?? "f32"],
+  );
   const k = p.sequences.map((s) => round(random.normals(p.Hkv * s.keys * p.D)));
   const v = p.sequences.map((s) => round(random.normals(p.Hkv * s.keys * p.D)));
   p.sequences.forEach((s, slot) => {
@@ -119,6 +124,12 @@ export function tilesOf(rows: readonly Row[], size: number, prefixes?: readonly 
   return Uint32Array.from(tiles);
 }
 
+function poolOf({ sequences, maxPages, Hkv, D, dtype }: PagedProblem, kv: Float64Array) {
+  const page = [sequences.length * maxPages, 2, Hkv, PAGE];
+  if (dtype === "q8_0") return { shape: [...page, (D / 32) * 9], data: packQ80(kv) };
+  return { shape: [...page, D], data: hostData(kv, dtype) };
+}
+
 /** Runs a paged op, with one inactive row at the end, and compares with the reference. */
 export async function checkPaged(
   device: Device,
@@ -140,7 +151,7 @@ export async function checkPaged(
   const tiles = tilesOf(rows, attentionQueryTile(device.facts), prefixes);
   const inputs = {
     wide: { shape: [N, width + 2 * margin], data: wide },
-    kv: { shape: [p.sequences.length * p.maxPages, 2, p.Hkv, PAGE, p.D], data: hostData(data.kv, p.dtype) },
+    kv: poolOf(p, data.kv),
     rowTable: { shape: [N, 2], data: Uint32Array.from(rows.flatMap((r) => [r.slot, r.position])) },
     pageTable: { shape: [p.sequences.length, p.maxPages], data: data.pages },
     // Tiles past those in use: `dims.tiles` keeps them from running.

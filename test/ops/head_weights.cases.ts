@@ -4,8 +4,9 @@ import { headWeights, headWeightsPaged } from "../../src/ops/head_weights.ts";
 import { runOps } from "../../src/program/run_ops.ts";
 import { attention as reference } from "../../src/reference/attention.ts";
 import { assertClose } from "../support/close.ts";
-import { fromFloat16Bits, toFloat16Bits } from "../support/float16.ts";
+import { roundToFloat16 } from "../support/float16.ts";
 import { assertShapeError, f16, f32, u32, withGpuVariants } from "../support/host.ts";
+import { packQ80, roundToQ80 } from "../support/kv_q8_0.ts";
 import { opCases } from "../support/op_cases.ts";
 import { createRandom } from "../support/random.ts";
 import { tolerance } from "../support/tolerances.ts";
@@ -83,10 +84,10 @@ async function checkDense(device: Device, p: Problem): Promise<void> {
 }
 
 /** Three rows over a pool: slot 1 at its 40th key, slot 0 at its first, and one without a token. */
-async function checkPaged(device: Device, dtype: "f32" | "f16"): Promise<void> {
-  const [H, Hkv, D, T, maxPages, pages] = [4, 2, 8, 40, 3, 4];
+async function checkPaged(device: Device, dtype: "f32" | "f16" | "q8_0"): Promise<void> {
+  const [H, Hkv, D, T, maxPages, pages] = [4, 2, dtype === "q8_0" ? 32 : 8, 40, 3, 4];
   const random = createRandom(77);
-  const rounded = (x: Float64Array) => (dtype === "f16" ? Float64Array.from(fromFloat16Bits(toFloat16Bits(x))) : x);
+  const rounded = { f32: (x: Float64Array) => x, f16: roundToFloat16, q8_0: roundToQ80 }[dtype];
   const [q, k] = [random.normals(T * H * D), rounded(random.normals(T * Hkv * D))];
   const pool = new Float64Array(pages * 2 * Hkv * 32 * D).fill(3);
   const table = [2, 0, 0, 3, 1, 0];
@@ -100,7 +101,10 @@ async function checkPaged(device: Device, dtype: "f32" | "f16"): Promise<void> {
   for (let key = 0; key < T; key++) put(1, key, key);
   put(0, 0, 0);
   const row = (t: number) => [...q.subarray(t * H * D, (t + 1) * H * D)];
-  const kv = (dtype === "f16" ? f16 : f32)([pages, 2, Hkv, 32, D], pool);
+  const kv =
+    dtype === "q8_0"
+      ? u32([pages, 2, Hkv, 32, (D / 32) * 9], packQ80(pool))
+      : (dtype === "f16" ? f16 : f32)([pages, 2, Hkv, 32, D], pool);
   const inputs = {
     q: f32([3, H * D], [...row(T - 1), ...row(0), ...row(5)]),
     kv,
@@ -138,6 +142,7 @@ export const cases = opCases("head_weights", (add) => {
   );
   add("matches it over a paged pool, 0 for a row without a token (f32)", (device) => checkPaged(device, "f32"));
   add("matches it over a paged pool (f16)", (device) => checkPaged(device, "f16"));
+  add("matches it over a paged pool (q8_0)", (device) => checkPaged(device, "q8_0"));
   add("refuses keys of another length", (device) =>
     assertShapeError(() => {
       const zeros = (rows: number) => f32([rows, 4], Array(rows * 4).fill(0));

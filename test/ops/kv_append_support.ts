@@ -2,6 +2,7 @@ import { PAGE_TOKENS } from "../../src/ops/kv_append.ts";
 import type { HostArray } from "../../src/program/run_ops.ts";
 import { fromFloat16Bits, roundToFloat16 } from "../support/float16.ts";
 import { f16, f32, u32 } from "../support/host.ts";
+import { packQ80, unpackQ80 } from "../support/kv_q8_0.ts";
 
 const INACTIVE = 0xffffffff;
 const FILLER = 7;
@@ -26,12 +27,15 @@ export interface PoolSizes {
   Hkv: number;
   D: number;
   half: boolean;
+  /** In q8_0. */
+  blocks?: boolean;
 }
 
 /** A pool in which every element is {@link FILLER}. */
-export function poolTensor({ Hkv, D, half }: PoolSizes) {
+export function poolTensor({ Hkv, D, half, blocks }: PoolSizes) {
   const shape = [PAGES, 2, Hkv, PAGE_TOKENS, D];
   const filler = new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(FILLER);
+  if (blocks) return u32([...shape.slice(0, 4), (D / 32) * 9], packQ80(filler), "state");
   return half ? f16(shape, filler, "state") : f32(shape, filler, "state");
 }
 
@@ -59,6 +63,7 @@ export function expectedPool({ Hkv, D, half }: PoolSizes, k: Float64Array, v: Fl
 }
 
 /** The numbers of a pool that was read back. */
-export function readPool({ half }: PoolSizes): (data: HostArray) => ArrayLike<number> {
+export function readPool({ half, blocks }: PoolSizes): (data: HostArray) => ArrayLike<number> {
+  if (blocks) return unpackQ80;
   return (data) => (half ? fromFloat16Bits(Uint16Array.from(data)) : data);
 }
