@@ -1,12 +1,11 @@
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
 import { type Tier, TIERS } from "../gpu/tiers.ts";
-import { openSource } from "../sources/open_source_node.ts";
 import type { EncoderModel } from "../tasks/encoder_model.ts";
 import type { EncoderProgress } from "../tasks/encoder_runtime.ts";
-import { createEngineWith, type Engine } from "../tasks/engine.ts";
+import type { Engine } from "../tasks/engine.ts";
 import { EXIT } from "./exit_codes.ts";
-import { type GpuOptions, openGpu } from "./gpu.ts";
+import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { modelSpec, readStdin } from "./model.ts";
 import { printLine } from "./output.ts";
 import { byteProgress, countProgress } from "./progress.ts";
@@ -39,6 +38,7 @@ export function encoderCommand(name: string, description: string, examples: stri
     .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object")
+    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText(
       "after",
@@ -61,7 +61,7 @@ export async function withEncoder(
   }
   const spec = modelSpec(command, options.model, options.revision);
   const gpu = await openGpu(options);
-  const engine = await createEngineWith({ gpu, tier: options.tier }, openSource);
+  const engine = await openEngine(gpu, options);
   const progress = countProgress("computing");
   try {
     const model = await loadEncoder(engine, spec, options, signal);

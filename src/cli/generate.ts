@@ -61,6 +61,9 @@ async function generate(prompt: string | undefined, options: CommandOptions, sig
   if (options.chat && options.ids) {
     throw new HeedError("USAGE", "generate: --chat takes text, which its template becomes a part of; got --ids.");
   }
+  if (options.logprobs !== undefined && !options.json) {
+    throw new HeedError("USAGE", "generate: --logprobs prints its numbers with --json alone. Add --json.");
+  }
   const generation = generateOptions("generate", { ...options, prefixLength: options.prefix }, signal);
   const spec = modelSpec("generate", options.model ?? shippedModel("generate"), options.revision);
   const gpu = await openGpu(options);

@@ -73,7 +73,7 @@ export function addGenerationFlags(command: Command): Command {
 /** Adds what all commands that load a model on the GPU have. */
 export function addModelFlags(command: Command): Command {
   return command
-    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
+    .option("--model <spec>", "hf:owner/name[@revision], a URL, a folder, or a .gguf file")
     .option("--revision <name>", "branch, tag or commit of a Hub model")
     .option("--adapter <spec>", "a LoRA adapter in PEFT's format for that model: hf:owner/name, a URL, or a folder")
     .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))

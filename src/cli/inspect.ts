@@ -9,6 +9,7 @@ import type { AttentionKind } from "../nn/dense_step.ts";
 import type { AnyModel, Engine } from "../tasks/engine.ts";
 import type { Seq2SeqModel } from "../tasks/seq2seq_model.ts";
 import type { EncodeOptions, Tokenizer } from "../text/tokenizer.ts";
+import { shippedModel } from "../sources/shipped_node.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { loadAnyModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
@@ -33,6 +34,7 @@ interface InspectOptions extends GpuOptions, ModelOptions {
 
 const EXAMPLES = `
 Examples:
+  $ heed inspect --html attention.html "To be, or not"       the small model that comes with Heed
   $ heed inspect --model hf:owner/name "Once upon a time"
   $ heed inspect --model ./folder --layers 0,1 --heads 3 --json "Once upon a time" | jq .layers[0].heads[0]
   $ heed inspect --model ./folder --html attention.html "Once upon a time"
@@ -48,12 +50,16 @@ export function inspectCommand(signal: AbortSignal, done: (code: number) => void
   return new Command("inspect")
     .description("Show what each head attends to in a prompt, and what the next token would be")
     .argument("[prompt]", "the text to look at; - reads it from stdin")
-    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
+    .option("--model <spec>", "hf:owner/name[@revision], a URL, a folder, or a .gguf file")
     .option("--revision <name>", "branch, tag or commit of a Hub model")
     .option("--ids <list>", "token ids instead of text", tokenIds)
     .option("--layers <list>", "layers such as 0,1; default all", wholeNumbers)
     .option("--heads <list>", "heads such as 0,3; default all", wholeNumbers)
-    .option("--queries <list>", "positions; default the last, and all with --json", wholeNumbers)
+    .option(
+      "--queries <list>",
+      "positions; default the last (an encoder's first), and all with --json or --html",
+      wholeNumbers,
+    )
     .option("--top-keys <n>", "keys to name for each row", numberIn({ min: 1, max: 64, integer: true }), 3)
     .option("--capture <name>", "read a value, for --json; may be given several times", collect)
     .option("--ablate <list>", "switch heads off: layer.head, such as 0.3,2.1", headIds)
@@ -74,19 +80,13 @@ export function inspectCommand(signal: AbortSignal, done: (code: number) => void
 }
 
 async function inspect(prompt: string | undefined, options: InspectOptions, signal: AbortSignal): Promise<number> {
-  if (options.model === undefined) {
-    throw new HeedError(
-      "USAGE",
-      "inspect: --model is needed: a Hub id (hf:owner/name), a URL, or a folder (./folder).",
-    );
-  }
   if ((prompt === undefined) === (options.ids === undefined)) {
     throw new HeedError("USAGE", 'inspect: one prompt is needed, as text ("Once upon a time") or as --ids 1,403,407.');
   }
   if (options.capture && !options.json) {
     throw new HeedError("USAGE", "inspect: --capture prints its values with --json alone. Add --json.");
   }
-  const spec = modelSpec("inspect", options.model, options.revision);
+  const spec = modelSpec("inspect", options.model ?? shippedModel("generate"), options.revision);
   const gpu = await openGpu(options);
   const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
   const engine = await openEngine(gpu, options);
@@ -110,6 +110,8 @@ interface Subject {
   readonly ids: readonly number[];
   /** Of the source, in encoder–decoders. */
   readonly sourceIds?: readonly number[];
+  /** Every token sees every other, and no next one follows: an encoder. */
+  readonly isEncoder?: boolean;
   run(options: RunOptions): Promise<RunResult>;
   values(): Promise<NamedValue[]>;
   token(id: number): string;
@@ -118,20 +120,26 @@ interface Subject {
 
 async function subjectOf(model: AnyModel, input: string | number[], options: SignalledOptions): Promise<Subject> {
   if (model.kind === "encoder-decoder") return pairSubject(model, input, options);
-  if (model.kind !== "decoder") {
+  if (model.kind === "speech") {
     throw new HeedError(
       "UNSUPPORTED",
-      `inspect: decoders and encoder–decoders are looked into; ${model.source} is neither.`,
+      `inspect: models of speech can't be looked into yet; ${model.source} is one. Take a decoder, an encoder or an encoder–decoder.`,
     );
   }
   if (options.target !== undefined || options.decoderIds) {
     const flag = options.target === undefined ? "--decoder-ids" : "--target";
-    throw new HeedError("USAGE", `inspect: ${model.family} has no encoder, so ${flag} means nothing. Leave it out.`);
+    throw new HeedError(
+      "USAGE",
+      `inspect: ${model.family} has no decoder beside its encoder, so ${flag} means nothing. Leave it out.`,
+    );
+  }
+  if (model.kind === "encoder" && options.prefix !== undefined) {
+    throw new HeedError("USAGE", `inspect: ${model.family} reads both ways, so --prefix means nothing. Leave it out.`);
   }
   const ids = typeof input === "string" ? encode(model.tokenizer, input) : input;
   const token = tokenText(model.tokenizer);
   return {
-    ...{ source: model.source, ids, token, sourceToken: token },
+    ...{ source: model.source, ids, token, sourceToken: token, isEncoder: model.kind === "encoder" },
     run: (request) => model.run(ids, request),
     values: () => model.values({ tokens: ids.length }),
   };
@@ -173,19 +181,21 @@ function tokenText(tokenizer: Tokenizer | undefined): (id: number) => string {
 
 async function run(engine: Engine, subject: Subject, options: SignalledOptions): Promise<void> {
   const { layers, heads, topKeys, capture, ablate, json, html, prefix, signal } = options;
-  const { ids, sourceIds, token, sourceToken } = subject;
-  const queries = options.queries ?? (json || html ? undefined : [ids.length - 1]);
+  const { ids, sourceIds, token, sourceToken, isEncoder } = subject;
+  // An encoder's first token stands for the whole, a decoder's last one tells what comes next.
+  const queries = options.queries ?? (json || html ? undefined : [isEncoder ? 0 : ids.length - 1]);
   const kinds: AttentionKind[] | undefined = sourceIds && (json || html ? ["self", "memory"] : ["memory"]);
   const weights = json === true || html !== undefined;
   const attention = { kinds, layers, heads, queries, weights, summary: { topKeys } };
-  const request: RunOptions = { capture, ablate, attention, logits: "last", prefixLength: prefix, signal };
+  const logits = isEncoder ? false : "last";
+  const request: RunOptions = { capture, ablate, attention, logits, prefixLength: prefix, signal };
   const result = await subject.run(request);
   if (html !== undefined) await writePage(html, subject, result);
   if (json) {
     const values = Object.fromEntries(
       Object.entries(result.values).map(([name, { shape, data }]) => [name, { shape, data: [...data] }]),
     );
-    const kept = prefix === "prompt" ? ids.length : prefix;
+    const kept = prefix === "prompt" || isEncoder ? ids.length : prefix;
     const layersOf = (kind: AttentionKind) =>
       result.attention
         .filter((captured) => captured.kind === kind)
@@ -202,7 +212,7 @@ async function run(engine: Engine, subject: Subject, options: SignalledOptions):
           sourceTokens: sourceIds.map((id) => ({ id, text: sourceToken(id) })),
           crossLayers: layersOf("memory"),
         }),
-        ...{ values, next, model: subject.source, adapter: engine.adapter },
+        ...{ values, ...(isEncoder ? {} : { next }), model: subject.source, adapter: engine.adapter },
       }),
     );
     return;
@@ -212,6 +222,7 @@ async function run(engine: Engine, subject: Subject, options: SignalledOptions):
     return;
   }
   printTable(result.attention, sourceIds?.map(sourceToken) ?? ids.map(token));
+  if (isEncoder) return;
   const next = likeliest(result, topKeys).map(({ id, logit }) => `${JSON.stringify(token(id))} ${logit.toFixed(2)}`);
   note(`heed: likeliest next tokens, with their logits: ${next.join(", ")}`);
 }
@@ -232,7 +243,12 @@ async function writePage(file: string, subject: Subject, result: RunResult): Pro
   const next = probabilities(result)
     .slice(0, 5)
     .map(({ id, probability }) => ({ text: token(id), probability }));
-  await writeFile(file, await attentionPage({ model: source, parts: [...cross, self], next }));
+  const page = await attentionPage({ model: source, parts: [...cross, self], next });
+  await writeFile(file, page).catch((cause) => {
+    throw new HeedError("USAGE", `inspect: --html must name a file that can be written; got ${file} (${cause.code}).`, {
+      cause,
+    });
+  });
 }
 
 /** Each head's weights, and the mean entropy of its rows. */

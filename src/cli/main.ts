@@ -25,9 +25,10 @@ import { translateCommand } from "./translate.ts";
 
 const EXAMPLES = `
 Examples:
+  $ heed generate --max-tokens 100 "To be, or not"      with the small model that comes with Heed
+  $ heed translate "我是一名工程师"                     likewise, from Chinese to English
+  $ heed inspect --html attention.html "To be, or not"
   $ heed generate --model hf:owner/name "Once upon a time"
-  $ heed generate --model ./folder --greedy --max-tokens 20 "Once upon a time"
-  $ heed inspect --model ./folder "Once upon a time"
   $ heed doctor
 
 heed <command> --help shows a command's options and examples.`;
@@ -58,7 +59,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 
 function buildProgram(signal: AbortSignal, done: (code: number) => void): Command {
   const program = new Command("heed")
-    .description("Run transformer checkpoints on WebGPU")
+    .description("Run, look into and train transformers on WebGPU")
     .version(packageJson.version)
     .addHelpText("after", EXAMPLES)
     .addCommand(generateCommand(signal, done))

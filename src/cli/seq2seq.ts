@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
 import { TIERS } from "../gpu/tiers.ts";
+import { KV_DTYPES } from "../ops/kv_pool.ts";
 import type { Engine } from "../tasks/engine.ts";
 import type { GenerationResult } from "../tasks/generation.ts";
 import type { Seq2SeqGenerateOptions, Seq2SeqModel } from "../tasks/seq2seq_model.ts";
@@ -52,7 +53,7 @@ export function seq2SeqCommand(name: string, description: string, examples: stri
     .option("--greedy", "always take the likeliest token, without a search")
     .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
     .option("--cache-tokens <n>", "tokens that the cache of keys and values holds", whole(1))
-    .addOption(new Option("--cache-dtype <dtype>", "keep keys and values in this type").choices(["f32", "f16"]))
+    .addOption(new Option("--cache-dtype <dtype>", "keep keys and values in this type").choices(KV_DTYPES))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object")
     .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
@@ -148,7 +149,7 @@ async function linesOf(command: string, texts: readonly string[]): Promise<strin
   if (piped || (texts.length === 1 && texts[0] === "-")) {
     const lines = (await readStdin()).split(/\r?\n/);
     if (lines.some((line) => line.trim() !== "")) return lines;
-  } else if (texts.length > 0) {
+  } else if (texts.some((text) => text.trim() !== "")) {
     return [...texts];
   }
   throw new HeedError("USAGE", `${command}: at least one text is needed; - reads one a line from stdin.`);

@@ -2,11 +2,10 @@ import { readFile, stat } from "node:fs/promises";
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
 import { type Tier, TIERS } from "../gpu/tiers.ts";
-import { openSource } from "../sources/open_source_node.ts";
-import { createEngineWith, type Engine } from "../tasks/engine.ts";
+import type { Engine } from "../tasks/engine.ts";
 import type { SpeechModel } from "../tasks/speech_model.ts";
 import { EXIT } from "./exit_codes.ts";
-import { type GpuOptions, openGpu } from "./gpu.ts";
+import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { modelSpec } from "./model.ts";
 import { numberIn } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
@@ -56,6 +55,7 @@ export function transcribeCommand(signal: AbortSignal, done: (code: number) => v
     .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object")
+    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText("after", EXAMPLES)
     .action(async (file: string, options: TranscribeCliOptions) => done(await transcribe(file, options, signal)));
@@ -71,7 +71,7 @@ async function transcribe(file: string, options: TranscribeCliOptions, signal: A
   const spec = modelSpec("transcribe", options.model, options.revision);
   const gpu = await openGpu(options);
   const bytes = await readSound(file);
-  const engine = await createEngineWith({ gpu, tier: options.tier }, openSource);
+  const engine = await openEngine(gpu, options);
   const progress = countProgress("transcribing");
   try {
     const model = await load(engine, spec, options, signal);

@@ -85,7 +85,7 @@ function refuse(what: string, given: unknown): void {
   if (given === undefined) return;
   throw new HeedError(
     "UNSUPPORTED",
-    `transcribe: this model takes no ${what.replace(/^an? /, "")}; got ${String(given)}. Leave it out, or take one that knows several, such as Whisper.`,
+    `transcribe: this model takes no ${what.replace(/^an? /, "")}; got ${String(given)}. Leave it out, or take a model that does, such as Whisper.`,
   );
 }
 

@@ -50,6 +50,22 @@ describe("heed inspect", () => {
     expect(data.slice(0, 16)).not.toContain(0);
   });
 
+  it("looks into an encoder: every token sees every other, and no next one follows", async () => {
+    const args = ["inspect", "--model", join(ROOT, "test/fixtures/goldens/bert_span"), "--ids", "5,9,3", "--json"];
+    const { code, stdout } = await runMain(args);
+    const { layers, next } = JSON.parse(stdout);
+    expect([code, next]).toEqual([0, undefined]);
+    for (const { weights } of layers[1].heads[3].queries) {
+      expect(weights).toHaveLength(3);
+      expect(weights[0] + weights[1] + weights[2]).toBeCloseTo(1, 4);
+    }
+  });
+
+  it("takes the model that comes with Heed where none is named", async () => {
+    const { code, stdout } = await runMain(["inspect", "--layers", "0", "--heads", "0", "To be"]);
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^layer\thead.*\n0\t0\t4\t/)]);
+  });
+
   it("lists the values that can be captured", async () => {
     const { stdout } = await inspect("--values", "--ids", "1,2,3");
     expect(stdout).toContain("block.1.attention.probs [1, 3, 3, 3]\n");
