@@ -1,21 +1,19 @@
-import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { resolve } from "node:path";
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
 import { openCheckpoint } from "../formats/checkpoint.ts";
 import { Device } from "../gpu/device.ts";
 import { TIERS, type Tier } from "../gpu/tiers.ts";
+import type { Source } from "../core/source.ts";
+import { folderSource } from "../sources/folder_node.ts";
 import { openSource } from "../sources/open_source_node.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
-import type { Tokenizer } from "../text/tokenizer.ts";
-import { replaceFile } from "../train/checkpoint_node.ts";
-import { diskFile } from "../train/data/files_node.ts";
-import { Misfit } from "../train/data/lines.ts";
-import { readJsonl, readText, readTsv } from "../train/data/readers.ts";
-import { FINETUNE_TASKS, Finetuning, type FinetuneTask } from "../train/finetune.ts";
-import type { TokenItem } from "../train/item_batches.ts";
-import { classItem, completionItem, labelledItem, textItem, wordsItem } from "../train/task_items.ts";
+import { Finetuning } from "../train/finetune.ts";
+import { FINETUNE_TASKS, type FinetuneTask } from "../train/finetune_models.ts";
+import { type RunnableTraining, runTraining, startingPoint } from "../train/run_node.ts";
 import { EXIT } from "./exit_codes.ts";
+import { readExamples } from "./finetune_data.ts";
+import { scoreFolder } from "./finetune_scores.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { numberIn } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
@@ -26,7 +24,9 @@ interface CommandOptions extends GpuOptions {
   task: FinetuneTask;
   data: string;
   output: string;
-  validation?: string;
+  eval?: string;
+  checkpointEvery?: number;
+  resume?: boolean;
   train: string;
   lora?: boolean;
   rank?: number;
@@ -54,15 +54,25 @@ Data by task (files may end in .gz):
   completion, prefix-lm  .jsonl with {"prompt", "completion"}; the completion alone is predicted
   classification         .tsv of text and label, or .jsonl with {"text", "label"}
   labels                 .jsonl with {"words": […], "labels": […]}
+  answer                 a file in SQuAD's format, 1.1 or 2.0
+  translation            .tsv of source and target, or .jsonl with {"source", "target"}
 
-The result is a folder in the Hub's format; with --lora, its folder adapter/ holds the adapter in PEFT's format, and the model has it merged.
+The result is a folder in the Hub's format, with log.jsonl, curves.svg and checkpoints beside the model; with --lora, its folder adapter/ holds the adapter in PEFT's format, and the model has it merged.
 
 Examples:
   $ heed finetune --model ./base --task lm --data text.txt --output ./tuned
   $ heed finetune --model ./base --task completion --data pairs.jsonl --lora --rank 8 --targets q_proj,v_proj --output ./tuned
-  $ heed finetune --model ./encoder --task classification --data train.tsv --validation dev.tsv --train head --output ./classifier
+  $ heed finetune --model ./encoder --task classification --data train.tsv --eval dev.tsv --train head --output ./classifier
+  $ heed finetune --model ./translator --task translation --data pairs.tsv --output ./tuned --resume
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted (a checkpoint is written first).`;
+
+/** Files of the model that tuning leaves as they are. */
+const KEPT_FILES = [
+  ...["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"],
+  ...["vocab.json", "merges.txt", "source.spm", "target.spm", "spiece.model", "tokenizer.model"],
+  ...["sentencepiece.bpe.model", "generation_config.json"],
+];
 
 const COUNT = { min: 1, integer: true };
 
@@ -74,7 +84,7 @@ export function finetuneCommand(signal: AbortSignal, done: (code: number) => voi
     .addOption(new Option("--task <task>", "what to tune it for").choices(FINETUNE_TASKS).makeOptionMandatory())
     .requiredOption("--data <file>", "examples to train on")
     .requiredOption("--output <folder>", "write the result there")
-    .option("--validation <file>", "held-out examples")
+    .option("--eval <file>", "held-out examples: their loss while it trains, and scores at the end")
     .option("--train <what>", "all, head, or a pattern of parameter names such as 'layers\\.(4|5)\\.'", "all")
     .option("--lora", "train an adapter instead of the weights")
     .option("--rank <n>", "of the adapter; 8 unless given", numberIn(COUNT))
@@ -89,6 +99,8 @@ export function finetuneCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--mask-rate <r>", "share of words that masked-lm hides; 0.15 unless given", numberIn({ above: 0, max: 1 }))
     .option("--evaluate-every <n>", "updates between evaluations", numberIn(COUNT))
     .option("--patience <n>", "stop after so many evaluations without a lower loss", numberIn(COUNT))
+    .option("--checkpoint-every <n>", "updates between checkpoints; 250 unless given", numberIn(COUNT))
+    .option("--resume", "go on from the newest checkpoint in the output folder")
     .option("--seed <n>", "same seed, same adapter: same result", numberIn({ min: 0, integer: true }), 0)
     .option("--skip-bad", "leave out lines that are no examples")
     .addOption(new Option("--dtype <dtype>", "of the result's matrices").choices(["f32", "f16"]).default("f32"))
@@ -102,47 +114,92 @@ export function finetuneCommand(signal: AbortSignal, done: (code: number) => voi
 }
 
 async function finetune(options: CommandOptions, signal: AbortSignal): Promise<number> {
+  const { task, length, skipBad = false } = options;
+  const output = resolve(options.output);
+  const latest = await startingPoint(output, options.resume ?? false);
   const gpu = await openGpu(options);
   const source = await openSource(options.model, {});
   const checkpoint = await openCheckpoint(source, { signal });
-  const tokenizer = (await openTokenizers(checkpoint, { signal }))?.source;
-  if (!tokenizer) throw new HeedError("USAGE", `finetune: a model with a tokenizer is needed; got ${options.model}.`);
-  const names = new Map<string, number>();
-  const items = await readItems(options.data, { options, tokenizer, names, isTraining: true });
-  const { validation: held } = options;
-  const validation =
-    held === undefined ? undefined : await readItems(held, { options, tokenizer, names, isTraining: false });
+  const tokenizers = await openTokenizers(checkpoint, { signal });
+  if (!tokenizers) throw new HeedError("USAGE", `finetune: a model with a tokenizer is needed; got ${options.model}.`);
+  const reading = { task, tokenizers, length, names: ownLabels(checkpoint.config), skipBad };
+  const { items } = await readExamples(options.data, { ...reading, isTraining: true });
+  const held =
+    options.eval === undefined ? undefined : await readExamples(options.eval, { ...reading, isTraining: false });
   const device = await Device.request({ gpu, tier: options.tier });
   const progress = trainingProgress();
   try {
     const tuning = await Finetuning.open(device, checkpoint, {
       ...pick(options),
-      ...{ tokenizer, items, signal },
-      ...(validation ? { validation } : {}),
-      ...(names.size > 0 ? { labels: [...names.keys()] } : {}),
+      ...{ tokenizer: tokenizers.source, items, signal },
+      ...(held ? { validation: held.items } : {}),
+      ...(reading.names.size > 0 ? { labels: [...reading.names.keys()] } : {}),
+      ...(latest ? { from: await folderSource(latest.path) } : {}),
     });
-    try {
-      let loss = Number.NaN;
-      for await (const update of tuning) {
-        progress.update(update);
-        loss = update.loss;
-      }
-      progress.stop();
-      const validationLoss = await tuning.evaluate();
-      await save(tuning, options, source);
-      const result = { output: options.output, steps: tuning.trainer.stepsDone, loss, validationLoss };
-      printLine(options.json ? JSON.stringify(result) : options.output);
-      note(
-        `heed: ${result.steps} steps, loss ${loss.toFixed(4)}${validationLoss === undefined ? "" : `, held-out loss ${validationLoss.toFixed(4)}`}`,
-      );
-      return EXIT.OK;
-    } finally {
-      await tuning.dispose();
-    }
+    const run = runTraining(runnable(tuning, options, source), {
+      ...{ output, description: { name: "finetune.json", content: described(options) }, resumed: latest !== undefined },
+      checkpoint: { every: options.checkpointEvery },
+      onProgress: (update) => progress.update(update),
+    });
+    const result = await run.finally(() => tuning.dispose());
+    progress.stop();
+    const heldLoss = result.validationLoss;
+    const scores =
+      held && heldLoss !== undefined
+        ? await scoreFolder(device, { task, folder: output, held, heldLoss, length, signal })
+        : undefined;
+    printLine(options.json ? JSON.stringify({ ...result, ...(scores ? { scores } : {}) }) : output);
+    const told = Object.entries(scores ?? {}).flatMap(([name, value]) =>
+      typeof value === "number" ? [`, ${name} ${value.toFixed(4)}`] : [],
+    );
+    const loss = heldLoss === undefined ? "" : `, held-out loss ${heldLoss.toFixed(4)}`;
+    note(`heed: ${result.steps} steps, loss ${result.loss.toFixed(4)}${loss}${told.join("")}`);
+    return EXIT.OK;
   } finally {
     progress.stop();
     device.dispose();
   }
+}
+
+/** Labels that the model's own head knows keep their numbers: a head that is trained further must not mix them up. */
+function ownLabels({ id2label }: Readonly<Record<string, unknown>>): Map<string, number> {
+  const labels = typeof id2label === "object" && id2label !== null ? Object.values(id2label).map(String) : [];
+  // Names that transformers writes where there are none.
+  if (labels.every((label) => /^LABEL_\d+$/.test(label))) return new Map();
+  return new Map(labels.map((label, i) => [label, i]));
+}
+
+/** What was asked for, to be kept beside the result, whose place is no part of it. */
+function described({ output: _, ...options }: CommandOptions): Record<string, unknown> {
+  return { ...options };
+}
+
+/** A tuning whose result is a folder that works alone: with the tokenizer, and the adapter where one is trained. */
+function runnable(tuning: Finetuning, { lora, model, dtype }: CommandOptions, source: Source): RunnableTraining {
+  let heldLoss: number | undefined;
+  return {
+    trainer: tuning.trainer,
+    async *[Symbol.asyncIterator]() {
+      for await (const update of tuning) {
+        heldLoss = update.validationLoss;
+        yield update;
+      }
+    },
+    // The last update is evaluated with the weights that are saved: once is enough.
+    evaluate: async () => heldLoss ?? tuning.evaluate(),
+    checkpoint: () => tuning.checkpoint(),
+    async files() {
+      const files = new Map<string, readonly Uint8Array[] | string>();
+      const adapter = lora ? await tuning.adapterFiles(model) : [];
+      for (const [name, content] of adapter) files.set(`adapter/${name}`, content);
+      for (const [name, content] of await tuning.files(dtype)) files.set(name, content);
+      for (const name of KEPT_FILES) {
+        const file = await source.open(name);
+        if (file) files.set(name, [await file.read(0, file.sizeBytes)]);
+      }
+      return files;
+    },
+  };
 }
 
 function pick(options: CommandOptions) {
@@ -175,89 +232,4 @@ function pick(options: CommandOptions) {
     optimizer: { type: "adamw", weightDecay: 0.01, clip: 1 },
     schedule: { type: "linear", learningRate: options.learningRate, warmup: Math.min(options.warmup, steps) },
   } as const;
-}
-
-async function save(
-  tuning: Finetuning,
-  { output, model, lora, dtype }: CommandOptions,
-  source: { readText(name: string): Promise<string | undefined> },
-): Promise<void> {
-  await mkdir(lora ? join(output, "adapter") : output, { recursive: true });
-  if (lora)
-    for (const [name, content] of await tuning.adapterFiles(model))
-      await replaceFile(join(output, "adapter", name), content);
-  for (const [name, content] of await tuning.files(dtype)) await replaceFile(join(output, name), content);
-  for (const name of [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "generation_config.json",
-  ]) {
-    const text = await source.readText(name);
-    if (text !== undefined) await writeFile(join(output, name), text);
-  }
-}
-
-interface ReadItemsOptions {
-  readonly options: CommandOptions;
-  readonly tokenizer: Tokenizer;
-  /** Numbers of labels; training adds to them in the order in which they come. */
-  readonly names: Map<string, number>;
-  readonly isTraining: boolean;
-}
-
-async function readItems(
-  path: string,
-  { options, tokenizer, names, isTraining }: ReadItemsOptions,
-): Promise<TokenItem[]> {
-  const { task, length } = options;
-  let skipped = 0;
-  const reading = {
-    skipBad: options.skipBad ?? false,
-    onBad: (message: string) => {
-      if (skipped++ < 5) note(message);
-    },
-  };
-  const numberOf = (label: unknown): number => {
-    const name = typeof label === "number" ? String(label) : label;
-    if (typeof name !== "string") throw new Misfit("must have a label", JSON.stringify(label) ?? "none");
-    const known = names.get(name);
-    if (known === undefined && !isTraining) throw new Misfit("a held-out label must occur in training", name);
-    if (known === undefined) names.set(name, names.size);
-    return known ?? names.size - 1;
-  };
-  const text = (value: unknown): string => {
-    if (typeof value !== "string") throw new Misfit("must have text", JSON.stringify(value) ?? "none");
-    return value;
-  };
-  const makers: Record<FinetuneTask, (o: Readonly<Record<string, unknown>>) => TokenItem> = {
-    lm: (o) => textItem(tokenizer, text(o["text"])),
-    "masked-lm": (o) => wordsItem(tokenizer, text(o["text"]), length),
-    completion: (o) => completionItem(tokenizer, text(o["prompt"]), text(o["completion"])),
-    "prefix-lm": (o) => completionItem(tokenizer, text(o["prompt"]), text(o["completion"])),
-    classification: (o) => classItem(tokenizer, text(o["text"]), numberOf(o["label"]), length),
-    labels: (o) => {
-      const { words, labels } = o;
-      if (!Array.isArray(words) || !Array.isArray(labels) || words.length !== labels.length) {
-        throw new Misfit("must have words and as many labels", JSON.stringify(o));
-      }
-      return labelledItem(tokenizer, words.map(text), labels.map(numberOf), length);
-    },
-  };
-  const make = makers[task];
-  const file = diskFile(path);
-  const plain = path.replace(/\.gz$/, "");
-  const examples = plain.endsWith(".jsonl")
-    ? readJsonl(file, make, reading)
-    : plain.endsWith(".tsv")
-      ? readTsv(file, make, { ...reading, columns: ["text", "label"] })
-      : readText(file, reading);
-  const items: TokenItem[] = [];
-  for await (const example of examples) {
-    const item = typeof example === "string" ? make({ text: example }) : example;
-    if (item.ids.length > 0) items.push(item);
-  }
-  if (skipped > 0) note(`heed: ${skipped} bad lines of ${path} were left out`);
-  return items;
 }

@@ -1,33 +1,25 @@
 import { HeedError } from "../core/errors.ts";
+import type { Source } from "../core/source.ts";
 import type { Device } from "../gpu/device.ts";
-import type { Tensor } from "../gpu/tensor.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
-import { type Decoder, mapRules, type Model, type WeightRule, type WeightTree } from "../models/family.ts";
-import { type LoadedWeights, loadWeights } from "../models/load.ts";
 import { linearModules } from "../models/lora.ts";
 import { encodeLora } from "../models/lora_files.ts";
 import { mergeLoraLayer } from "../models/lora_merge.ts";
-import { openDecoder, openEncoder } from "../models/registry.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
-import { encoderObjective } from "./encoder_objective.ts";
-import { initialise } from "./initialise.ts";
+import { type FinetuneTask, openForFinetuning, type OpenedModel } from "./finetune_models.ts";
 import { ItemBatches, type ItemBatchOptions, orderedItems, type TokenItem } from "./item_batches.ts";
-import { languageModelObjective } from "./losses.ts";
 import { createLora, type CreateLoraOptions, type Lora, withLora } from "./lora.ts";
-import type { Objective } from "./objective.ts";
+import type { Batch } from "./objective.ts";
 import type { OptimizerSpec } from "./optimizer.ts";
-import { disposeTree, type Parameter, parametersOf } from "./parameters.ts";
+import { orderedPairs, PairBatches } from "./pairs.ts";
+import { type Parameter, parametersOf } from "./parameters.ts";
 import { encodeModel } from "./save.ts";
 import type { Schedule } from "./schedule.ts";
 import { maskWords } from "./task_items.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
+import { encodeState, encodeTensors, restoreState, restoreTensors } from "./training_state.ts";
 import { TrainingStep } from "./training_step.ts";
-
-/** What a checkpoint can be tuned for here. */
-export const FINETUNE_TASKS = ["lm", "completion", "prefix-lm", "classification", "labels", "masked-lm"] as const;
-
-/** One of {@link FINETUNE_TASKS}. */
-export type FinetuneTask = (typeof FINETUNE_TASKS)[number];
+import type { BatchSource } from "./windows.ts";
 
 /** How a checkpoint is tuned. */
 export interface FinetuneOptions {
@@ -52,8 +44,13 @@ export interface FinetuneOptions {
   readonly evaluateEvery?: number;
   readonly patience?: number;
   readonly seed?: number;
+  /** Goes on from what {@link Finetuning.checkpoint} gave, on the same model, data and options. */
+  readonly from?: Source;
   readonly signal?: AbortSignal;
 }
+
+/** What is trained, in a checkpoint. */
+const TRAINED = "trained.safetensors";
 
 /** A checkpoint that is being tuned: an async iterator of updates. Whoever opened it disposes it. */
 export class Finetuning implements AsyncIterable<TrainingProgress> {
@@ -65,7 +62,7 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
   readonly #step: TrainingStep;
 
   private constructor(device: Device, opened: OpenedModel, options: FinetuneOptions) {
-    const { task, items, validation, steps, schedule, optimizer, dropout, seed = 0, signal } = options;
+    const { validation, steps, schedule, optimizer, dropout, seed = 0, signal } = options;
     this.#opened = opened;
     this.config = opened.config;
     const modules = options.lora && linearModules(opened.model, opened.body, opened.config);
@@ -73,19 +70,25 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
     const objective = this.lora ? withLora(opened.objective, this.lora) : opened.objective;
     const parameters = [...(this.lora?.parameters ?? []), ...trainedParameters(opened, options)];
     this.#step = new TrainingStep(device, { objective, parameters, optimizer, dropout, seed });
-    const sizes = batchOptions(task, opened, options);
-    const data = new ItemBatches(items, sizes, seed);
-    const held = validation && validation.length > 0 ? { validation: () => orderedItems(validation, sizes) } : {};
+    const { data, ordered } = batchesOf(opened, options);
+    const held = validation && validation.length > 0 ? { validation: () => ordered(validation) } : {};
     const { evaluateEvery, patience } = options;
     this.trainer = new Trainer({ step: this.#step, data, steps, schedule, evaluateEvery, patience, signal, ...held });
   }
 
   /** Loads a checkpoint and makes ready to tune it. Throws `USAGE`, `BAD_FILE`, `UNSUPPORTED`, with nothing left allocated. */
   static async open(device: Device, checkpoint: Checkpoint, options: FinetuneOptions): Promise<Finetuning> {
-    const isDecoder = ["lm", "completion", "prefix-lm"].includes(options.task);
-    const opened = await (isDecoder ? openForText : openForHead)(device, checkpoint, options);
+    const opened = await openForFinetuning(device, checkpoint, options);
     try {
-      return new Finetuning(device, opened, options);
+      const tuning = new Finetuning(device, opened, options);
+      try {
+        if (options.from) await tuning.#restore(options.from);
+        return tuning;
+      } catch (error) {
+        await tuning.#step.dispose();
+        tuning.lora?.dispose();
+        throw error;
+      }
     } catch (error) {
       opened.dispose();
       throw error;
@@ -122,112 +125,24 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
     ]);
   }
 
+  /** Everything that tuning goes on from, beside the model that it began with: what is trained, moments, RNG and data position. */
+  async checkpoint(): Promise<Map<string, readonly Uint8Array[] | string>> {
+    const trained = new Map(this.#step.optimizer.parameters.map(({ name, tensor }) => [name, tensor]));
+    return new Map([[TRAINED, await encodeTensors(trained)], ...(await encodeState(this.#step, this.trainer))]);
+  }
+
+  async #restore(from: Source): Promise<void> {
+    const trained = new Map(this.#step.optimizer.parameters.map(({ name, tensor }) => [name, tensor]));
+    await restoreTensors(from, TRAINED, trained);
+    await restoreState(from, this.#step, this.trainer);
+  }
+
   /** Frees plans, moments, adapter and weights. */
   async dispose(): Promise<void> {
     await this.#step.dispose();
     this.lora?.dispose();
     this.#opened.dispose();
   }
-}
-
-/** A checkpoint's model with the head that its task needs. */
-interface OpenedModel {
-  readonly model: Model;
-  readonly config: Readonly<Record<string, unknown>>;
-  /** Rules with the names that the result is saved under. */
-  readonly rules: WeightTree<WeightRule>;
-  readonly tree: WeightTree<Tensor>;
-  /** The tree that `model.rules` are of. */
-  readonly body: WeightTree<Tensor>;
-  /** Fresh parameters. */
-  readonly head: readonly Parameter[];
-  readonly objective: Objective;
-  readonly peftTask: string;
-  readonly inputs: ItemBatchOptions["inputs"];
-  dispose(): void;
-}
-
-async function openForText(device: Device, checkpoint: Checkpoint, { task }: FinetuneOptions): Promise<OpenedModel> {
-  const model: Decoder = openDecoder(checkpoint.config);
-  const weights = await loadWeights(device, model, checkpoint, { dtype: "f32" });
-  const prefix = task === "prefix-lm";
-  return {
-    ...{ model, config: checkpoint.config, rules: model.rules, tree: weights.tree, body: weights.tree, head: [] },
-    objective: languageModelObjective(model, weights.tree, { prefix }),
-    peftTask: "CAUSAL_LM",
-    inputs: prefix ? ["prefix_lengths"] : [],
-    dispose: () => weights.dispose(),
-  };
-}
-
-const HEADS: Readonly<Partial<Record<FinetuneTask, readonly [ending: string, peft: string]>>> = {
-  classification: ["ForSequenceClassification", "SEQ_CLS"],
-  labels: ["ForTokenClassification", "TOKEN_CLS"],
-  "masked-lm": ["ForMaskedLM", "FEATURE_EXTRACTION"],
-};
-
-/** An encoder with its own head if it has the one that the task needs and as many labels, else with a fresh one. */
-async function openForHead(device: Device, checkpoint: Checkpoint, options: FinetuneOptions): Promise<OpenedModel> {
-  const [ending, peftTask] = HEADS[options.task] ?? ["", ""];
-  const stem = stemOf(checkpoint.config);
-  const config = headConfig(checkpoint.config, `${stem}${ending}`, options.labels);
-  const encoder = openEncoder(config);
-  const hasHead = sameHead(checkpoint.config, config);
-  const base = hasHead ? encoder : openEncoder({ ...checkpoint.config, architectures: [`${stem}Model`] });
-  const weights: LoadedWeights = await loadWeights(device, base, checkpoint, { dtype: "f32" });
-  const { body, head: headRules } = encoder.rules as {
-    readonly body: WeightTree<WeightRule>;
-    readonly head: WeightTree<WeightRule>;
-  };
-  const loaded = weights.tree as { readonly body: WeightTree<Tensor>; readonly head: WeightTree<Tensor> };
-  const fresh = hasHead ? undefined : initialise(device, { ...encoder, rules: headRules }, { seed: options.seed ?? 0 });
-  const tree = { body: loaded.body, head: fresh ?? loaded.head };
-  const [prefix = ""] = encoder.prefixes;
-  const named = mapRules(body, (rule): WeightRule => ({ ...rule, from: rule.from.map((name) => prefix + name) }));
-  return {
-    ...{ model: { ...encoder, rules: body }, config, tree, body: loaded.body, peftTask },
-    rules: { body: named, head: headRules },
-    head: parametersOf(headRules, tree.head),
-    objective: encoderObjective(encoder, tree),
-    inputs: encoder.facts.segments > 0 ? ["lengths", "segments"] : ["lengths"],
-    dispose: () => {
-      weights.dispose();
-      if (fresh) disposeTree(fresh);
-    },
-  };
-}
-
-/** `Bert` of `BertModel` or `BertForMaskedLM`. */
-function stemOf({ architectures, model_type: type }: Readonly<Record<string, unknown>>): string {
-  const [name] = Array.isArray(architectures) ? (architectures as unknown[]).map(String) : [];
-  const stem = name?.replace(/(Model|For\w+)$/, "");
-  if (stem) return stem;
-  throw new HeedError(
-    "USAGE",
-    `finetune: config.json must name an architecture; got none for ${String(type)}. Add "architectures".`,
-  );
-}
-
-function headConfig(
-  config: Readonly<Record<string, unknown>>,
-  architecture: string,
-  labels: readonly string[] | undefined,
-): Record<string, unknown> {
-  if (!labels) return { ...config, architectures: [architecture] };
-  return {
-    ...config,
-    architectures: [architecture],
-    id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
-    label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
-  };
-}
-
-function sameHead(old: Readonly<Record<string, unknown>>, config: Readonly<Record<string, unknown>>): boolean {
-  const count = (value: unknown): number => Object.keys((value as object | undefined) ?? {}).length;
-  return (
-    JSON.stringify(old["architectures"]) === JSON.stringify(config["architectures"]) &&
-    count(old["id2label"]) === count(config["id2label"])
-  );
 }
 
 /** What is trained beside an adapter: nothing of a loaded model, a fresh head always. */
@@ -240,8 +155,28 @@ function trainedParameters(
   return train === "all" ? all : all.filter(({ name }) => train.test(name));
 }
 
-function batchOptions(task: FinetuneTask, { inputs }: OpenedModel, options: FinetuneOptions): ItemBatchOptions {
-  const { batch, length, tokenizer, maskRate } = options;
-  const sizes = { batch, length, inputs, single: task === "classification" };
+/** Batches for training, and of what is held out. */
+function batchesOf(
+  opened: OpenedModel,
+  options: FinetuneOptions,
+): { readonly data: BatchSource; ordered(items: readonly TokenItem[]): Iterable<Batch> } {
+  const { items, batch, length, seed = 0 } = options;
+  const { decoderStart } = opened;
+  if (decoderStart === undefined) {
+    const sizes = batchOptions(opened, options);
+    return { data: new ItemBatches(items, sizes, seed), ordered: (held) => orderedItems(held, sizes) };
+  }
+  const sizes = { batch, length, decoderStart };
+  const pairs = (all: readonly TokenItem[]) => all.map(({ ids, targets }) => ({ source: ids, target: targets }));
+  return { data: new PairBatches(pairs(items), sizes, seed), ordered: (held) => orderedPairs(pairs(held), sizes) };
+}
+
+/** Targets of an item, where they are not one a token. */
+const TARGETS_EACH: Readonly<Partial<Record<FinetuneTask, number>>> = { classification: 1, answer: 2 };
+
+function batchOptions({ inputs }: OpenedModel, options: FinetuneOptions): ItemBatchOptions {
+  const { task, batch, length, tokenizer, maskRate } = options;
+  const each = TARGETS_EACH[task];
+  const sizes = { batch, length, inputs, ...(each === undefined ? {} : { targetsEach: each }) };
   return task === "masked-lm" ? { ...sizes, vary: maskWords(tokenizer, maskRate) } : sizes;
 }

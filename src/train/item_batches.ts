@@ -7,7 +7,7 @@ import type { BatchSource } from "./windows.ts";
 /** An example as tokens. */
 export interface TokenItem {
   readonly ids: readonly number[];
-  /** A target for each token, or one for all of them. */
+  /** A target for each token, or one for all of them, or an answer's first and last token; of a translation the tokens of the other side. */
   readonly targets: readonly number[];
   /** Segment of each token; default 0. */
   readonly segments?: readonly number[];
@@ -20,8 +20,8 @@ export interface ItemBatchOptions {
   readonly batch: number;
   /** Tokens of an item at most. */
   readonly length: number;
-  /** One target an item, not one a token. */
-  readonly single?: boolean;
+  /** So many targets an item, not one a token. */
+  readonly targetsEach?: number;
   /** The inputs beside tokens and targets that the objective asks for. */
   readonly inputs: readonly ("lengths" | "segments" | "prefix_lengths")[];
   /** Changes an item each time that it is drawn, such as masking some of its words. */
@@ -108,10 +108,15 @@ function bucketOf(length: number, longest: number): number {
   return sizes.find((size) => size >= length) ?? longest;
 }
 
-function itemBatch(group: readonly TokenItem[], length: number, { batch, single, inputs }: ItemBatchOptions): Batch {
+function itemBatch(
+  group: readonly TokenItem[],
+  length: number,
+  { batch, targetsEach, inputs }: ItemBatchOptions,
+): Batch {
   const tokens = new Uint32Array(batch * length);
   const segments = new Uint32Array(batch * length);
-  const targets = new Int32Array(single ? batch : batch * length).fill(IGNORED_TARGET);
+  const each = targetsEach ?? length;
+  const targets = new Int32Array(batch * each).fill(IGNORED_TARGET);
   const prefixes = new Uint32Array(batch);
   // A sequence of padding alone attends to one token of it, so that no row is without keys.
   const lengths = new Uint32Array(batch).fill(1);
@@ -119,7 +124,7 @@ function itemBatch(group: readonly TokenItem[], length: number, { batch, single,
     const ids = item.ids.slice(0, length);
     tokens.set(ids, b * length);
     segments.set((item.segments ?? []).slice(0, length), b * length);
-    targets.set(single ? item.targets : item.targets.slice(0, length), single ? b : b * length);
+    targets.set(item.targets.slice(0, each), b * each);
     lengths[b] = Math.max(1, ids.length);
     prefixes[b] = Math.min(item.prefix ?? 0, ids.length);
   });

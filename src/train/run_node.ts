@@ -6,14 +6,15 @@ import type { Device } from "../gpu/device.ts";
 import { folderSource } from "../sources/folder_node.ts";
 import {
   type CheckpointFolder,
+  type FilesToWrite,
   listCheckpoints,
   readJsonFile,
   replaceFile,
   writeCheckpoint,
 } from "./checkpoint_node.ts";
 import { type CurvePoint, curvesSvg } from "./curves.ts";
-import { parseRecipe, type Recipe } from "./recipe.ts";
-import type { TrainingProgress } from "./trainer.ts";
+import { parseRecipe } from "./recipe.ts";
+import type { Trainer, TrainingProgress } from "./trainer.ts";
 import { Training } from "./training.ts";
 
 /** How {@link trainRecipe} runs. */
@@ -39,6 +40,29 @@ export interface RunResult {
   readonly loss: number;
   /** Over all that is held out, with the weights that were saved. */
   readonly validationLoss: number | undefined;
+}
+
+/** What {@link runTraining} runs: a training, or the tuning of a checkpoint. */
+export interface RunnableTraining extends AsyncIterable<TrainingProgress> {
+  readonly trainer: Pick<Trainer, "stepsDone">;
+  /** Mean loss over all that is held out. */
+  evaluate(): Promise<number | undefined>;
+  /** Everything to go on from. */
+  checkpoint(): Promise<FilesToWrite>;
+  /** The result; asked for last. */
+  files(): Promise<FilesToWrite>;
+}
+
+/** Where and how {@link runTraining} writes. */
+export interface TrainingRun {
+  /** A folder. */
+  readonly output: string;
+  /** A file that says what is run. */
+  readonly description: { readonly name: string; readonly content: unknown };
+  readonly checkpoint?: { readonly every?: number | undefined; readonly keep?: number | undefined } | undefined;
+  /** The training goes on from the newest checkpoint in the folder. */
+  readonly resumed: boolean;
+  readonly onProgress?: ((progress: TrainingProgress) => void) | undefined;
 }
 
 /** A line of log.jsonl. */
@@ -73,15 +97,24 @@ export async function trainRecipe(device: Device, recipe: unknown, options: RunO
   });
   try {
     // The recipe as it was given: a path of this machine would tell nobody else where the text is.
-    const run = new Run(training, parsed, output);
-    if (latest) await run.restoreLog();
-    return await run.train(options.onProgress);
+    return await runTraining(training, {
+      ...{ output, description: { name: "recipe.json", content: parsed }, checkpoint: parsed.checkpoint },
+      ...{ resumed: latest !== undefined, onProgress: options.onProgress },
+    });
   } finally {
     await training.dispose();
   }
 }
 
-async function startingPoint(output: string, resume: boolean): Promise<CheckpointFolder | undefined> {
+/** Trains to the end, with log, curves, checkpoints and the result in a folder; see {@link trainRecipe} for what it throws. */
+export async function runTraining(training: RunnableTraining, options: TrainingRun): Promise<RunResult> {
+  const run = new Run(training, options);
+  if (options.resumed) await run.restoreLog();
+  return run.train();
+}
+
+/** The checkpoint that a run in `output` goes on from. Throws `USAGE` for a folder that holds a run, or none to go on with. */
+export async function startingPoint(output: string, resume: boolean): Promise<CheckpointFolder | undefined> {
   const checkpoints = join(output, "checkpoints");
   const found = await listCheckpoints(checkpoints);
   if (!resume && found.length > 0) {
@@ -98,16 +131,16 @@ async function startingPoint(output: string, resume: boolean): Promise<Checkpoin
 
 /** A training in its output folder. */
 class Run {
-  readonly #training: Training;
-  readonly #recipe: Recipe;
+  readonly #training: RunnableTraining;
+  readonly #options: TrainingRun;
   readonly #output: string;
   #log: LogLine[] = [];
   #saved = -1;
 
-  constructor(training: Training, recipe: Recipe, output: string) {
+  constructor(training: RunnableTraining, options: TrainingRun) {
     this.#training = training;
-    this.#recipe = recipe;
-    this.#output = output;
+    this.#options = options;
+    this.#output = options.output;
   }
 
   /** Takes over the log up to the checkpoint: what was logged after it will happen again, and a kill may have cut the last line. */
@@ -124,9 +157,10 @@ class Run {
     this.#log = lines.filter(({ step }) => step <= this.#saved);
   }
 
-  async train(onProgress: ((progress: TrainingProgress) => void) | undefined): Promise<RunResult> {
-    const every = this.#recipe.checkpoint?.every ?? DEFAULT_CHECKPOINT_EVERY;
-    await replaceFile(join(this.#output, "recipe.json"), `${JSON.stringify(this.#recipe, null, 2)}\n`);
+  async train(): Promise<RunResult> {
+    const { description, checkpoint, onProgress } = this.#options;
+    const every = checkpoint?.every ?? DEFAULT_CHECKPOINT_EVERY;
+    await replaceFile(join(this.#output, description.name), `${JSON.stringify(description.content, null, 2)}\n`);
     await this.#writeLog();
     try {
       for await (const progress of this.#training) {
@@ -148,7 +182,7 @@ class Run {
   async #checkpoint(): Promise<void> {
     const step = this.#training.trainer.stepsDone;
     if (step === this.#saved) return;
-    const keep = this.#recipe.checkpoint?.keep ?? DEFAULT_KEEP;
+    const keep = this.#options.checkpoint?.keep ?? DEFAULT_KEEP;
     // First the log: lines beyond the newest checkpoint are dropped on resuming, missing ones would never come back.
     await this.#writeLog();
     await writeCheckpoint(join(this.#output, "checkpoints"), step, await this.#training.checkpoint(), keep);

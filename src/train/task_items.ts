@@ -31,6 +31,49 @@ export function classItem(tokenizer: Tokenizer, text: string, label: number, len
   return { ids, segments: typeIds, targets: [label] };
 }
 
+/** A question and a text that has its answer, or has none. */
+export interface AnsweredQuestion {
+  readonly question: string;
+  readonly context: string;
+  /** Places in UTF-16 code units; the first counts. Empty where there is no answer. */
+  readonly answers: readonly { readonly text: string; readonly start: number }[];
+}
+
+/**
+ * A question with each window of its text, a third of a window in common, as `heed answer` reads it. Targets are the answer's first and last
+ * token; the first token of all where a window does not hold it whole. Throws `USAGE` for a length that leaves the text no room.
+ */
+export function answerItems(
+  tokenizer: Tokenizer,
+  { question, context, answers }: AnsweredQuestion,
+  length: number,
+): TokenItem[] {
+  const { ids, offsets } = tokenizer.encodeWithOffsets(context);
+  const asked = tokenizer.encode(question, { addSpecialTokens: false });
+  const room = length - tokenizer.framePair(asked, []).ids.length;
+  const step = room - Math.floor(length / 3);
+  if (step < 1) {
+    throw new HeedError(
+      "USAGE",
+      `finetune: a length must leave room for a question and a text; got ${length} for a question of ${asked.length} tokens. Raise the length.`,
+    );
+  }
+  const [answer] = answers;
+  const [from, to] = answer ? [answer.start, answer.start + answer.text.length] : [0, 0];
+  const first = offsets.findIndex(([, end]) => end > from);
+  const last = offsets.findLastIndex(([start]) => start < to);
+  const items: TokenItem[] = [];
+  for (let at = 0; ; at += step) {
+    const part = ids.slice(at, at + room);
+    const framed = tokenizer.framePair(asked, part);
+    const shift = (framed.starts[1] ?? 0) - at;
+    const inside = answer !== undefined && first >= at && last >= first && last < at + part.length;
+    const targets = inside ? [first + shift, last + shift] : [0, 0];
+    items.push({ ids: framed.ids, segments: framed.typeIds, targets });
+    if (at + room >= ids.length) return items;
+  }
+}
+
 /** Words with a label each: the first token of a word has it, the others and those around don't count. */
 export function labelledItem(
   tokenizer: Tokenizer,
@@ -55,6 +98,22 @@ function framedText(tokenizer: Tokenizer, text: string, length: number): { ids: 
   const own = tokenizer.encode(text, { addSpecialTokens: false });
   const frame = tokenizer.framePair([]).ids.length;
   return tokenizer.framePair(own.slice(0, Math.max(0, length - frame)));
+}
+
+/** A text and its translation, each with what its tokenizer puts around it, the end token where it puts none. Throws `USAGE` for an empty side. */
+export function translationItem(
+  { source, target = source }: { readonly source: Tokenizer; readonly target?: Tokenizer },
+  pair: { readonly source: string; readonly target: string },
+): TokenItem {
+  const ended = (tokenizer: Tokenizer, text: string): number[] => {
+    const ids = tokenizer.encode(text);
+    const { eosId } = tokenizer;
+    if (pair.source.trim() === "" || pair.target.trim() === "") {
+      throw new HeedError("USAGE", "finetune: a translation must have text on both sides; got an empty one.");
+    }
+    return eosId === undefined || ids.at(-1) === eosId ? ids : [...ids, eosId];
+  };
+  return { ids: ended(source, pair.source), targets: ended(target, pair.target) };
 }
 
 /**

@@ -1,12 +1,7 @@
-import { HeedError } from "../core/errors.ts";
 import type { Source } from "../core/source.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { openCheckpoint } from "../formats/checkpoint.ts";
-import { readSafetensorsHeader } from "../formats/safetensors.ts";
-import { encodeSafetensors, type TensorToWrite } from "../formats/safetensors_write.ts";
-import { streamTensor } from "../formats/stream_tensor.ts";
-import { readJsonObject } from "../core/json.ts";
 import type { WeightTree } from "../models/family.ts";
 import { loadWeights } from "../models/load.ts";
 import { openDecoder } from "../models/registry.ts";
@@ -17,7 +12,8 @@ import { disposeTree, parametersOf } from "./parameters.ts";
 import { initialiseRecipe, type Prepared, prepareRecipe, type ReadText } from "./prepare.ts";
 import { parseRecipe, type Recipe } from "./recipe.ts";
 import { encodeModel } from "./save.ts";
-import { Trainer, type TrainerState, type TrainingProgress } from "./trainer.ts";
+import { Trainer, type TrainingProgress } from "./trainer.ts";
+import { encodeState, restoreState } from "./training_state.ts";
 import { TrainingStep } from "./training_step.ts";
 
 /** Files by name, each as its chunks in order or as text. */
@@ -32,10 +28,6 @@ export interface TrainingOptions {
   /** Stops before the next update with `ABORTED`. */
   readonly signal?: AbortSignal;
 }
-
-/** Files of a checkpoint beside those of the model. */
-const STATE = "trainer_state.json";
-const MOMENTS = "optimizer.safetensors";
 
 /**
  * A recipe at work: an async iterator of updates. Between turns of the loop the weights that are trained can be generated with, looked
@@ -93,7 +85,7 @@ export class Training implements AsyncIterable<TrainingProgress> {
     let training: Training | undefined;
     try {
       training = new Training(device, parsed, prepared, tree, signal);
-      if (from) await training.#restore(from);
+      if (from) await restoreState(from, training.step, training.trainer);
       return training;
     } catch (error) {
       await (training ? training.dispose() : disposeTree(tree));
@@ -140,14 +132,9 @@ export class Training implements AsyncIterable<TrainingProgress> {
 
   /** Everything that training goes on from, as files: the model in f32, the optimiser's moments, RNG and data position. */
   async checkpoint(): Promise<ModelFiles> {
-    const moments = new Map<string, TensorToWrite>();
-    for (const [name, tensor] of this.step.optimizer.moments) {
-      moments.set(name, { format: "f32", shape: tensor.shape, data: new Uint8Array(await tensor.read()) });
-    }
     return new Map<string, readonly Uint8Array[] | string>([
       ...(await this.files({ dtype: "f32" })),
-      [MOMENTS, encodeSafetensors(moments)],
-      [STATE, `${JSON.stringify(this.trainer.state(), null, 1)}\n`],
+      ...(await encodeState(this.step, this.trainer)),
     ]);
   }
 
@@ -166,31 +153,4 @@ export class Training implements AsyncIterable<TrainingProgress> {
       ...this.#prepared.tokenizerFiles,
     ];
   }
-
-  async #restore(from: Source): Promise<void> {
-    this.trainer.restore(checkState(await readJsonObject(from, STATE), from));
-    const file = await from.open(MOMENTS);
-    if (!file) throw new HeedError("BAD_FILE", `train: ${from.description} must hold ${MOMENTS}; got none.`);
-    const { tensors } = await readSafetensorsHeader(file);
-    for (const [name, tensor] of this.step.optimizer.moments) {
-      const entry = tensors.get(name);
-      if (!entry || entry.shape.join() !== tensor.shape.join()) {
-        throw new HeedError(
-          "BAD_FILE",
-          `train: ${MOMENTS} in ${from.description} must hold ${name}; got ${entry ? "another shape" : "none"}. The recipe's model or optimizer was changed.`,
-        );
-      }
-      for await (const { elementStart, data } of streamTensor(entry, "f32", {})) tensor.write(4 * elementStart, data);
-    }
-  }
-}
-
-function checkState(value: unknown, from: Source): TrainerState {
-  const state = value as Partial<TrainerState> | undefined;
-  const whole = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
-  if (state && whole(state.stepsDone) && whole(state.stale) && "data" in state) return state as TrainerState;
-  throw new HeedError(
-    "BAD_FILE",
-    `train: ${STATE} in ${from.description} must hold a trainer's state; got another file.`,
-  );
 }

@@ -1,0 +1,156 @@
+import { HeedError } from "../core/errors.ts";
+import type { Device } from "../gpu/device.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import type { Checkpoint } from "../formats/checkpoint.ts";
+import { type Decoder, mapRules, type Model, type WeightRule, type WeightTree } from "../models/family.ts";
+import { type LoadedWeights, loadWeights } from "../models/load.ts";
+import { openDecoder, openEncoder, openEncoderDecoder } from "../models/registry.ts";
+import { encoderObjective } from "./encoder_objective.ts";
+import { initialise } from "./initialise.ts";
+import type { ItemBatchOptions } from "./item_batches.ts";
+import { languageModelObjective, translationObjective } from "./losses.ts";
+import type { Objective } from "./objective.ts";
+import { disposeTree, type Parameter, parametersOf } from "./parameters.ts";
+
+/** What a checkpoint can be tuned for here. */
+export const FINETUNE_TASKS = [
+  ...(["lm", "completion", "prefix-lm", "classification", "labels", "masked-lm", "answer", "translation"] as const),
+] as const;
+
+/** One of {@link FINETUNE_TASKS}. */
+export type FinetuneTask = (typeof FINETUNE_TASKS)[number];
+
+/** A checkpoint's model with the head that its task needs. */
+export interface OpenedModel {
+  readonly model: Model;
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Rules with the names that the result is saved under. */
+  readonly rules: WeightTree<WeightRule>;
+  readonly tree: WeightTree<Tensor>;
+  /** The tree that `model.rules` are of. */
+  readonly body: WeightTree<Tensor>;
+  /** Fresh parameters. */
+  readonly head: readonly Parameter[];
+  readonly objective: Objective;
+  readonly peftTask: string;
+  /** The token that the decoder reads first; of encoder–decoders. */
+  readonly decoderStart?: number;
+  readonly inputs: ItemBatchOptions["inputs"];
+  dispose(): void;
+}
+
+/** How {@link openForFinetuning} opens. */
+export interface OpenForFinetuning {
+  readonly task: FinetuneTask;
+  /** Names of classes or labels, in the order of their numbers. */
+  readonly labels?: readonly string[];
+  /** Of a fresh head. Default 0. */
+  readonly seed?: number;
+}
+
+/** Loads a checkpoint in f32 with what a task needs of it. Throws `USAGE`, `BAD_FILE`, `UNSUPPORTED`, with nothing left allocated. */
+export function openForFinetuning(
+  device: Device,
+  checkpoint: Checkpoint,
+  options: OpenForFinetuning,
+): Promise<OpenedModel> {
+  const { task } = options;
+  if (task === "translation") return openForTranslation(device, checkpoint);
+  return (task in HEADS ? openForHead : openForText)(device, checkpoint, options);
+}
+
+async function openForTranslation(device: Device, checkpoint: Checkpoint): Promise<OpenedModel> {
+  const { config } = checkpoint;
+  const model = openEncoderDecoder(config);
+  const { tree, dispose } = await loadWeights(device, model, checkpoint, { dtype: "f32" });
+  return {
+    ...{ model, config, rules: model.rules, tree, body: tree, head: [], inputs: [], dispose },
+    objective: translationObjective(model, tree),
+    peftTask: "SEQ_2_SEQ_LM",
+    decoderStart: model.facts.decoderStart,
+  };
+}
+
+async function openForText(device: Device, checkpoint: Checkpoint, { task }: OpenForFinetuning): Promise<OpenedModel> {
+  const model: Decoder = openDecoder(checkpoint.config);
+  const weights = await loadWeights(device, model, checkpoint, { dtype: "f32" });
+  const prefix = task === "prefix-lm";
+  return {
+    ...{ model, config: checkpoint.config, rules: model.rules, tree: weights.tree, body: weights.tree, head: [] },
+    objective: languageModelObjective(model, weights.tree, { prefix }),
+    peftTask: "CAUSAL_LM",
+    inputs: prefix ? ["prefix_lengths"] : [],
+    dispose: () => weights.dispose(),
+  };
+}
+
+const HEADS: Readonly<Partial<Record<FinetuneTask, readonly [ending: string, peft: string]>>> = {
+  classification: ["ForSequenceClassification", "SEQ_CLS"],
+  labels: ["ForTokenClassification", "TOKEN_CLS"],
+  answer: ["ForQuestionAnswering", "QUESTION_ANS"],
+  "masked-lm": ["ForMaskedLM", "FEATURE_EXTRACTION"],
+};
+
+/** An encoder with its own head if it has the one that the task needs and as many labels, else with a fresh one. */
+async function openForHead(device: Device, checkpoint: Checkpoint, options: OpenForFinetuning): Promise<OpenedModel> {
+  const [ending, peftTask] = HEADS[options.task] ?? ["", ""];
+  const stem = stemOf(checkpoint.config);
+  const config = headConfig(checkpoint.config, `${stem}${ending}`, options.labels);
+  const encoder = openEncoder(config);
+  const hasHead = sameHead(checkpoint.config, config);
+  const base = hasHead ? encoder : openEncoder({ ...checkpoint.config, architectures: [`${stem}Model`] });
+  const weights: LoadedWeights = await loadWeights(device, base, checkpoint, { dtype: "f32" });
+  const { body, head: headRules } = encoder.rules as {
+    readonly body: WeightTree<WeightRule>;
+    readonly head: WeightTree<WeightRule>;
+  };
+  const loaded = weights.tree as { readonly body: WeightTree<Tensor>; readonly head: WeightTree<Tensor> };
+  const fresh = hasHead ? undefined : initialise(device, { ...encoder, rules: headRules }, { seed: options.seed ?? 0 });
+  const tree = { body: loaded.body, head: fresh ?? loaded.head };
+  const [prefix = ""] = encoder.prefixes;
+  const named = mapRules(body, (rule): WeightRule => ({ ...rule, from: rule.from.map((name) => prefix + name) }));
+  return {
+    ...{ model: { ...encoder, rules: body }, config, tree, body: loaded.body, peftTask },
+    rules: { body: named, head: headRules },
+    head: parametersOf(headRules, tree.head),
+    objective: encoderObjective(encoder, tree),
+    inputs: encoder.facts.segments > 0 ? ["lengths", "segments"] : ["lengths"],
+    dispose: () => {
+      weights.dispose();
+      if (fresh) disposeTree(fresh);
+    },
+  };
+}
+
+/** `Bert` of `BertModel` or `BertForMaskedLM`. */
+function stemOf({ architectures, model_type: type }: Readonly<Record<string, unknown>>): string {
+  const [name] = Array.isArray(architectures) ? (architectures as unknown[]).map(String) : [];
+  const stem = name?.replace(/(Model|For\w+)$/, "");
+  if (stem) return stem;
+  throw new HeedError(
+    "USAGE",
+    `finetune: config.json must name an architecture; got none for ${String(type)}. Add "architectures".`,
+  );
+}
+
+function headConfig(
+  config: Readonly<Record<string, unknown>>,
+  architecture: string,
+  labels: readonly string[] | undefined,
+): Record<string, unknown> {
+  if (!labels) return { ...config, architectures: [architecture] };
+  return {
+    ...config,
+    architectures: [architecture],
+    id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
+    label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
+  };
+}
+
+function sameHead(old: Readonly<Record<string, unknown>>, config: Readonly<Record<string, unknown>>): boolean {
+  const count = (value: unknown): number => Object.keys((value as object | undefined) ?? {}).length;
+  return (
+    JSON.stringify(old["architectures"]) === JSON.stringify(config["architectures"]) &&
+    count(old["id2label"]) === count(config["id2label"])
+  );
+}

@@ -1,0 +1,70 @@
+import { HeedError } from "../core/errors.ts";
+import { readJsonObject } from "../core/json.ts";
+import type { Source } from "../core/source.ts";
+import { readSafetensorsHeader } from "../formats/safetensors.ts";
+import { encodeSafetensors, type TensorToWrite } from "../formats/safetensors_write.ts";
+import { streamTensor } from "../formats/stream_tensor.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import type { Trainer, TrainerState } from "./trainer.ts";
+import type { TrainingStep } from "./training_step.ts";
+
+/** Files of a checkpoint beside those of the model. */
+const STATE = "trainer_state.json";
+const MOMENTS = "optimizer.safetensors";
+
+/** The optimiser's moments, RNG and data position, as files of a checkpoint. */
+export async function encodeState(
+  step: TrainingStep,
+  trainer: Trainer,
+): Promise<[name: string, content: readonly Uint8Array[] | string][]> {
+  return [
+    [MOMENTS, await encodeTensors(step.optimizer.moments)],
+    [STATE, `${JSON.stringify(trainer.state(), null, 1)}\n`],
+  ];
+}
+
+/** Goes on from what {@link encodeState} gave. Throws `BAD_FILE` for files that are not of this training. */
+export async function restoreState(from: Source, step: TrainingStep, trainer: Trainer): Promise<void> {
+  trainer.restore(checkState(await readJsonObject(from, STATE), from));
+  await restoreTensors(from, MOMENTS, step.optimizer.moments);
+}
+
+/** Tensors in f32 by their names, as a safetensors file. */
+export async function encodeTensors(tensors: Iterable<readonly [string, Tensor]>): Promise<Uint8Array[]> {
+  const written = new Map<string, TensorToWrite>();
+  for (const [name, tensor] of tensors) {
+    written.set(name, { format: "f32", shape: tensor.shape, data: new Uint8Array(await tensor.read()) });
+  }
+  return encodeSafetensors(written);
+}
+
+/** Writes the tensors of a safetensors file into those there are. Throws `BAD_FILE` where one is missing or has another shape. */
+export async function restoreTensors(
+  from: Source,
+  fileName: string,
+  tensors: Iterable<readonly [string, Tensor]>,
+): Promise<void> {
+  const file = await from.open(fileName);
+  if (!file) throw new HeedError("BAD_FILE", `train: ${from.description} must hold ${fileName}; got none.`);
+  const { tensors: entries } = await readSafetensorsHeader(file);
+  for (const [name, tensor] of tensors) {
+    const entry = entries.get(name);
+    if (!entry || entry.shape.join() !== tensor.shape.join()) {
+      throw new HeedError(
+        "BAD_FILE",
+        `train: ${fileName} in ${from.description} must hold ${name}; got ${entry ? "another shape" : "none"}. The model or the options of the run were changed.`,
+      );
+    }
+    for await (const { elementStart, data } of streamTensor(entry, "f32", {})) tensor.write(4 * elementStart, data);
+  }
+}
+
+function checkState(value: unknown, from: Source): TrainerState {
+  const state = value as Partial<TrainerState> | undefined;
+  const whole = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
+  if (state && whole(state.stepsDone) && whole(state.stale) && "data" in state) return state as TrainerState;
+  throw new HeedError(
+    "BAD_FILE",
+    `train: ${STATE} in ${from.description} must hold a trainer's state; got another file.`,
+  );
+}
