@@ -4,8 +4,6 @@ import type { Speed } from "../gpu/probe.ts";
 import { type AdapterFacts, Device, type GpuFacts, type RequestDeviceOptions } from "../gpu/device.ts";
 import type { OpenSourceOptions, SourceSpec } from "../sources/open_source.ts";
 import type { Source } from "../core/source.ts";
-import { openCheckpoint } from "../formats/checkpoint.ts";
-import { openModel } from "../models/registry.ts";
 import type { TuneReport, TuneStore } from "../gpu/tune.ts";
 import type { LoadAdapterOptions } from "./adapters.ts";
 import { DirectOps } from "./direct_ops.ts";
@@ -13,7 +11,7 @@ import type { EncoderModel, LoadEncoderOptions } from "./encoder_model.ts";
 import type { SelfTestOptions, SelfTestReport } from "./self_test.ts";
 import type { Seq2SeqModel } from "./seq2seq_model.ts";
 import type { SpeechModel } from "./speech_model.ts";
-import { type LoadOptions, TextModel } from "./text_model.ts";
+import type { LoadOptions, TextModel } from "./text_model.ts";
 
 /** Turns what a user names (a Hub id, URL, folder or files) into a source. */
 export type OpenSource = (spec: SourceSpec, options?: OpenSourceOptions) => Promise<Source> | Source;
@@ -87,7 +85,10 @@ export class Engine extends DirectOps {
   async load(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<TextModel> {
     checkOptionNames("load", options, LOAD_OPTIONS);
     const { source, ...loadOptions } = options;
-    return this.#keep(await TextModel.load(this.device, await this.#open("load", spec, source), loadOptions));
+    const opened = await this.#open("load", spec, source);
+    // Each kind of model is loaded when it is asked for: an engine for attention alone has no use for any.
+    const { TextModel } = await import("./text_model.ts");
+    return this.#keep(await TextModel.load(this.device, opened, loadOptions));
   }
 
   /**
@@ -101,7 +102,6 @@ export class Engine extends DirectOps {
     checkOptionNames("loadEncoder", options, ["dtype", "signal", "onProgress", "pooling", "source"]);
     const { source, ...loadOptions } = options;
     const opened = await this.#open("loadEncoder", spec, source);
-    // Loaded here, because most pages need one kind of model.
     const { EncoderModel } = await import("./encoder_model.ts");
     return this.#keep(await EncoderModel.load(this.device, opened, loadOptions));
   }
@@ -159,10 +159,15 @@ export class Engine extends DirectOps {
   async loadAny(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<AnyModel> {
     checkOptionNames("loadAny", options, LOAD_OPTIONS);
     const { source, ...loadOptions } = options;
-    const checkpoint = await openCheckpoint(await this.#open("loadAny", spec, source), { signal: options.signal });
+    const opened = await this.#open("loadAny", spec, source);
+    const { openCheckpoint } = await import("../formats/checkpoint.ts");
+    const { openModel } = await import("../models/registry.ts");
+    const checkpoint = await openCheckpoint(opened, { signal: options.signal });
     switch (openModel(checkpoint.config).kind) {
-      case "decoder":
+      case "decoder": {
+        const { TextModel } = await import("./text_model.ts");
         return this.#keep(await TextModel.load(this.device, checkpoint, loadOptions));
+      }
       case "encoder-decoder": {
         const { Seq2SeqModel } = await import("./seq2seq_model.ts");
         return this.#keep(await Seq2SeqModel.load(this.device, checkpoint, loadOptions));
@@ -178,8 +183,6 @@ export class Engine extends DirectOps {
         const { EncoderModel } = await import("./encoder_model.ts");
         return this.#keep(await EncoderModel.load(this.device, checkpoint, rest));
       }
-      default:
-        throw new HeedError("UNSUPPORTED", "loadAny: a model of speech is loaded by a call of its own.");
     }
   }
 

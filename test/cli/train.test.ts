@@ -53,21 +53,25 @@ function trainAndKill(args: readonly string[], afterMs: number): Promise<number 
 describe("heed train", () => {
   const whole = join(folder, "whole");
 
-  it("leaves a model that generates, its log, its curves and its checkpoints", async () => {
-    const { code, stdout, stderr } = await runCli(["train", recipe, "--output", whole, "--json"]);
-    expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
-    const result = JSON.parse(stdout);
-    expect(result).toMatchObject({ output: whole, steps });
-    expect(result.validationLoss).toBeLessThan(2.5);
-    expect(stderr).toMatch(/step \d+\/\d+ · loss \d.*tokens\/s · .* left/);
-    expect(stderr).toMatch(/held-out loss/);
-    expect(readLog(whole)).toHaveLength(steps);
-    expect(readFileSync(join(whole, "curves.svg"), "utf8")).toMatch(/^<svg[\s\S]*<polyline[\s\S]*<\/svg>\n$/);
-    expect(JSON.parse(readFileSync(join(whole, "recipe.json"), "utf8")).data).toEqual({ text: "text.txt" });
-    const generated = await runCli(["generate", "--model", whole, "--greedy", "--max-tokens", "5", "the cat"]);
-    expect(generated.code).toBe(0);
-    expect(generated.stdout.trimEnd().length).toBeGreaterThan(0);
-  }, 60_000 + KILLS * 12_000);
+  it(
+    "leaves a model that generates, its log, its curves and its checkpoints",
+    async () => {
+      const { code, stdout, stderr } = await runCli(["train", recipe, "--output", whole, "--json"]);
+      expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+      const result = JSON.parse(stdout);
+      expect(result).toMatchObject({ output: whole, steps });
+      expect(result.validationLoss).toBeLessThan(2.5);
+      expect(stderr).toMatch(/step \d+\/\d+ · loss \d.*tokens\/s · .* left/);
+      expect(stderr).toMatch(/held-out loss/);
+      expect(readLog(whole)).toHaveLength(steps);
+      expect(readFileSync(join(whole, "curves.svg"), "utf8")).toMatch(/^<svg[\s\S]*<polyline[\s\S]*<\/svg>\n$/);
+      expect(JSON.parse(readFileSync(join(whole, "recipe.json"), "utf8")).data).toEqual({ text: "text.txt" });
+      const generated = await runCli(["generate", "--model", whole, "--greedy", "--max-tokens", "5", "the cat"]);
+      expect(generated.code).toBe(0);
+      expect(generated.stdout.trimEnd().length).toBeGreaterThan(0);
+    },
+    60_000 + KILLS * 12_000,
+  );
 
   it(
     `is killed ${KILLS} times: the newest checkpoint always loads, and the losses are those of a run without kills`,
