@@ -273,7 +273,7 @@ await describeOnTiers("a capture of a direct call", (engine, tier) => {
     await refused({ layers: [0] }, /capture is true, or has heads, queries, weights, summary; got a field "layers"/);
     await refused({ weights: false }, /asks for neither/);
     await refused({ summary: { topKeys: 65 } }, /topKeys must be from 1 to 64; got 65/);
-    await refused("all", /capture is true, or has/);
+    await refused("all", /capture must be true/);
     await expect(engine().attentionBackward(q, k, v, q, { capture: true })).rejects.toMatchObject({
       code: "UNSUPPORTED",
     });
