@@ -50,22 +50,13 @@ export type OpenedModel =
 /** Opens config.json with the family that its `model_type` names. Throws `UNSUPPORTED` naming the families there are. */
 export function openModel(config: Readonly<Record<string, unknown>>): OpenedModel {
   const decoder = find(DECODERS, config);
-  if (decoder) {
-    checkHead("a decoder", config);
-    return { kind: "decoder", model: decoder.open(config) };
-  }
+  if (decoder) return { kind: "decoder", model: decoder.open(config) };
   const encoderDecoder = find(ENCODER_DECODERS, config);
-  if (encoderDecoder) {
-    checkHead("an encoder–decoder", config);
-    return { kind: "encoder-decoder", model: encoderDecoder.open(config) };
-  }
+  if (encoderDecoder) return { kind: "encoder-decoder", model: encoderDecoder.open(config) };
   const encoder = find(ENCODERS, config);
   if (encoder) return { kind: "encoder", model: encoder.open(config) };
   const speech = find(SPEECH, config);
-  if (speech) {
-    checkHead("a model of speech", config);
-    return { kind: "speech", model: speech.open(config) };
-  }
+  if (speech) return { kind: "speech", model: speech.open(config) };
   const types = (families: readonly { readonly modelTypes: readonly string[] }[]) =>
     families.flatMap(({ modelTypes }) => modelTypes);
   throw unsupportedArchitecture(config, [
@@ -109,7 +100,10 @@ const CALLS: Readonly<Record<OpenedModel["kind"], string>> = {
 /** Like {@link openModel}, for those who need a causal decoder. Throws `UNSUPPORTED` for any other kind. */
 export function openDecoder(config: Readonly<Record<string, unknown>>): Decoder {
   const opened = openModel(config);
-  if (opened.kind === "decoder") return opened.model;
+  if (opened.kind === "decoder") {
+    checkHead(KIND_WORDS[opened.kind], config);
+    return opened.model;
+  }
   throw new HeedError(
     "UNSUPPORTED",
     `model: a causal decoder is needed here; ${opened.model.family} is ${KIND_WORDS[opened.kind]}. Use ${CALLS[opened.kind]}.`,
@@ -129,7 +123,10 @@ export function openEncoder(config: Readonly<Record<string, unknown>>): Encoder 
 /** Like {@link openModel}, for those who need a model of speech. Throws `UNSUPPORTED` for any other kind. */
 export function openSpeech(config: Readonly<Record<string, unknown>>): Speech {
   const opened = openModel(config);
-  if (opened.kind === "speech") return opened.model;
+  if (opened.kind === "speech") {
+    checkHead(KIND_WORDS[opened.kind], config);
+    return opened.model;
+  }
   throw new HeedError(
     "UNSUPPORTED",
     `model: a model of speech such as Whisper or Moonshine is needed here; ${opened.model.family} is ${KIND_WORDS[opened.kind]}. Use ${CALLS[opened.kind]}.`,
@@ -139,7 +136,10 @@ export function openSpeech(config: Readonly<Record<string, unknown>>): Speech {
 /** Like {@link openModel}, for those who need an encoder–decoder. Throws `UNSUPPORTED` for any other kind. */
 export function openEncoderDecoder(config: Readonly<Record<string, unknown>>): EncoderDecoder {
   const opened = openModel(config);
-  if (opened.kind === "encoder-decoder") return opened.model;
+  if (opened.kind === "encoder-decoder") {
+    checkHead(KIND_WORDS[opened.kind], config);
+    return opened.model;
+  }
   throw new HeedError(
     "UNSUPPORTED",
     `model: an encoder–decoder such as Marian or T5 is needed here; ${opened.model.family} is ${KIND_WORDS[opened.kind]}. Use ${CALLS[opened.kind]}.`,

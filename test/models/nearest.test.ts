@@ -1,5 +1,8 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { openModel } from "../../src/models/registry.ts";
+import { openDecoder, openEncoder, openModel } from "../../src/models/registry.ts";
+import { goldenPath } from "../support/goldens.ts";
 
 const messageOf = (config: Record<string, unknown>): string => {
   try {
@@ -32,9 +35,12 @@ describe("an architecture that is not supported", () => {
     );
   });
 
-  it("refuses a decoder whose head tells classes", () => {
-    expect(messageOf({ model_type: "gpt2", architectures: ["GPT2ForSequenceClassification"] })).toMatch(
-      /GPT2ForSequenceClassification .* has another one\. Take a checkpoint/,
+  it("refuses a decoder whose head tells classes, and names its kind where an encoder is needed", () => {
+    const config = JSON.parse(readFileSync(join(goldenPath("gpt2"), "config.json"), "utf8"));
+    const classes = { ...config, architectures: ["GPT2ForSequenceClassification"] };
+    expect(() => openDecoder(classes)).toThrow(/GPT2ForSequenceClassification .* has another one\. Take a checkpoint/);
+    expect(() => openEncoder(classes)).toThrow(
+      /an encoder such as BERT is needed here; gpt2 is a decoder\. Use generate or chat/,
     );
   });
 });
