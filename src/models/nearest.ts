@@ -1,7 +1,7 @@
 import { HeedError } from "../core/errors.ts";
 
 /** A kind of model with the types that Heed runs, and how `architectures` of a config.json shows it. */
-export interface KnownTypes {
+interface KnownTypes {
   readonly modelTypes: readonly string[];
   readonly architecture: RegExp;
 }
@@ -38,7 +38,7 @@ export function unsupportedArchitecture(
 }
 
 /** The supported types whose names are most like `type`, the likest first: one has the other's letters, or few differ. */
-export function nearestTypes(type: string, known: readonly string[]): string[] {
+function nearestTypes(type: string, known: readonly string[]): string[] {
   const plain = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
   const wanted = plain(type);
   // "llama" of llama4; of a name such as t5 the letter alone would say nothing.
