@@ -14,11 +14,13 @@ import { at, f16, f32, type Numbers, numbers, type SelfTestCase, u32 } from "./s
 
 const NO_SLOT = 0xffffffff;
 const [H, HKV, D] = [4, 2, 16];
+const ONE_AS_F16 = 0x3c00;
 
 /** What generation runs beside the ops of a forward pass: the cache, attention over it, its weights, and sampling. */
 export function cacheCases(): SelfTestCase[] {
   return [
     ...[false, true].flatMap((half) => [appendCase(half), ropeAppendCase(half)]),
+    appendBlockCase(),
     ...(["f32", "f16"] as const).flatMap((dtype) => [prefillCase(dtype), decodeCase(dtype, 2), decodeCase(dtype, 64)]),
     weightsCase(),
     weightsPagedCase(),
@@ -74,6 +76,28 @@ function appendCase(half: boolean): SelfTestCase {
       return { kv };
     },
     expected: () => ({ kv: stored(poolOf(k, v, APPENDED, [1, 0]), half) }),
+  };
+}
+
+/** Bytes that are the numbers themselves: their largest is 127, so that the scale is 1. */
+function appendBlockCase(): SelfTestCase {
+  const x = Float32Array.from({ length: 32 }, (_, i) => 127 - 8 * i);
+  const words = new Uint32Array(2 * PAGE_TOKENS * 9);
+  const block = [ONE_AS_F16, ...new Uint32Array(Int8Array.from(x).buffer)];
+  for (const which of [0, 1]) words.set(block, (which * PAGE_TOKENS + 3) * 9);
+  return {
+    name: "append to the cache q8_0",
+    inputs: {
+      ...{ k: { shape: [1, 32], data: x }, v: { shape: [1, 32], data: x } },
+      kv: state({ shape: [1, 2, 1, PAGE_TOKENS, 9], data: new Uint32Array(words.length) }),
+      ...{ rowTable: matrix(1, 2, [0, 3]), pageTable: matrix(1, 1, [0]) },
+    },
+    record(rec, values) {
+      const { k, v, kv, rowTable, pageTable } = values as Record<"k" | "v" | "kv" | "rowTable" | "pageTable", never>;
+      kvAppend(rec, { k, v, kv, rowTable, pageTable }, { kvHeads: 1, headDim: 32 });
+      return { kv };
+    },
+    expected: () => ({ kv: words }),
   };
 }
 

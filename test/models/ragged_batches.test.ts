@@ -13,7 +13,7 @@ await describeOnTiers("prompts of unequal length generated at once", (engine) =>
       const lengths = new Set(goldens.map(({ ids }) => ids.length));
       expect(lengths.size).toBe(2);
       const tell = (ids: number[]) => model.generate(ids, { greedy: true, maxTokens: 12 }).result;
-      const alone: number[][] = [];
+      const alone: (readonly number[])[] = [];
       for (const { ids } of goldens) alone.push((await tell(ids)).ids.generated);
       const together = await Promise.all(goldens.map(({ ids }) => tell(ids)));
       expect(together.map((r) => r.ids.generated)).toEqual(alone);
