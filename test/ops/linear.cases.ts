@@ -135,7 +135,7 @@ export const cases = opCases("linear", (add) => {
       );
     await assertShapeError(
       run([8, 3]),
-      "linear: x must be [N, K] f32 and weight [M, K] f32 or f16; got x [2, 8] f32, weight [8, 3] f32. A weight stored [in, out] has to be transposed.",
+      "linear: x must be [N, K] f32 and weight [M, K] f32, f16 or packed; got x [2, 8] f32, weight [8, 3] f32. A weight stored [in, out] has to be transposed.",
     );
     await assertShapeError(run([3, 8], [4]), "linear: bias must be [3] f32; got bias [4] f32. Load biases as f32.");
   });
