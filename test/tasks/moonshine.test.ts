@@ -37,7 +37,8 @@ if (root && existsSync(join(root, ASSET))) {
         expect(transcript.ids).toEqual([ids]);
       }
       await model.dispose();
-    });
+      // SwiftShader takes more than a minute.
+    }, 300_000);
   });
 } else {
   describeWithAssets("moonshine-tiny", ASSET, () => {});
