@@ -11,6 +11,7 @@ import { openEncoder } from "../models/registry.ts";
 import { openSentenceEmbedding, type SentencePooling } from "../models/sentence_embedding.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
+import { LoadedModel } from "./loaded_model.ts";
 import { type Answer, type AnswerOptions, answerAll, type Question } from "./answer.ts";
 import { type Classification, type ClassifyOptions, classifyAll } from "./classify.ts";
 import { cosineSimilarity, type Embedding, type EmbedOptions, embedAll } from "./embed.ts";
@@ -38,7 +39,7 @@ export type EncoderLogits =
  * const model = await engine.loadEncoder("hf:owner/name");
  * const { text, score } = await model.answer({ question: "Who wrote it?", context });
  */
-export class EncoderModel {
+export class EncoderModel extends LoadedModel {
   readonly kind = "encoder";
   /** The family that runs it, such as `bert`. */
   readonly family: string;
@@ -47,11 +48,9 @@ export class EncoderModel {
   /** Absent where the checkpoint has none: inputs are token ids then. */
   readonly tokenizer: Tokenizer | undefined;
   readonly #context: EncoderContext;
-  readonly #runs = new Set<Promise<unknown>>();
-  #disposed: Promise<void> | undefined;
-  #onDispose: ((model: EncoderModel) => void) | undefined;
 
   private constructor(source: string, context: EncoderContext) {
+    super();
     this.source = source;
     this.family = context.runtime.encoder.family;
     this.tokenizer = context.tokenizer;
@@ -114,7 +113,7 @@ export class EncoderModel {
   answer(questions: readonly Question[], options?: AnswerOptions): Promise<Answer[]>;
   async answer(questions: Question | readonly Question[], options: AnswerOptions = {}): Promise<Answer | Answer[]> {
     checkOptionNames("answer", options, [...CALL, "top", "maxAnswerTokens", "noAnswer", "maxTokens", "stride"]);
-    return this.#each(questions, (all) => answerAll(this.#context, all, options));
+    return this.#each("answer", questions, (all) => answerAll(this.#context, all, options));
   }
 
   /** Says which label a text has, with the scores of all labels. An array gives an array, computed in batches. */
@@ -125,7 +124,7 @@ export class EncoderModel {
     options: ClassifyOptions = {},
   ): Promise<Classification | Classification[]> {
     checkOptionNames("classify", options, [...CALL, "truncate"]);
-    return this.#each(inputs, (all) => classifyAll(this.#context, all, options));
+    return this.#each("classify", inputs, (all) => classifyAll(this.#context, all, options));
   }
 
   /** Finds the entities of a text, with their places in it. An array gives an array, computed in batches. */
@@ -133,7 +132,7 @@ export class EncoderModel {
   label(texts: readonly string[], options?: LabelOptions): Promise<Entity[][]>;
   async label(texts: string | readonly string[], options: LabelOptions = {}): Promise<Entity[] | Entity[][]> {
     checkOptionNames("label", options, [...CALL, "aggregation", "ignore", "stride"]);
-    return this.#each(texts, (all) => labelAll(this.#context, all, options));
+    return this.#each("label", texts, (all) => labelAll(this.#context, all, options));
   }
 
   /** Words for each mask of a text (`[MASK]` or `<mask>`, as the tokenizer has it). An array gives an array, computed in batches. */
@@ -141,7 +140,7 @@ export class EncoderModel {
   fill(texts: readonly string[], options?: FillOptions): Promise<Filled[]>;
   async fill(texts: string | readonly string[], options: FillOptions = {}): Promise<Filled | Filled[]> {
     checkOptionNames("fill", options, [...CALL, "top"]);
-    return this.#each(texts, (all) => fillAll(this.#context, all, options));
+    return this.#each("fill", texts, (all) => fillAll(this.#context, all, options));
   }
 
   /** The vector of a text, as the checkpoint's pooling makes it. An array gives an array, computed in batches. */
@@ -152,7 +151,7 @@ export class EncoderModel {
     options: EmbedOptions = {},
   ): Promise<Embedding | Embedding[]> {
     checkOptionNames("embed", options, [...CALL, "truncate", "prompt"]);
-    return this.#each(inputs, (all) => embedAll(this.#context, all, options));
+    return this.#each("embed", inputs, (all) => embedAll(this.#context, all, options));
   }
 
   /** How like a text is to another, or to each of several: the cosine of their vectors, from −1 to 1. */
@@ -183,7 +182,7 @@ export class EncoderModel {
       );
     }
     const sequence: EncoderSequence = { ids, typeIds };
-    const [rows = new Float32Array()] = await this.#track(() =>
+    const [rows = new Float32Array()] = await this.track("logits", () =>
       runtime.run("logits", [sequence], head.kind === "words" ? "hidden" : "logits", { signal }),
     );
     if (head.kind === "classes") return { logits: rows };
@@ -192,7 +191,7 @@ export class EncoderModel {
       return { start_logits: column(0), end_logits: column(1) };
     }
     if (head.kind === "labels") return { logits: rowsOf(rows, head.labels.length) };
-    return { logits: await this.#track(() => runtime.words("logits", rowsOf(rows, facts.width), { signal })) };
+    return { logits: await this.track("logits", () => runtime.words("logits", rowsOf(rows, facts.width), { signal })) };
   }
 
   /**
@@ -211,7 +210,7 @@ export class EncoderModel {
     const logits = options.logits ?? runtime.encoder.head !== undefined;
     if (logits && !runtime.encoder.head) throw new HeedError("USAGE", "run: this checkpoint has no head for logits.");
     runtime.check("run", sequence);
-    return this.#track(async () => {
+    return this.track("run", async () => {
       const { runTapped } = await import("../inspect/run.ts");
       return runTapped(runtime.inspected(sequence), sequence.ids, { ...options, logits });
     });
@@ -223,44 +222,18 @@ export class EncoderModel {
     return namedValues(this.#context.runtime.inspected({ ids: [0] }), options.tokens ?? 1);
   }
 
-  /** Frees the GPU memory when the calls that run are done. Idempotent. */
-  dispose(): Promise<void> {
-    this.#disposed ??= this.#free();
-    return this.#disposed;
+  protected stop(): Promise<void> {
+    return this.#context.runtime.dispose();
   }
 
-  /** Has `listener` called once the model is disposed; for its engine. */
-  whenDisposed(listener: (model: EncoderModel) => void): this {
-    this.#onDispose = listener;
-    return this;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.dispose();
-  }
-
-  async #free(): Promise<void> {
-    await this.#context.runtime.dispose();
-    await Promise.allSettled(this.#runs);
-    this.#onDispose?.(this);
-  }
+  /** Its runtime frees it all as it stops. */
+  protected async free(): Promise<void> {}
 
   /** One result for one input, an array for an array. */
-  async #each<I, O>(inputs: I | readonly I[], work: (all: readonly I[]) => Promise<O[]>): Promise<O | O[]> {
+  async #each<I, O>(op: string, inputs: I | readonly I[], work: (all: readonly I[]) => Promise<O[]>): Promise<O | O[]> {
     const many = isMany(inputs);
-    const results = await this.#track(() => work(many ? inputs : [inputs]));
+    const results = await this.track(op, () => work(many ? inputs : [inputs]));
     return many ? results : (results[0] as O);
-  }
-
-  async #track<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#disposed) throw new HeedError("DISPOSED", "model: used after it was disposed. Load it again.");
-    const running = work();
-    this.#runs.add(running);
-    try {
-      return await running;
-    } finally {
-      this.#runs.delete(running);
-    }
   }
 }
 

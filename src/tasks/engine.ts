@@ -8,6 +8,7 @@ import type { TuneReport, TuneStore } from "../gpu/tune.ts";
 import type { LoadAdapterOptions } from "./adapters.ts";
 import { DirectOps } from "./direct_ops.ts";
 import type { EncoderModel, LoadEncoderOptions } from "./encoder_model.ts";
+import type { LoadedModel } from "./loaded_model.ts";
 import type { SelfTestOptions, SelfTestReport } from "./self_test.ts";
 import type { Seq2SeqModel } from "./seq2seq_model.ts";
 import type { SpeechModel } from "./speech_model.ts";
@@ -40,12 +41,6 @@ export interface EngineLoadEncoderOptions extends LoadEncoderOptions {
 /** What {@link Engine.loadAny} gives. */
 export type AnyModel = TextModel | EncoderModel | Seq2SeqModel | SpeechModel;
 
-/** A model that the engine frees with itself. */
-interface Loaded {
-  dispose(): Promise<void>;
-  whenDisposed(listener: () => void): unknown;
-}
-
 const LOAD_OPTIONS = ["dtype", "signal", "onProgress", "cacheTokens", "maxSequences", "cacheDtype", "source"];
 
 /**
@@ -58,7 +53,7 @@ const LOAD_OPTIONS = ["dtype", "signal", "onProgress", "cacheTokens", "maxSequen
  */
 export class Engine extends DirectOps {
   readonly #openSource: OpenSource;
-  readonly #models = new Set<Loaded>();
+  readonly #models = new Set<LoadedModel>();
   /** Which kernels were chosen by measurement; undefined where none were. */
   readonly tuning: TuneReport | undefined;
   #disposed = false;
@@ -194,7 +189,7 @@ export class Engine extends DirectOps {
     return this.#openSource(spec, options);
   }
 
-  #keep<M extends Loaded>(model: M): M {
+  #keep<M extends LoadedModel>(model: M): M {
     this.#models.add(model);
     model.whenDisposed(() => this.#models.delete(model));
     return model;

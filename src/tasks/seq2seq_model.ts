@@ -9,6 +9,7 @@ import { loadWeights } from "../models/load.ts";
 import { openEncoderDecoder } from "../models/registry.ts";
 import { openTokenizers, type Tokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
+import { LoadedModel } from "./loaded_model.ts";
 import { AttentionWatch } from "./attention_watch.ts";
 import { Batcher } from "./batcher.ts";
 import { runBeams } from "./beam_generation.ts";
@@ -65,7 +66,7 @@ const DEFAULT_CACHE_BYTES = 256 << 20;
  * const { text } = await model.translate("你好，世界。");
  * for await (const piece of model.generate("你好，世界。")) process.stdout.write(piece);
  */
-export class Seq2SeqModel {
+export class Seq2SeqModel extends LoadedModel {
   readonly kind = "encoder-decoder";
   /** The family that runs it, such as `marian`. */
   readonly family: string;
@@ -76,11 +77,9 @@ export class Seq2SeqModel {
   readonly #batcher: Batcher;
   readonly #tokenizers: Tokenizers | undefined;
   readonly #files: TaskFiles;
-  readonly #runs = new Set<Promise<unknown>>();
-  #disposed: Promise<void> | undefined;
-  #onDispose: ((model: Seq2SeqModel) => void) | undefined;
 
   private constructor(source: string, parts: Parts) {
+    super();
     this.source = source;
     this.family = parts.model.family;
     this.#model = parts.model;
@@ -182,7 +181,7 @@ export class Seq2SeqModel {
     { signal }: { readonly signal?: AbortSignal } = {},
   ): Promise<Float32Array[]> {
     if (decoderIds.length === 0) throw new HeedError("USAGE", "logits: at least one decoder id is needed; got none.");
-    return this.#track(async () => {
+    return this.track("logits", async () => {
       const [memory] = (await this.#runtime.memory?.encode([ids], { signal })) ?? [];
       try {
         return await this.#runtime.logits(decoderIds, { memory, signal });
@@ -208,7 +207,7 @@ export class Seq2SeqModel {
     const [sourceIds, ids] = [this.#encode("run", source, plainTask(this.#files)), this.#decoderIds(target)];
     this.#runtime.memory?.check("run", sourceIds);
     this.#runtime.checkIds(ids);
-    return this.#track(async () => {
+    return this.track("run", async () => {
       const { runTapped } = await import("../inspect/run.ts");
       return runTapped(this.#runtime, ids, options, sourceIds);
     });
@@ -248,27 +247,12 @@ export class Seq2SeqModel {
     );
   }
 
-  /** Ends running generations with `DISPOSED`, then frees the GPU memory. Idempotent. */
-  dispose(): Promise<void> {
-    this.#disposed ??= this.#free();
-    return this.#disposed;
+  protected stop(): Promise<void> {
+    return this.#batcher.dispose();
   }
 
-  /** Has `listener` called once the model is disposed; for its engine. */
-  whenDisposed(listener: (model: Seq2SeqModel) => void): this {
-    this.#onDispose = listener;
-    return this;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.dispose();
-  }
-
-  async #free(): Promise<void> {
-    await this.#batcher.dispose();
-    await Promise.allSettled(this.#runs);
-    await this.#runtime.dispose();
-    this.#onDispose?.(this);
+  protected free(): Promise<void> {
+    return this.#runtime.dispose();
   }
 
   #generate(op: string, source: string | readonly number[], task: TextTask, options: Seq2SeqGenerateOptions) {
@@ -287,7 +271,7 @@ export class Seq2SeqModel {
 
   /** Checks everything that a generation needs; opens nothing yet. */
   #prepare(op: string, source: string | readonly number[], task: TextTask, options: Seq2SeqGenerateOptions): Prepared {
-    this.#checkUsable(op);
+    this.checkUsable(op);
     const { decoderIds, ...rest } = options;
     const forced = task.forcedBos === undefined ? {} : { forcedBos: task.forcedBos };
     const resolved = resolveGeneration({ ...forced, ...rest }, task.defaults);
@@ -299,7 +283,7 @@ export class Seq2SeqModel {
     const maxTokens = tokenBudget(resolved, ids.length, runtime.contextLength);
     const request = rest.attention && resolveAttention(op, rest.attention, runtime.decoder.facts);
     const open = () => {
-      this.#checkUsable(op);
+      this.checkUsable(op);
       const watch = request && new AttentionWatch(request, rest.attention?.onStep);
       const detokenizer = this.targetTokenizer?.detokenizer();
       const made = new GenerationTask(runtime.cache.open(), ids, maxTokens, resolved, detokenizer, watch);
@@ -372,21 +356,6 @@ export class Seq2SeqModel {
       throw new HeedError("BAD_FILE", `${op}: text needs a tokenizer, which the checkpoint lacks. Give token ids.`);
     }
     return [...firstIds, ...tokenizer.encode(prefix + source, { addSpecialTokens: true })];
-  }
-
-  async #track<T>(work: () => Promise<T>): Promise<T> {
-    this.#checkUsable("model");
-    const running = work();
-    this.#runs.add(running);
-    try {
-      return await running;
-    } finally {
-      this.#runs.delete(running);
-    }
-  }
-
-  #checkUsable(op: string): void {
-    if (this.#disposed) throw new HeedError("DISPOSED", `${op}: the model was disposed. Load it again.`);
   }
 }
 

@@ -12,6 +12,7 @@ import type { Speech } from "../models/speech_family.ts";
 import type { CachedSequence } from "../nn/kv_cache.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
+import { LoadedModel } from "./loaded_model.ts";
 import { Batcher } from "./batcher.ts";
 import { runBeams } from "./beam_generation.ts";
 import { DecoderRuntime } from "./decoder_runtime.ts";
@@ -82,7 +83,7 @@ interface Parts {
  * const model = await engine.loadSpeech("hf:owner/name");
  * const { text } = await model.transcribe({ samples, sampleRate: 16000 });
  */
-export class SpeechModel {
+export class SpeechModel extends LoadedModel {
   readonly kind = "speech";
   /** The family that runs it, such as `moonshine`. */
   readonly family: string;
@@ -92,13 +93,11 @@ export class SpeechModel {
   readonly #parts: Parts;
   readonly #encoder: SpeechEncoder;
   readonly #batcher: Batcher;
-  readonly #runs = new Set<Promise<unknown>>();
   /** Chunks that may be encoded and not yet written. */
   readonly #slots: Slots;
-  #disposed: Promise<void> | undefined;
-  #onDispose: ((model: SpeechModel) => void) | undefined;
 
   private constructor(source: string, parts: Parts, chunks: number) {
+    super();
     this.source = source;
     this.family = parts.model.family;
     this.tokenizer = parts.tokenizer;
@@ -149,7 +148,7 @@ export class SpeechModel {
     checkOptionNames("transcribe", options, [
       ...["language", "task", "timestamps", "beams", "maxTokens", "onProgress", "signal"],
     ]);
-    return this.#track(async () => {
+    return this.track("transcribe", async () => {
       const samples = this.#samplesOf(input);
       const { sampleRate, chunkSeconds } = this.#parts.model.sound;
       const chunks = cutAtSilences(samples, sampleRate, chunkSeconds);
@@ -173,7 +172,7 @@ export class SpeechModel {
     input: SpeechInput,
     { signal }: { readonly signal?: AbortSignal } = {},
   ): Promise<{ readonly data: Float32Array; readonly width: number }> {
-    return this.#track(async () => {
+    return this.track("encode", async () => {
       const features = this.#parts.model.sound.features(this.#padded(this.#samplesOf(input)));
       const data = await this.#encoder.rows(features, signal);
       const rows = this.#parts.model.sound.encodedRows(features.shape[0] ?? 0);
@@ -187,7 +186,7 @@ export class SpeechModel {
     decoderIds: readonly number[],
     { signal }: { readonly signal?: AbortSignal } = {},
   ): Promise<Float32Array[]> {
-    return this.#track(() =>
+    return this.track("logits", () =>
       this.#slots.with(async () => {
         const features = this.#parts.model.sound.features(this.#padded(this.#samplesOf(input)));
         const memory = await this.#encoder.encode(features, signal);
@@ -200,28 +199,13 @@ export class SpeechModel {
     );
   }
 
-  /** Ends what is running with `DISPOSED`, then frees the GPU memory. Idempotent. */
-  dispose(): Promise<void> {
-    this.#disposed ??= this.#free();
-    return this.#disposed;
+  protected stop(): Promise<void> {
+    return this.#batcher.dispose();
   }
 
-  /** Has `listener` called once the model is disposed; for its engine. */
-  whenDisposed(listener: (model: SpeechModel) => void): this {
-    this.#onDispose = listener;
-    return this;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.dispose();
-  }
-
-  async #free(): Promise<void> {
-    await this.#batcher.dispose();
-    await Promise.allSettled(this.#runs);
+  protected async free(): Promise<void> {
     await this.#encoder.dispose();
     await this.#parts.runtime.dispose();
-    this.#onDispose?.(this);
   }
 
   /** Encodes and decodes one chunk. */
@@ -240,7 +224,7 @@ export class SpeechModel {
       });
       const result = await generation.result;
       if (result.finish === "abort") throw new HeedError("ABORTED", "transcribe: aborted.");
-      if (this.#disposed) throw new HeedError("DISPOSED", "transcribe: the model was disposed. Load it again.");
+      this.checkUsable("transcribe");
       return {
         ids: [...ids, ...result.ids.generated],
         text: result.text.trim(),
@@ -364,17 +348,6 @@ export class SpeechModel {
     const padded = new Float32Array(leastSamples);
     padded.set(samples);
     return padded;
-  }
-
-  async #track<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#disposed) throw new HeedError("DISPOSED", "transcribe: the model was disposed. Load it again.");
-    const running = work();
-    this.#runs.add(running);
-    try {
-      return await running;
-    } finally {
-      this.#runs.delete(running);
-    }
   }
 }
 

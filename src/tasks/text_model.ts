@@ -13,6 +13,7 @@ import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
 import type { ChatMessage } from "../text/chat_template.ts";
+import { LoadedModel } from "./loaded_model.ts";
 import type { Adapters, LoadAdapterOptions } from "./adapters.ts";
 import { Batcher } from "./batcher.ts";
 import { type ChatOptions, ChatPrompts, Conversation } from "./chat.ts";
@@ -29,7 +30,7 @@ export interface LoadOptions extends CacheOptions {
 }
 
 /** A causal language model on the GPU. Whoever loaded it disposes it. */
-export class TextModel {
+export class TextModel extends LoadedModel {
   readonly kind = "decoder";
   /** The family that runs it, such as `llama`. */
   readonly family: string;
@@ -39,12 +40,10 @@ export class TextModel {
   readonly tokenizer: Tokenizer | undefined;
   readonly #parts: SessionParts;
   readonly #prompts: ChatPrompts;
-  readonly #runs = new Set<Promise<unknown>>();
   #adapters: Promise<Adapters> | undefined;
-  #disposed: Promise<void> | undefined;
-  #onDispose: ((model: TextModel) => void) | undefined;
 
   private constructor(source: string, parts: SessionParts, prompts: ChatPrompts) {
+    super();
     this.#prompts = prompts;
     this.source = source;
     this.family = parts.runtime.decoder.family;
@@ -170,15 +169,11 @@ export class TextModel {
    * });
    */
   async run(prompt: string | readonly number[], options: RunOptions = {}): Promise<RunResult> {
-    if (this.#disposed) throw new HeedError("DISPOSED", "run: the model was disposed. Load it again.");
-    const ids = this.#encode(prompt);
-    const run = import("../inspect/run.ts").then(({ runTapped }) => runTapped(this.#parts.runtime, ids, options));
-    this.#runs.add(run);
-    try {
-      return await run;
-    } finally {
-      this.#runs.delete(run);
-    }
+    return this.track("run", async () => {
+      const ids = this.#encode(prompt);
+      const { runTapped } = await import("../inspect/run.ts");
+      return runTapped(this.#parts.runtime, ids, options);
+    });
   }
 
   /** The values of a forward pass over so many tokens that {@link run} can capture and patch, in their order. */
@@ -206,7 +201,7 @@ export class TextModel {
   }
 
   #openAdapters(): Promise<Adapters> {
-    if (this.#disposed) throw new HeedError("DISPOSED", "adapter: the model was disposed. Load it again.");
+    this.checkUsable("adapter");
     const { runtime, batcher } = this.#parts;
     // Most models never have one.
     this.#adapters ??= import("./adapters.ts").then(
@@ -238,28 +233,13 @@ export class TextModel {
     return this.#parts.batcher.profileStep(options.keys ?? 1);
   }
 
-  /** Ends running generations with `DISPOSED`, then frees the GPU memory. Idempotent. */
-  dispose(): Promise<void> {
-    this.#disposed ??= this.#free();
-    return this.#disposed;
+  protected stop(): Promise<void> {
+    return this.#parts.batcher.dispose();
   }
 
-  async #free(): Promise<void> {
-    await this.#parts.batcher.dispose();
-    await Promise.allSettled(this.#runs);
+  protected async free(): Promise<void> {
     await this.#parts.runtime.dispose();
     (await this.#adapters)?.dispose();
-    this.#onDispose?.(this);
-  }
-
-  /** Has `listener` called once the model is disposed; for its engine. */
-  whenDisposed(listener: (model: TextModel) => void): this {
-    this.#onDispose = listener;
-    return this;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.dispose();
   }
 
   #encode(prompt: string | readonly number[]): readonly number[] {
