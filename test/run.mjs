@@ -3,9 +3,10 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { stripVTControlCharacters } from "node:util";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const reports = mkdtempSync(join(tmpdir(), "heed-test-"));
@@ -15,12 +16,15 @@ const argv = process.argv.slice(2);
 const NOISE = /^Warning: max\w+ artificially reduced/;
 
 const total = { passed: 0, failed: 0, skipped: 0 };
+const failures = [];
 try {
   await runVitest();
   if (argv.length === 0) await runPlaywright();
 } finally {
   rmSync(reports, { recursive: true, force: true });
 }
+// Once more where the long output ends, for whoever sees its tail alone.
+for (const line of failures) console.log(`failed: ${line}`);
 const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : "";
 console.log(`${total.passed} passed, ${total.failed} failed${skipped}`);
 process.exitCode = total.failed > 0 || total.passed === 0 ? 1 : 0;
@@ -35,6 +39,12 @@ async function runVitest() {
   const broken = result.testResults.filter(
     (file) => file.status === "failed" && !file.assertionResults.some((test) => test.status === "failed"),
   ).length;
+  for (const file of result.testResults) {
+    if (file.status === "failed" && file.message) noteFailure(file.name, "", file.message);
+    for (const { status, fullName, failureMessages } of file.assertionResults) {
+      if (status === "failed") noteFailure(file.name, fullName, failureMessages[0]);
+    }
+  }
   const failed = result.numFailedTests + broken;
   count({ passed: result.numPassedTests, failed, skipped: result.numPendingTests + result.numTodoTests });
   if (code !== 0 && failed === 0) count({ failed: 1 });
@@ -51,9 +61,22 @@ async function runPlaywright() {
   const result = readReport(report);
   if (!result) return count({ failed: 1 });
   const { expected, unexpected, flaky, skipped } = result.stats;
+  for (const { file, title, ok, tests } of result.suites.flatMap(specsOf)) {
+    if (!ok) noteFailure(join("test/browser", file), title, tests[0]?.results.at(-1)?.error?.message);
+  }
+  for (const { message } of result.errors ?? []) noteFailure("playwright", "", message);
   const failed = unexpected + (result.errors?.length ?? 0);
   count({ passed: expected + flaky, failed, skipped });
   if (code !== 0 && failed === 0) count({ failed: 1 });
+}
+
+function specsOf({ specs = [], suites = [] }) {
+  return [...specs, ...suites.flatMap(specsOf)];
+}
+
+function noteFailure(file, test, message = "") {
+  const why = stripVTControlCharacters(message).split("\n").slice(0, 3).join(" ").slice(0, 400);
+  failures.push([relative(root, resolve(root, file)), test, why].filter((part) => part !== "").join(" › "));
 }
 
 /** Runs one of our programs with the terminal's streams, less the noise, and resolves with its exit code. */
