@@ -19,8 +19,6 @@ export interface LoadAdapterOptions extends ReadOptions {
 export interface AdaptedModel {
   readonly model: Model;
   readonly weights: LoadedWeights;
-  /** config.json, for the names that `transformers` gives layers. */
-  readonly config: Readonly<Record<string, unknown>>;
   /** Throws `USAGE` while something runs on the weights. */
   checkIdle(what: string): void;
   /** Forgets every plan, so that the next ones are recorded with the slots as they are now. */
@@ -41,7 +39,7 @@ export class Adapters {
 
   constructor(owner: AdaptedModel) {
     this.#owner = owner;
-    this.#modules = linearModules(owner.model, owner.weights.tree, owner.config);
+    this.#modules = linearModules(owner.model, owner.weights.tree);
   }
 
   /** Names of the loaded adapters. */

@@ -209,7 +209,6 @@ export class TextModel extends LoadedModel {
         new Adapters({
           model: runtime.decoder,
           weights: runtime.weights,
-          config: {},
           checkIdle: (what) => {
             if (!batcher.isBusy) return;
             throw new HeedError("USAGE", `${what}: a generation is running. Wait for its result first.`);
