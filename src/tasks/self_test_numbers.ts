@@ -1,6 +1,7 @@
 import { f32BitsToF16Bits } from "../formats/convert.ts";
 import type { Value } from "../ops/op.ts";
 import { gradientsFrom } from "../program/autodiff.ts";
+import type { HostArray } from "../program/host_array.ts";
 import type { ProgramRecorder } from "../program/record.ts";
 import type { HostTensor } from "../program/run_ops.ts";
 
@@ -9,6 +10,10 @@ export interface SelfTestCase {
   readonly name: string;
   readonly inputs: Readonly<Record<string, HostTensor>>;
   record(rec: ProgramRecorder, values: Readonly<Record<string, Value>>): Record<string, Value>;
+  /** Joins layers into fewer kernels, as models do. Default false: each op runs its own. */
+  readonly fuse?: boolean;
+  /** The numbers to compare, where an output's words are not those themselves. */
+  read?(words: HostArray): ArrayLike<number>;
   /** By output; computed when it is needed. */
   expected(): Readonly<Record<string, ArrayLike<number>>>;
 }

@@ -13,8 +13,8 @@ import { ROOT } from "../support/built.ts";
 import { describeOnTiers } from "../support/devices.ts";
 import { withGpuVariants } from "../support/host.ts";
 
-/** Kernels that no case runs: those by which speed is measured, and what encoders, beams and accumulated gradients add. */
-const NOT_COVERED = /^(probe_|accumulate|ban_tokens|pool_rows|softcap$|spread_rows|top_tokens|unfold|whole_norm)/;
+/** Kernels that no case runs: those by which speed is measured, which give no numbers. */
+const NOT_COVERED = /^probe_/;
 
 await describeOnTiers("the self test", (engine) => {
   it("finds every variant right on a right device, and leaves nothing behind", async () => {
