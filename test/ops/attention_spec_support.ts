@@ -7,12 +7,12 @@ import type { ProgramRecorder } from "../../src/program/record.ts";
 import { runOps } from "../../src/program/run_ops.ts";
 import * as reference from "../../src/reference/attention.ts";
 import { isDropoutKept } from "../../src/reference/dropout.ts";
-import { type Broadcast, biasBackward, ofSequence } from "../../src/reference/qk_scores.ts";
+import { type Broadcast, biasBackward, ofSequence, qkScores } from "../../src/reference/qk_scores.ts";
 import { relativeBiasBackward, type RelativeOptions } from "../../src/reference/relative_bias.ts";
 import { assertClose } from "../support/close.ts";
 import { roundToFloat16 } from "../support/float16.ts";
 import type { Random } from "../support/random.ts";
-import { gradientTolerance, tolerance } from "../support/tolerances.ts";
+import { gradientTolerance, ROW_SUM_ATOL, tolerance } from "../support/tolerances.ts";
 import { fromRows, hostData, toRows } from "./attention_support.ts";
 
 /** A whole specification: sizes, and every option as host data. */
@@ -41,6 +41,8 @@ export interface Spec {
   selection?: "soft" | "hard";
   /** Rate of dropped weights. */
   dropout?: number;
+  /** The largest product of q and k, times the scale; default as drawn. */
+  largest?: number;
 }
 
 /** A specification with defaults for what is not given. */
@@ -90,8 +92,12 @@ export function drawSpec(random: Random, { few = false } = {}): Spec {
     relative: isHard ? undefined : often(() => relative(random.pick([true, false]))),
     selection: isHard ? "hard" : random.pick([undefined, "soft"]),
     dropout: random.uniform() < 0.15 ? 0.3 : undefined,
+    largest: !isHard && random.uniform() < 0.2 ? LOUD : undefined,
   };
 }
+
+/** Size of large logits. */
+const LOUD = 1e4;
 
 type Sizes = Pick<Spec, "B" | "H" | "T" | "S">;
 
@@ -119,13 +125,24 @@ function drawMask(
 export function drawTensors(random: Random, s: Spec) {
   const round = s.dtype === "f16" ? roundToFloat16 : (x: Float64Array) => x;
   const isHard = s.selection === "hard";
-  const draw = (n: number) => round(isHard ? Float64Array.from(random.ints(n, -2, 2)) : random.normals(n));
+  const draw = (n: number) => (isHard ? Float64Array.from(random.ints(n, -2, 2)) : random.normals(n));
+  const [q, k] = [draw(s.B * s.H * s.T * s.D), draw(s.B * s.Hkv * s.S * s.D)];
+  const factor = s.largest === undefined ? 1 : Math.sqrt(s.largest / largestProduct(s, q, k));
   return {
-    q: draw(s.B * s.H * s.T * s.D),
-    k: draw(s.B * s.Hkv * s.S * s.D),
+    q: round(q.map((x) => x * factor)),
+    k: round(k.map((x) => x * factor)),
     v: round(random.normals(s.B * s.Hkv * s.S * s.Dv)),
     dout: random.normals(s.B * s.H * s.T * s.Dv),
   };
+}
+
+function largestProduct(s: Spec, q: Float64Array, k: Float64Array): number {
+  return maxOf(qkScores(q, k, s, { scale: s.scale }));
+}
+
+/** The largest magnitude. */
+function maxOf(x: Float64Array): number {
+  return x.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 }
 
 type Tensors = ReturnType<typeof drawTensors>;
@@ -249,7 +266,13 @@ function sumOf(s: Spec): Broadcast {
 /** Which path an attention call takes: the choice of the op, the three kernels, or one fused kernel. */
 export type Path = "attention" | "unfused" | "tiled" | "lanes";
 
-function run(rec: Recorder, path: Path, v: Record<"q" | "k" | "v", Value>, options: AttentionOptions) {
+interface Outputs {
+  readonly out: Value;
+  readonly lse?: Value;
+  readonly probs?: Value;
+}
+
+function run(rec: Recorder, path: Path, v: Record<"q" | "k" | "v", Value>, options: AttentionOptions): Outputs {
   if (path === "unfused") return attentionUnfused(rec, v, options);
   const kernel = path === "attention" ? undefined : path;
   return attention(rec, v, { ...options, keep: "lse", kernel });
@@ -270,9 +293,9 @@ export async function checkSpec(
   const data = drawTensors(random, s);
   let dropoutIndex = 0;
   const result = await runOps(device, hostTensors(s, data), (rec: ProgramRecorder, values): Record<string, Value> => {
-    const { out, lse } = run(rec, path, values, optionsOf(s, values));
+    const { out, lse, probs } = run(rec, path, values, optionsOf(s, values));
     dropoutIndex = rec.nodes.find((node) => node.op.name === "dropout")?.index ?? 0;
-    const outputs = { out, lse: lse as Value };
+    const outputs = { out, lse: lse as Value, ...(probs && { probs }) };
     if (!backward) return outputs;
     const wrt = Object.entries(pickTensors(values, frozen ? ["q", "k", "v", "sinks"] : TRAINED));
     const grads = gradients(
@@ -292,27 +315,72 @@ export async function checkSpec(
     assertClose(ordered, want, { ...close, label: name, context });
   };
   const want = reference.attention(data.q, data.k, data.v, s, options);
-  check("out", want.out, tolerance("f32", "attention"), [s.H, s.T, s.Dv]);
-  check("lse", want.lse, { atol: 1e-4, rtol: 1e-5 });
+  const slack = slackOf(s, data);
+  const { atol, rtol } = tolerance("f32", "attention");
+  check("out", want.out, { atol: Math.max(atol, slack.out), rtol }, [s.H, s.T, s.Dv]);
+  check("lse", want.lse, { atol: Math.max(1e-4, slack.score), rtol: 1e-5 });
+  if (result["probs"]) {
+    const sinkSlack = s.sinks ? slack.score : 0;
+    checkWeights(result["probs"] as Float32Array, want.probs, { s, sinkSlack, context });
+  }
   if (!backward) return;
   const grads = reference.attentionBackward(data.q, data.k, data.v, data.dout, s, options);
-  const near = (x: Float64Array) => {
+  const near = (x: Float64Array, least: number) => {
     const { atol, rtol } = gradientTolerance(x);
     // Where all of a gradient cancels the terms' rounding is left.
-    return { atol: Math.max(atol, 2e-5), rtol };
+    return { atol: Math.max(atol, 2e-5, least), rtol };
   };
-  check("dq", grads.dq, near(grads.dq), [s.H, s.T, s.D]);
-  check("dk", grads.dk, near(grads.dk), [s.Hkv, s.S, s.D]);
-  check("dv", grads.dv, near(grads.dv), [s.Hkv, s.S, s.Dv]);
-  if (s.sinks) check("dsinks", grads.dsinks, near(grads.dsinks));
+  check("dq", grads.dq, near(grads.dq, slack.dq), [s.H, s.T, s.D]);
+  check("dk", grads.dk, near(grads.dk, slack.dk), [s.Hkv, s.S, s.D]);
+  check("dv", grads.dv, near(grads.dv, slack.dv), [s.Hkv, s.S, s.Dv]);
+  if (s.sinks) check("dsinks", grads.dsinks, near(grads.dsinks, slack.dscores * s.B * s.T));
   if (s.bias && !frozen) {
     const dbias = biasBackward(grads.dscores, s, s.bias.shape);
-    check("dbias", dbias, near(dbias));
+    check("dbias", dbias, near(dbias, slack.dscores * s.B * s.H * s.T));
   }
   if (s.relative && !frozen) {
     const starts = (b: number) => ofSequence(s.queryStart ?? 0, b);
     const drelative = relativeBiasBackward(grads.dscores, s, s.relative, starts);
-    check("drelative", drelative, near(drelative));
+    check("drelative", drelative, near(drelative, slack.dscores * s.B * s.T));
+  }
+}
+
+/**
+ * What large logits add to the tolerances. A score of size m, summed over D products in f32 and kept times log2 e, errs by
+ * δ = 2 (√D + 1) · 2⁻²⁴ · m, which is a relative error of its weight; out errs by δ for the numerator and δ for the denominator,
+ * times the largest value. `dscores = p (dp − Σ p dp)` err by 2δ of their own p and 2δ in the sum, times the largest dp; a row's
+ * weights add up to 1, so that dq errs by that times the largest key, dk and dv by what all rows of a key's heads add.
+ */
+function slackOf(s: Spec, { q, k, v, dout }: Tensors) {
+  if (s.largest === undefined) return { score: 0, out: 0, dscores: 0, dq: 0, dk: 0, dv: 0 };
+  const { scale = 1 / Math.sqrt(s.D), dropout = 0 } = s;
+  const score = 2 * (Math.sqrt(s.D) + 1) * 2 ** -24 * s.largest;
+  const kept = 1 / (1 - dropout);
+  const dscores = 4 * score * kept * s.Dv * maxOf(dout) * maxOf(v);
+  const rows = s.T * (s.H / s.Hkv);
+  return {
+    ...{ score, dscores, out: 2 * score * kept * maxOf(v) },
+    dq: scale * dscores * maxOf(k),
+    dk: scale * dscores * maxOf(q) * rows,
+    dv: 2 * score * kept * maxOf(dout) * rows,
+  };
+}
+
+/** What holds of weights before dropout, whatever is drawn: exactly 0 where masked; rows of the soft ones sum to what sinks leave. */
+function checkWeights(
+  probs: Float32Array,
+  want: Float64Array,
+  { s, sinkSlack, context }: { s: Spec; sinkSlack: number; context: string },
+): void {
+  want.forEach((p, at) => {
+    // Of what is not masked, a weight may be too small for f32.
+    if (p === 0 && probs[at] !== 0) throw new Error(`probs[${at}] is masked and ${probs[at]}; ${context}`);
+  });
+  for (let row = 0; row < want.length; row += s.S) {
+    const sum = (x: ArrayLike<number>) => Array.from({ length: s.S }, (_, j) => x[row + j]!).reduce((a, b) => a + b, 0);
+    const [got, whole] = [sum(probs), sum(want)];
+    const isRight = s.selection === "hard" ? got === 0 || got === 1 : Math.abs(got - whole) <= ROW_SUM_ATOL + sinkSlack;
+    if (!isRight) throw new Error(`the weights of row ${row / s.S} sum to ${got}, not to ${whole}; ${context}`);
   }
 }
 
