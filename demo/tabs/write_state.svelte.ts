@@ -95,7 +95,7 @@ export class WriteState {
 
   /** Cuts the text after so many tokens, and shows what may come there. */
   async rewind(count: number): Promise<void> {
-    this.tokens = this.tokens.slice(0, count);
+    this.#become(this.tokens.slice(0, count));
     this.promptTokens = Math.min(this.promptTokens, count);
     const text = this.tokens.map(({ text }) => text).join("");
     if (this.writing) this.writing = { ...this.writing, prompt: text, text: "", report: undefined };
@@ -175,9 +175,15 @@ export class WriteState {
     const report = result.value;
     this.writing = { ...last, running: false, text: report.text, report };
     page.gpuBytes = report.gpuBytes;
-    this.tokens = [...report.prompt, ...report.tokens];
+    this.#become([...report.prompt, ...report.tokens]);
     if (typeof prompt === "string") this.promptTokens = report.prompt.length;
     if (this.tokens.length <= LOOK_AT_ONCE && this.live) await this.lookInside();
+  }
+
+  /** Another text, after which other tokens may come: those are not known yet. */
+  #become(tokens: readonly TokenText[]): void {
+    this.tokens = tokens;
+    this.next = [];
   }
 
   /** Shows the prompt's maps before its first token is written. False where the prompt is too long for that. */
