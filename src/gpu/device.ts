@@ -1,6 +1,7 @@
 import { HeedError, isHeedError } from "../core/errors.ts";
 import { checkOptionNames } from "../core/options.ts";
 import type { KernelVariant } from "./compose.ts";
+import { CompletionNudge } from "./completion_nudge.ts";
 import { GentleWait } from "./gentle_wait.ts";
 import { PipelineCache, type Pipeline } from "./pipelines.ts";
 import { chooseTier, MEMORY_LIMITS, RAISED_LIMITS, type Tier, tierFeatures } from "./tiers.ts";
@@ -63,7 +64,8 @@ export class Device {
   readonly #refused = new Set<string>();
   /** Rejects what {@link guard} waits for. A set, because races against one promise that never settles would pile up. */
   readonly #waiting = new Set<(error: HeedError) => void>();
-  readonly #gentle: GentleWait | undefined;
+  /** Told of every wait, where waiting needs help. */
+  readonly #waiter: GentleWait | CompletionNudge | undefined;
   #bytes = 0;
   #peakBytes = 0;
   #created = 0;
@@ -90,7 +92,7 @@ export class Device {
       limits: raw.limits,
       ...(deterministic ? { fixedRows: "many" } : {}),
     };
-    this.#gentle = GentleWait.for(this.facts.software);
+    this.#waiter = GentleWait.for(this.facts.software) ?? CompletionNudge.for(raw.queue);
     this.#pipelines = new PipelineCache(this);
     void raw.lost.then((info) => {
       const error = new HeedError(
@@ -100,7 +102,7 @@ export class Device {
       this.#fault = error;
       for (const reject of this.#waiting) {
         reject(error);
-        this.#gentle?.leave();
+        this.#waiter?.leave();
       }
       this.#waiting.clear();
     });
@@ -243,11 +245,11 @@ export class Device {
   guard<T>(promise: Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const settle = (act: () => void) => {
-        if (this.#waiting.delete(reject)) this.#gentle?.leave();
+        if (this.#waiting.delete(reject)) this.#waiter?.leave();
         act();
       };
       this.#waiting.add(reject);
-      this.#gentle?.enter();
+      this.#waiter?.enter();
       promise.then(
         (value) => settle(() => resolve(value)),
         // A mapping may fail a moment before `lost` resolves: give the loss the word.

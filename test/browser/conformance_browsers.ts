@@ -23,6 +23,7 @@ const USAGE = `usage: npm run conformance:browsers [-- FOLDER] [options]
 
 /** Everything of one tier may take this long on a software GPU of two cores. */
 const TIER_MS = 30 * 60_000;
+const MINUTE_MS = 60_000;
 
 interface Options {
   readonly folder?: string;
@@ -239,11 +240,7 @@ async function runTier(page: Page, browser: string, tier: Tier, { files, options
   await page.select("#tier", tier);
   const from = performance.now();
   await page.click("#run");
-  await page.waitForFunction(
-    () =>
-      !(document.getElementById("run") as HTMLButtonElement).disabled && document.getElementById("status")?.textContent,
-    { timeout: TIER_MS, polling: 500 },
-  );
+  await untilDone(page, `${browser}, tier ${tier}`);
   const { json, error } = await page.evaluate(() => ({
     json: (document.getElementById("report") as HTMLTextAreaElement).value,
     error: document.getElementById("error")?.textContent ?? "",
@@ -258,6 +255,24 @@ async function runTier(page: Page, browser: string, tier: Tier, { files, options
   const seconds = ((performance.now() - from) / 1000).toFixed(0);
   console.log(`${browser}, tier ${tier}: ${closingLine(report)} (${seconds} s)`);
   return report;
+}
+
+/** Waits until the page has run all that it was given, and says every minute how far it is. */
+async function untilDone(page: Page, what: string): Promise<void> {
+  const until = performance.now() + TIER_MS;
+  for (let told = performance.now(); ; ) {
+    const { status, running } = await page.evaluate(() => ({
+      status: document.getElementById("status")?.textContent ?? "",
+      running: (document.getElementById("run") as HTMLButtonElement).disabled,
+    }));
+    if (!running && status) return;
+    if (performance.now() > until) throw new Error(`${what}: not done after ${TIER_MS / 60_000} minutes; ${status}`);
+    if (performance.now() > told + MINUTE_MS) {
+      console.log(`  ${what}: ${status}`);
+      told = performance.now();
+    }
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
 }
 
 /** The op tests on tier core: they compile and run the shaders that the vectors do not reach. */
