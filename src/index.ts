@@ -30,6 +30,7 @@ export type { PlanDescription } from "./program/describe.ts";
 export type { ArrayTensor, DirectCall, DirectOptions, OpInput } from "./program/direct.ts";
 export type { HostArray } from "./program/host_array.ts";
 export type { DispatchTime } from "./program/profile.ts";
+export { clearDownloads, downloadUsage, type DownloadUsage } from "./sources/downloads.ts";
 export { openSource, type OpenSourceOptions, type SourceSpec } from "./sources/open_source.ts";
 export { shippedModel, type ShippedTask } from "./sources/shipped.ts";
 export type { AttentionStep } from "./tasks/attention_watch.ts";

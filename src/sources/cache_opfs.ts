@@ -9,8 +9,8 @@ const SEGMENT_BYTES = 32 * 2 ** 20;
 
 /**
  * The origin's private file system as a {@link FileCache} (pages and workers). A blob is a run of segments
- * `<key>.0 <key>.1 …` and a `<key>.done` that says they are all there; a stopped download goes on after its last whole
- * segment. `segmentBytes` and `root` are for tests. Returns `undefined` where the browser has no such file system.
+ * `<key>.0 <key>.1 …` and a `<key>.done` that says they are all there; a download that was cancelled goes on where it stopped, one
+ * whose page was closed after its last whole segment. `segmentBytes` and `root` are for tests. Returns `undefined` where the browser has no such file system.
  */
 export async function opfsCache(
   options: { root?: FileSystemDirectoryHandle; segmentBytes?: number } = {},
@@ -31,13 +31,44 @@ export async function opfsCache(
       return undefined;
     },
     beginBlob: async (key, sizeBytes) => {
-      const files = await segmentsOf(folder, key, { sizeBytes, segmentBytes });
+      const files = await segmentsOf(folder, key, { sizeBytes, segmentBytes, begun: true });
       return new OpfsWriter({ folder, key, segmentBytes, sizeBytes, written: sum(files) });
     },
     readRecord: (key) => readText(folder, key),
     writeRecord: async (key, text) => writeText(folder, key, text),
     createSha256,
   };
+}
+
+/** What the cache takes: bytes of everything in it, and how many of its files are whole. */
+export async function opfsUsage(root?: FileSystemDirectoryHandle): Promise<{ bytes: number; files: number }> {
+  const folder = await openCacheFolder(root);
+  let [bytes, files] = [0, 0];
+  if (!folder) return { bytes, files };
+  for (const name of await namesIn(folder)) {
+    bytes += (await openFile(folder, name))?.size ?? 0;
+    if (name.endsWith(".done")) files++;
+  }
+  return { bytes, files };
+}
+
+/** Removes what the cache holds, downloads that were stopped included. A file that another page is writing stays. */
+export async function clearOpfs(root?: FileSystemDirectoryHandle): Promise<void> {
+  const folder = await openCacheFolder(root);
+  if (!folder) return;
+  // First the marks: a file that has lost a part must not count as whole.
+  const names = (await namesIn(folder)).sort((a, b) => Number(b.endsWith(".done")) - Number(a.endsWith(".done")));
+  for (const name of names) {
+    await removeEntry(folder, name).catch((error: unknown) => {
+      if (!(error instanceof Error) || error.name !== "NoModificationAllowedError") throw error;
+    });
+  }
+}
+
+async function namesIn(folder: FileSystemDirectoryHandle): Promise<string[]> {
+  const names: string[] = [];
+  for await (const name of folder.keys()) names.push(name);
+  return names;
 }
 
 /** The cache's folder, or `undefined` where storage is blocked or cannot be written from here. */
@@ -55,17 +86,19 @@ async function openCacheFolder(
   }
 }
 
-/** The leading segments of a blob that have their full size. */
+/** The leading segments of a blob that have their full size; with `begun` also one after them that was begun. */
 async function segmentsOf(
   folder: FileSystemDirectoryHandle,
   key: string,
-  { sizeBytes, segmentBytes }: { sizeBytes: number; segmentBytes: number },
+  { sizeBytes, segmentBytes, begun = false }: { sizeBytes: number; segmentBytes: number; begun?: boolean },
 ): Promise<File[]> {
   const files: File[] = [];
   for (let at = 0; at < sizeBytes; at += segmentBytes) {
     const file = await openFile(folder, `${key}.${files.length}`);
-    if (!file || file.size !== Math.min(segmentBytes, sizeBytes - at)) break;
+    const whole = Math.min(segmentBytes, sizeBytes - at);
+    if (!file || file.size > whole || (file.size < whole && !begun)) break;
     files.push(file);
+    if (file.size < whole) break;
   }
   return files;
 }
@@ -119,7 +152,7 @@ class OpfsWriter implements BlobWriter {
   }
 
   async *readBack(): AsyncIterable<Uint8Array> {
-    const files = await segmentsOf(this.#state.folder, this.#state.key, this.#state);
+    const files = await segmentsOf(this.#state.folder, this.#state.key, { ...this.#state, begun: true });
     for (const file of files) yield* new BlobFile(file, this.#state.key).stream(0, file.size);
   }
 
@@ -130,7 +163,7 @@ class OpfsWriter implements BlobWriter {
         const index = Math.floor(state.written / state.segmentBytes);
         const segmentEnd = Math.min(state.sizeBytes, (index + 1) * state.segmentBytes);
         const take = Math.min(bytes.length - at, segmentEnd - state.written);
-        this.#open ??= await this.#createSegment(index);
+        this.#open ??= await this.#openSegment(index, state.written - index * state.segmentBytes);
         await this.#open.write(bytes.subarray(at, at + take) as Uint8Array<ArrayBuffer>);
         at += take;
         state.written += take;
@@ -142,9 +175,12 @@ class OpfsWriter implements BlobWriter {
     });
   }
 
-  async #createSegment(index: number): Promise<FileSystemWritableFileStream> {
+  /** A new segment, or one that was begun, behind the bytes that it has. */
+  async #openSegment(index: number, at: number): Promise<FileSystemWritableFileStream> {
     const handle = await this.#state.folder.getFileHandle(`${this.#state.key}.${index}`, { create: true });
-    return handle.createWritable();
+    const stream = await handle.createWritable({ keepExistingData: at > 0 });
+    if (at > 0) await stream.seek(at);
+    return stream;
   }
 
   async restart(): Promise<void> {
@@ -160,8 +196,10 @@ class OpfsWriter implements BlobWriter {
   }
 
   async close(): Promise<void> {
-    await this.#open?.abort().catch(() => undefined);
+    const open = this.#open;
     this.#open = undefined;
+    // What has arrived of a segment becomes a file by closing it; where that fails, the segment begins anew.
+    await open?.close().catch(() => undefined);
   }
 }
 

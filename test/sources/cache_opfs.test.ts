@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { collect } from "../../src/core/source.ts";
 import { cachedFile, type DownloadJob, type FileCache } from "../../src/sources/cache.ts";
-import { opfsCache } from "../../src/sources/cache_opfs.ts";
+import { clearOpfs, opfsCache, opfsUsage } from "../../src/sources/cache_opfs.ts";
 import { hubSource } from "../../src/sources/hub.ts";
 import { FakeDirectory } from "../support/fake_directory.ts";
 import { type HubServer, startHubServer } from "../support/hub_server.ts";
@@ -51,25 +51,35 @@ describe("opfsCache", () => {
     expect(starts).toEqual([0]);
   });
 
-  it("goes on after the last whole segment", async () => {
+  it("goes on where it stopped, inside a segment too", async () => {
     await expect(cachedFile(cache, job(1500))).rejects.toThrow("broken");
     expect(await cache.openBlob("key", "file", CONTENT.length)).toBeUndefined();
     const file = await cachedFile(cache, job());
-    expect(starts).toEqual([0, 1000]);
+    expect(starts).toEqual([0, 1500]);
     expect(await file.read(0, CONTENT.length)).toEqual(CONTENT);
   });
 
   it.each([
-    ["lost", undefined],
-    ["shortened", new Blob([CONTENT.slice(1000, 1500)])],
-  ])("takes a file with a %s segment for a part up to there", async (_, segment) => {
+    ["lost", undefined, 1000],
+    ["shortened", new Blob([CONTENT.slice(1000, 1500)]), 1500],
+    ["lengthened", new Blob([CONTENT.slice(1000, 2200)]), 1000],
+  ])("takes a file with a %s segment for a part up to there", async (_, segment, end) => {
     await cachedFile(cache, job());
     const { files } = root.folders.get("heed-cache") as FakeDirectory;
     if (segment) files.set("key.1", segment);
     else files.delete("key.1");
     const file = await cachedFile(cache, job());
-    expect(starts).toEqual([0, 1000]);
+    expect(starts).toEqual([0, end]);
     expect(await file.read(0, CONTENT.length)).toEqual(CONTENT);
+  });
+
+  it("tells its size, whole files apart, and can be emptied", async () => {
+    await cachedFile(cache, job());
+    await expect(cachedFile(cache, { ...job(1500), key: "key2" })).rejects.toThrow("broken");
+    expect(await opfsUsage(root.handle)).toEqual({ bytes: CONTENT.length + 4 + 1500, files: 1 });
+    await clearOpfs(root.handle);
+    expect(await opfsUsage(root.handle)).toEqual({ bytes: 0, files: 0 });
+    expect(await cache.openBlob("key", "file", CONTENT.length)).toBeUndefined();
   });
 
   it("says that the quota is used up, and goes on from there when it is not", async () => {
@@ -115,6 +125,6 @@ describe("opfsCache under a Hub", () => {
     await expect(open()).rejects.toMatchObject({ code: "NETWORK" });
     expect(await open()).toEqual(CONTENT);
     const ranges = server.requests.filter((r) => r.cdn).map((r) => r.range);
-    expect(ranges.slice(-2)).toEqual(["bytes=1000-2499", "bytes=0-2499"]);
+    expect(ranges.slice(-2)).toEqual(["bytes=1500-2499", "bytes=0-2499"]);
   });
 });

@@ -37,7 +37,7 @@ export class FakeDirectory {
       kind: "file",
       name,
       getFile: async () => new File([this.files.get(name) ?? new Blob([])], name),
-      createWritable: async () => this.#writable(name),
+      createWritable: async ({ keepExistingData = false } = {}) => this.#writable(name, keepExistingData),
     };
   }
 
@@ -45,21 +45,35 @@ export class FakeDirectory {
     if (!this.files.delete(name)) throw new DOMException(name, "NotFoundError");
   }
 
+  async *keys() {
+    for (const [name] of [...this.folders, ...this.files]) yield name;
+  }
+
   async *entries() {
     for (const [name, folder] of this.folders) yield [name, folder] as const;
     for (const name of this.files.keys()) yield [name, await this.getFileHandle(name)] as const;
   }
 
-  #writable(name: string) {
-    const parts: BlobPart[] = [];
+  /** Written behind what was there, if that is kept: nobody seeks to another place. */
+  #writable(name: string, keep: boolean) {
+    const parts: BlobPart[] = keep ? [this.files.get(name) ?? ""] : [];
+    let failed = false;
     return {
+      seek: async (at: number) => {
+        if (at !== (this.files.get(name)?.size ?? 0)) throw new Error(`the end is at ${this.files.get(name)?.size}`);
+      },
       write: async (data: string | Uint8Array<ArrayBuffer>) => {
         this.quotaBytes -= data.length;
-        if (this.quotaBytes < 0) throw new DOMException("full", "QuotaExceededError");
+        failed ||= this.quotaBytes < 0;
+        if (failed) throw new DOMException("full", "QuotaExceededError");
         // A copy: the caller may use its buffer again.
         parts.push(typeof data === "string" ? data : data.slice());
       },
-      close: async () => void this.files.set(name, new Blob(parts)),
+      // A stream that has failed gives nothing of what it took.
+      close: async () => {
+        if (failed) throw new TypeError("the stream has failed");
+        this.files.set(name, new Blob(parts));
+      },
       abort: async () => undefined,
     };
   }
