@@ -4,7 +4,6 @@ import { HeedError } from "../core/errors.ts";
 import { openCheckpoint } from "../formats/checkpoint.ts";
 import { Device } from "../gpu/device.ts";
 import { TIERS, type Tier } from "../gpu/tiers.ts";
-import type { Source } from "../core/source.ts";
 import { folderSource } from "../sources/folder_node.ts";
 import { openSource } from "../sources/open_source_node.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
@@ -66,13 +65,6 @@ Examples:
   $ heed finetune --model ./translator --task translation --data pairs.tsv --output ./tuned --resume
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted (a checkpoint is written first).`;
-
-/** Files of the model that tuning leaves as they are. */
-const KEPT_FILES = [
-  ...["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"],
-  ...["vocab.json", "merges.txt", "source.spm", "target.spm", "spiece.model", "tokenizer.model"],
-  ...["sentencepiece.bpe.model", "generation_config.json"],
-];
 
 const COUNT = { min: 1, integer: true };
 
@@ -136,7 +128,7 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
       ...(reading.names.size > 0 ? { labels: [...reading.names.keys()] } : {}),
       ...(latest ? { from: await folderSource(latest.path) } : {}),
     });
-    const run = runTraining(runnable(tuning, options, source), {
+    const run = runTraining(runnable(tuning, options), {
       ...{ output, description: { name: "finetune.json", content: described(options) }, resumed: latest !== undefined },
       checkpoint: { every: options.checkpointEvery },
       onProgress: (update) => progress.update(update),
@@ -175,7 +167,7 @@ function described({ output: _, ...options }: CommandOptions): Record<string, un
 }
 
 /** A tuning whose result is a folder that works alone: with the tokenizer, and the adapter where one is trained. */
-function runnable(tuning: Finetuning, { lora, model, dtype }: CommandOptions, source: Source): RunnableTraining {
+function runnable(tuning: Finetuning, { lora, model, dtype }: CommandOptions): RunnableTraining {
   let heldLoss: number | undefined;
   return {
     trainer: tuning.trainer,
@@ -193,10 +185,6 @@ function runnable(tuning: Finetuning, { lora, model, dtype }: CommandOptions, so
       const adapter = lora ? await tuning.adapterFiles(model) : [];
       for (const [name, content] of adapter) files.set(`adapter/${name}`, content);
       for (const [name, content] of await tuning.files(dtype)) files.set(name, content);
-      for (const name of KEPT_FILES) {
-        const file = await source.open(name);
-        if (file) files.set(name, [await file.read(0, file.sizeBytes)]);
-      }
       return files;
     },
   };

@@ -2,9 +2,13 @@ import { HeedError } from "../core/errors.ts";
 import type { Source } from "../core/source.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
-import { linearModules } from "../models/lora.ts";
+import type { Decoder, EncoderDecoder, Model } from "../models/family.ts";
+import { adaptLinears, linearModules } from "../models/lora.ts";
+import type { LoadedWeights } from "../models/load.ts";
 import { encodeLora } from "../models/lora_files.ts";
 import { mergeLoraLayer } from "../models/lora_merge.ts";
+import { readGenerationDefaults } from "../tasks/generation_options.ts";
+import { TextModel } from "../tasks/text_model.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { type FinetuneTask, openForFinetuning, type OpenedModel } from "./finetune_models.ts";
 import { ItemBatches, type ItemBatchOptions, orderedItems, type TokenItem } from "./item_batches.ts";
@@ -49,6 +53,13 @@ export interface FinetuneOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Files of a checkpoint that tuning leaves as they are. */
+const KEPT_FILES = [
+  ...["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"],
+  ...["vocab.json", "merges.txt", "source.spm", "target.spm", "spiece.model", "tokenizer.model"],
+  ...["sentencepiece.bpe.model", "generation_config.json"],
+];
+
 /** What is trained, in a checkpoint. */
 const TRAINED = "trained.safetensors";
 
@@ -58,11 +69,18 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
   readonly lora: Lora | undefined;
   /** config.json of the result. */
   readonly config: Readonly<Record<string, unknown>>;
+  readonly #device: Device;
+  readonly #checkpoint: Checkpoint;
+  readonly #tokenizer: Tokenizer;
   readonly #opened: OpenedModel;
   readonly #step: TrainingStep;
+  readonly #models = new Set<TextModel>();
 
-  private constructor(device: Device, opened: OpenedModel, options: FinetuneOptions) {
+  private constructor(device: Device, checkpoint: Checkpoint, opened: OpenedModel, options: FinetuneOptions) {
     const { validation, steps, schedule, optimizer, dropout, seed = 0, signal } = options;
+    this.#device = device;
+    this.#checkpoint = checkpoint;
+    this.#tokenizer = options.tokenizer;
     this.#opened = opened;
     this.config = opened.config;
     const modules = options.lora && linearModules(opened.model, opened.body, opened.config);
@@ -80,7 +98,7 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
   static async open(device: Device, checkpoint: Checkpoint, options: FinetuneOptions): Promise<Finetuning> {
     const opened = await openForFinetuning(device, checkpoint, options);
     try {
-      const tuning = new Finetuning(device, opened, options);
+      const tuning = new Finetuning(device, checkpoint, opened, options);
       try {
         if (options.from) await tuning.#restore(options.from);
         return tuning;
@@ -105,24 +123,62 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
     return this.trainer.options.validation && this.trainer.evaluate();
   }
 
+  /**
+   * The language model that is tuned, over the very weights, its adapter beside them: what it generates, and the attention that it shows, are
+   * those of the last update. Disposing it leaves the weights; {@link files} ends it where an adapter is merged. Throws `UNSUPPORTED` for
+   * other models.
+   */
+  async model(): Promise<TextModel> {
+    const { model, tree } = this.#opened;
+    if (!isDecoder(model)) {
+      throw new HeedError(
+        "UNSUPPORTED",
+        `finetune: only a language model can be run while it is tuned; got ${model.family}.`,
+      );
+    }
+    const { config, generationConfig, source } = this.#checkpoint;
+    const { lora } = this;
+    const parts = {
+      ...{ source: source.description, tokenizer: this.#tokenizer },
+      defaults: readGenerationDefaults(config, generationConfig),
+    };
+    const weights: LoadedWeights = {
+      ...{ tree, dtype: "f32", dispose: () => {} },
+      bytes: parametersOf(model.rules, tree).reduce((sum, { tensor }) => sum + tensor.sizeBytes, 0),
+      ...(lora ? { onRecord: (rec) => adaptLinears(rec, lora.layers, { value: (tensor) => rec.weight(tensor) }) } : {}),
+    };
+    const opened = await TextModel.over(this.#device, model, weights, parts);
+    this.#models.add(opened.whenDisposed((disposed) => this.#models.delete(disposed)));
+    return opened;
+  }
+
   /** adapter_config.json and adapter_model.safetensors, where an adapter is trained. */
   async adapterFiles(base: string): Promise<Map<string, Uint8Array[]>> {
     if (!this.lora) throw new HeedError("USAGE", "finetune: an adapter was not trained. Ask for files() instead.");
     return encodeLora(this.lora.layers, this.lora.config, { base, taskType: this.#opened.peftTask });
   }
 
-  /** config.json and model.safetensors; an adapter is merged into the weights, after which training can't go on. */
+  /**
+   * config.json, model.safetensors, and what the checkpoint has for a tokenizer; an adapter is merged into the weights, after which training
+   * can't go on.
+   */
   async files(dtype: "f32" | "f16" = "f32"): Promise<Map<string, readonly Uint8Array[] | string>> {
+    if (this.lora) await this.#endModels();
     for (const { module, a, b, scale } of this.lora?.layers ?? []) {
       const [left, right] = [new Float32Array(await a.read()), new Float32Array(await b.read())];
       await mergeLoraLayer({ module, a: left, b: right }, scale);
     }
     if (this.lora) this.lora.dispose();
     const { rules, tree } = this.#opened;
-    return new Map<string, readonly Uint8Array[] | string>([
+    const files = new Map<string, readonly Uint8Array[] | string>([
       ["config.json", `${JSON.stringify(this.config, null, 2)}\n`],
       ["model.safetensors", await encodeModel(rules, tree, { dtype })],
     ]);
+    for (const name of KEPT_FILES) {
+      const file = await this.#checkpoint.source.open(name);
+      if (file) files.set(name, [await file.read(0, file.sizeBytes)]);
+    }
+    return files;
   }
 
   /** Everything that tuning goes on from, beside the model that it began with: what is trained, moments, RNG and data position. */
@@ -137,12 +193,21 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
     await restoreState(from, this.#step, this.trainer);
   }
 
-  /** Frees plans, moments, adapter and weights. */
+  /** Frees models, plans, moments, adapter and weights. */
   async dispose(): Promise<void> {
+    await this.#endModels();
     await this.#step.dispose();
     this.lora?.dispose();
     this.#opened.dispose();
   }
+
+  async #endModels(): Promise<void> {
+    await Promise.allSettled([...this.#models].map((model) => model.dispose()));
+  }
+}
+
+function isDecoder(model: Model): model is Decoder {
+  return "hidden" in model && !("encode" in (model as Partial<EncoderDecoder>));
 }
 
 /** What is trained beside an adapter: nothing of a loaded model, a fresh head always. */

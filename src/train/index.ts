@@ -13,6 +13,8 @@ export function openTraining(engine: Engine, recipe: unknown, options: TrainingO
   return Training.open(engine.device, recipe, options);
 }
 
+export type { Finetuning } from "./finetune.ts";
+export { type FinetuneExamples, openFinetuning, type FinetuningOptions } from "./open_finetuning.ts";
 export type { Recipe } from "./recipe.ts";
 export type { TrainingProgress } from "./trainer.ts";
 export type { ModelFiles, Training, TrainingOptions } from "./training.ts";
