@@ -4,7 +4,7 @@ import type { Plugin } from "vite";
 
 const MODELS = join(import.meta.dirname, "../models");
 /** What a model needs to run; the recipe and the text that it learnt from stay in the repository. */
-const FILES = ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"];
+const FILES = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
 
 /** Files of the page that the bundler does not name. */
 const DOCUMENTS = ["index.html", "conformance.html", "mark.svg"];

@@ -1,5 +1,5 @@
 import { proxy, type Remote, wrap } from "comlink";
-import type { Tier } from "../src/index.ts";
+import type { DownloadUsage, Tier } from "../src/index.ts";
 import type { Choice } from "./files.ts";
 import type { DeviceReport, EngineWorker, Failure, LoadReport, ModelReport, Outcome, Slot } from "./protocol.ts";
 
@@ -84,6 +84,12 @@ export class EnginePage {
     return result;
   }
 
+  /** What downloads take on this device. Disturbs nothing. */
+  async downloads(): Promise<DownloadUsage | undefined> {
+    const result = await this.#engine?.cache();
+    return result?.ok ? result.value : undefined;
+  }
+
   /** Ends what runs: it resolves as aborted. */
   stop(): void {
     void this.#engine?.stop();
@@ -105,6 +111,10 @@ export class EnginePage {
 /** The model of one use: what it is, or how far it has come. */
 export class ModelSlot {
   state = $state.raw<ModelState>({ phase: "none" });
+  /** LoRA adapters beside the model; of the language model alone. */
+  adapters = $state.raw<readonly string[]>([]);
+  /** The one in use. */
+  adapter = $state<string | undefined>();
   readonly slot: Slot;
   readonly page: EnginePage;
   #choice: Choice | undefined;
@@ -129,6 +139,7 @@ export class ModelSlot {
       if (wanted === this.#wanted && this.state.phase === "loading") this.state = { phase: "loading", name, progress };
     };
     const asked = page.ask((engine) => {
+      this.#forgetAdapters();
       this.state = { phase: "loading", name };
       return engine.load(slot, spec, proxy(onProgress));
     });
@@ -155,10 +166,33 @@ export class ModelSlot {
     await this.page.ask((engine) => engine.unload(this.slot));
   }
 
+  /** Puts an adapter's files beside the model, and uses it. Resolves with why that was not possible. */
+  async addAdapter({ name, spec }: Choice): Promise<Failure | undefined> {
+    if (typeof spec === "string") return undefined;
+    const own = this.adapters.includes(name) ? `${name} ${this.adapters.length + 1}` : name;
+    const result = await this.page.ask((engine) => engine.addAdapter(own, spec));
+    if (!result?.ok) return result?.error;
+    this.adapters = [...this.adapters, own];
+    this.adapter = own;
+    return undefined;
+  }
+
+  /** Computes with an adapter that was added, or with none. */
+  async useAdapter(name: string | undefined): Promise<void> {
+    const result = await this.page.ask((engine) => engine.useAdapter(name));
+    if (result?.ok) this.adapter = name;
+  }
+
   /** Forgets the model, whose engine is gone. */
   drop(): void {
     this.#wanted++;
+    this.#forgetAdapters();
     this.state = { phase: "none" };
+  }
+
+  #forgetAdapters(): void {
+    this.adapters = [];
+    this.adapter = undefined;
   }
 }
 

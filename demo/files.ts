@@ -93,6 +93,11 @@ export function namedModel(text: string): Choice {
   return { name: name.replace(/^hf:/i, ""), spec: /^(https?:\/\/|hf:)/i.test(name) ? name : `hf:${name}` };
 }
 
+/** True for the files of a LoRA adapter, as PEFT writes them. */
+export function isAdapter({ spec }: Choice): boolean {
+  return typeof spec !== "string" && spec.has("adapter_config.json") && !spec.has("config.json");
+}
+
 /** Hands a file to the person, as a download. */
 export function save(name: string, content: Blob): void {
   const url = URL.createObjectURL(content);

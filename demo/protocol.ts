@@ -2,6 +2,7 @@ import type { Samples } from "./sound.ts";
 import type { LayerWeights, TokenText } from "./attention/maps.ts";
 import type {
   AdapterFacts,
+  DownloadUsage,
   Finish,
   GenerationStats,
   HeedErrorCode,
@@ -57,8 +58,10 @@ export interface ModelReport {
   readonly mask?: string | undefined;
 }
 
-/** Bytes of weights that have reached the GPU. */
+/** How far a load has come: bytes of a file that have arrived, or of weights that have reached the GPU. */
 export interface LoadReport {
+  /** Set while this file is downloaded. */
+  readonly file?: string;
   readonly loadedBytes: number;
   readonly totalBytes: number;
 }
@@ -220,15 +223,26 @@ export interface ListenReport {
   readonly elapsedMs: number;
 }
 
-/** What to teach a new model, and how large it is. */
-export interface TeachRequest {
-  readonly text: string;
-  readonly prompt: string;
-  readonly steps: number;
+/** A model that begins with nothing, and how large it is. */
+export interface NewModel {
+  readonly kind: "new";
   readonly layers: number;
   readonly heads: number;
   readonly width: number;
-  /** Tokens of a training sequence; the model's context. */
+}
+
+/** What is taught: a new model, or the page's language model in all its weights or by an adapter of some rank beside them. */
+export type TaughtModel = NewModel | { readonly kind: "tune" } | { readonly kind: "adapter"; readonly rank: number };
+
+/** What to teach, and how. */
+export interface TeachRequest {
+  readonly what: TaughtModel;
+  /** What the model that is tuned is called; an adapter names it. */
+  readonly base: string;
+  readonly text: string;
+  readonly prompt: string;
+  readonly steps: number;
+  /** Tokens of a training sequence at most; the context of a new model. */
   readonly length: number;
   readonly batch: number;
   readonly learningRate: number;
@@ -255,7 +269,10 @@ export interface TeachReport {
   readonly after?: TaughtAttention;
 }
 
-/** A model as files. */
+/** What of a training can be saved. */
+export type TaughtKind = "model" | "adapter";
+
+/** A model, or an adapter, as files. */
 export type TaughtFiles = readonly { readonly name: string; readonly blob: Blob }[];
 
 /** What a model's forward pass reached, beside what the device gives at most. */
@@ -284,13 +301,21 @@ export interface EngineWorker {
   translate(request: TranslateRequest, onPiece: (text: string) => void): Promise<Outcome<TranslateReport>>;
   listen(sound: Samples): Promise<Outcome<ListenReport>>;
   read(request: ReadRequest): Promise<Outcome<ReadReport>>;
-  /** Trains a new model; `stop` ends it, and what was learnt stays. */
+  /** Trains a new model, or tunes the language model; `stop` ends it, and what was learnt stays. */
   teach(
     request: TeachRequest,
     onReport: (report: TeachReport) => void,
   ): Promise<Outcome<{ readonly stopped: boolean }>>;
-  /** The model that was taught, as files. */
-  taught(): Promise<Outcome<TaughtFiles>>;
+  /** What was taught, as files. */
+  taught(kind: TaughtKind): Promise<Outcome<TaughtFiles>>;
+  /** Puts a LoRA adapter beside the language model, and uses it. */
+  addAdapter(name: string, files: ReadonlyMap<string, File>): Promise<Outcome<null>>;
+  /** Computes with that adapter from now on, or with none. */
+  useAdapter(name: string | undefined): Promise<Outcome<null>>;
+  /** What downloads take on this device. */
+  cache(): Promise<Outcome<DownloadUsage>>;
+  /** Removes every download, whole or begun. */
+  clearCache(): Promise<Outcome<DownloadUsage>>;
   selfTest(): Promise<Outcome<SelfTestReport>>;
   measure(): Promise<Outcome<SpeedReport>>;
 }

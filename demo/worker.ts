@@ -3,7 +3,10 @@ import { expose } from "comlink";
 import {
   type AttentionStep,
   availableTiers,
+  clearDownloads,
   createEngine,
+  downloadUsage,
+  type DownloadUsage,
   type Engine,
   HeedError,
   isHeedError,
@@ -58,8 +61,12 @@ const worker: EngineWorker = {
   listen: (sound) => outcome(() => stoppable((signal) => listen(sound, signal))),
   read: (request) => outcome(() => read(models.get("reader"), request)),
   teach: (request, onReport) =>
-    outcome(() => stoppable((signal) => teacher.teach(started(), request, signal, onReport))),
-  taught: () => outcome(() => teacher.files()),
+    outcome(() => stoppable((signal) => teacher.teach(started(), models, request, signal, onReport))),
+  taught: (kind) => outcome(() => teacher.files(kind)),
+  addAdapter: (name, files) => outcome(() => addAdapter(name, files)),
+  useAdapter: (name) => outcome(() => useAdapter(name)),
+  cache: () => outcome(downloadUsage),
+  clearCache: () => outcome(clearCache),
   selfTest: () => outcome(() => started().selfTest()),
   measure: () => outcome(measure),
 };
@@ -111,11 +118,11 @@ async function load(slot: Slot, spec: ModelSpec, onProgress: (report: LoadReport
   try {
     return await models.load(started(), slot, spec, {
       signal: controller.signal,
-      onProgress({ loadedBytes, totalBytes }) {
+      onProgress(report) {
         const now = performance.now();
-        if (now - reportedAt < REPORT_EVERY_MS && loadedBytes < totalBytes) return;
+        if (now - reportedAt < REPORT_EVERY_MS && report.loadedBytes < report.totalBytes) return;
         reportedAt = now;
-        onProgress({ loadedBytes, totalBytes });
+        onProgress(report);
       },
     });
   } finally {
@@ -127,6 +134,21 @@ async function listen(sound: Samples, signal: AbortSignal): Promise<ListenReport
   const began = performance.now();
   const { text, seconds } = await models.get("listener").transcribe(sound, { signal });
   return { text, seconds, elapsedMs: performance.now() - began };
+}
+
+async function clearCache(): Promise<DownloadUsage> {
+  await clearDownloads();
+  return downloadUsage();
+}
+
+async function addAdapter(name: string, files: ReadonlyMap<string, File>): Promise<null> {
+  await started().loadAdapter(models.get("text"), files, { name });
+  return null;
+}
+
+async function useAdapter(name: string | undefined): Promise<null> {
+  await models.get("text").useAdapter(name);
+  return null;
 }
 
 async function unload(slot: Slot): Promise<null> {

@@ -3,7 +3,15 @@ import { LookState } from "../attention/look_state.svelte.ts";
 import { AttentionMaps } from "../attention/maps.ts";
 import type { EnginePage } from "../engine_page.svelte.ts";
 import { save } from "../files.ts";
-import type { Failure, TaughtAttention, TaughtFiles, TeachReport, TeachRequest } from "../protocol.ts";
+import type {
+  Failure,
+  TaughtAttention,
+  TaughtFiles,
+  TaughtKind,
+  TaughtModel,
+  TeachReport,
+  TeachRequest,
+} from "../protocol.ts";
 
 /** A training in the tab: its curve, samples, and what the model looked at before and after. */
 export class TeachState {
@@ -19,6 +27,8 @@ export class TeachState {
   sample = $state("");
   fault = $state.raw<Failure | undefined>();
   done = $state(false);
+  /** What was taught last. */
+  kind = $state<TaughtModel["kind"]>("new");
   readonly before = new LookState();
   readonly after = new LookState();
   readonly page: EnginePage;
@@ -34,6 +44,7 @@ export class TeachState {
     this.done = false;
     this.step = 0;
     this.steps = request.steps;
+    this.kind = request.what.kind;
     this.losses = [];
     this.validation = [];
     this.sample = "";
@@ -55,21 +66,24 @@ export class TeachState {
     this.page.stop();
   }
 
-  /** Downloads the model's files. */
-  async saveFiles(): Promise<void> {
-    for (const { name, blob } of await this.#files()) save(name, blob);
+  /** Downloads what was taught. */
+  async saveFiles(kind: TaughtKind): Promise<void> {
+    for (const { name, blob } of await this.#files(kind)) save(name, blob);
   }
 
-  /** Opens the model that was taught in the Write tab. */
+  /** Opens in the Write tab what was taught: an adapter beside the model that it was made for, else the model. */
   async tryIt(name: string): Promise<void> {
-    const files = await this.#files();
+    const { text } = this.page.models;
+    const beside = this.kind === "adapter" && text.state.phase === "ready";
+    const files = await this.#files(beside ? "adapter" : "model");
     if (files.length === 0) return;
     const spec = new Map(files.map(({ name, blob }) => [name, new File([blob], name)]));
-    await this.page.models.text.load({ name, spec });
+    if (beside) this.fault = await text.addAdapter({ name, spec });
+    else await text.load({ name, spec });
   }
 
-  async #files(): Promise<TaughtFiles> {
-    const result = await this.page.ask((engine) => engine.taught());
+  async #files(kind: TaughtKind): Promise<TaughtFiles> {
+    const result = await this.page.ask((engine) => engine.taught(kind));
     if (result?.ok) return result.value;
     this.fault = result?.error;
     return [];

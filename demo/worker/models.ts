@@ -26,6 +26,7 @@ export interface LoadWatch {
 /** The models that are loaded: one for each slot of the page. */
 export class Models {
   readonly #loaded: { -readonly [S in Slot]?: Kinds[S] } = {};
+  readonly #specs = new Map<Slot, ModelSpec>();
 
   /** The model of a slot. Throws `USAGE` where none is loaded. */
   get<S extends Slot>(slot: S): Kinds[S] {
@@ -38,11 +39,18 @@ export class Models {
     return this.#loaded[slot] as Kinds[S] | undefined;
   }
 
+  /** What the model of a slot was loaded from. Throws `USAGE` where none is loaded. */
+  specOf(slot: Slot): ModelSpec {
+    this.get(slot);
+    return this.#specs.get(slot) ?? "";
+  }
+
   /** Puts a model into a slot, in place of the old one. */
   async load(engine: Engine, slot: Slot, spec: ModelSpec, watch: LoadWatch): Promise<ModelReport> {
     await this.unload(slot);
     const model = await open(engine, slot, spec, watch);
     Object.assign(this.#loaded, { [slot]: model });
+    this.#specs.set(slot, spec);
     return reportOf(engine, model);
   }
 
@@ -54,7 +62,11 @@ export class Models {
 }
 
 function open(engine: Engine, slot: Slot, spec: ModelSpec, watch: LoadWatch): Promise<Kinds[Slot]> {
-  const options = { signal: watch.signal, onProgress: (report: LoadReport) => watch.onProgress(report) };
+  const options = {
+    signal: watch.signal,
+    onProgress: ({ loadedBytes, totalBytes }: LoadReport) => watch.onProgress({ loadedBytes, totalBytes }),
+    source: { onProgress: (report: LoadReport) => watch.onProgress(report) },
+  };
   if (slot === "translator") return engine.loadSeq2Seq(spec, options);
   if (slot === "listener") return engine.loadSpeech(spec, options);
   if (slot === "reader") return engine.loadEncoder(spec, options);
