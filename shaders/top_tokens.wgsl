@@ -1,8 +1,9 @@
 // best[n, 0] = (chosen[n], logprob of it); best[n, 1 + r] = (token, score) of rank r by falling score, the lower token of equals;
-// logprob[i] = logit[i] − log Σ exp(logits); score: the logprob, of a token that was seen times the penalty, banned ones left out
+// logprob[i] = logit[i] − log Σ exp(logits); score: the logprob, of a token that was seen times the penalty, banned ones left out;
+// where the rules say so, less log Σ exp of the scores that are left
 //
 // in:  logits [rows, vocabulary] f32 as bits, rows `row_stride` apart from `offset` on; chosen [rows] u32 (bound to `logits` and
-//      not used where `has_chosen` is 0); rules: bits of the penalty, then a bit a token for banned and for seen ones (rules_*.wgsl)
+//      not used where `has_chosen` is 0); rules: rules_*.wgsl
 // out: best [rows, 1 + top] (token, bits of an f32); token NONE where there is none, or nothing was chosen, or a logit is no number
 // One workgroup: WORKGROUP_SIZE / ROW_LANES rows, ROW_LANES invocations each. One invocation: every ROW_LANES-th token.
 // Workgroup memory: that of the linked reduction.
@@ -64,6 +65,23 @@ fn main(
     best[at] = vec2<u32>(select(NONE, token, is_chosen), bitcast<u32>(logprob));
   }
   let penalty = rule_penalty(row);
+  var left = 0.0;
+  if (HAS_RULES) {
+    var top_left = MASKED;
+    var sum_left = 0.0;
+    for (var i = lane; i < params.vocabulary; i += ROW_LANES) {
+      let raw = penalised(logits[first + i], false, 1.0);
+      if (raw > MASKED && !rule_banned(row, i)) {
+        let score = select(raw - lse, (raw - lse) * penalty, rule_seen(row, i));
+        let next = max(top_left, score);
+        sum_left = sum_left * exp(top_left - next) + exp(score - next);
+        top_left = next;
+      }
+    }
+    let row_top = workgroup_max(top_left, local);
+    let total_left = workgroup_sum(sum_left * exp(top_left - row_top), local);
+    left = select(0.0, row_top + log(total_left), rule_renormalised(row) && row_top > MASKED);
+  }
   // The token before in the order of falling scores and rising tokens.
   var last_score = -LOWEST;
   var last_token = 0u;
@@ -74,7 +92,7 @@ fn main(
       let raw = penalised(logits[first + i], false, 1.0);
       let logprob = raw - lse;
       // Logprobs are not positive.
-      let candidate = select(logprob, logprob * penalty, rule_seen(row, i));
+      let candidate = select(logprob, logprob * penalty, rule_seen(row, i)) - left;
       let follows = candidate < last_score || (candidate == last_score && i > last_token);
       if (follows && candidate > score && raw > MASKED && !rule_banned(row, i)) {
         score = candidate;

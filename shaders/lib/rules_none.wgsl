@@ -1,7 +1,13 @@
 // No token is banned or made less likely.
 
+const HAS_RULES: bool = false;
+
 fn rule_penalty(row: u32) -> f32 {
   return 1.0;
+}
+
+fn rule_renormalised(row: u32) -> bool {
+  return false;
 }
 
 fn rule_banned(row: u32, token: u32) -> bool {

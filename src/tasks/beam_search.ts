@@ -171,8 +171,9 @@ class Search {
     const { ids, maxTokens, eosIds, rules } = this.#request;
     const next = nextTokens(rules, { ids: [...ids, ...from.ids], promptLength: ids.length, maxTokens, eosIds });
     return tokens.map(({ id, score }) => {
-      // A forced token costs nothing.
-      const logprob = "only" in next ? 0 : score;
+      // A forced token costs nothing, or as much as the choice among several of them.
+      const forced = "only" in next ? (rules.isRenormalised ? -Math.log(next.only.length) : 0) : undefined;
+      const logprob = forced ?? score;
       return {
         ids: [...from.ids, id],
         logprobs: [...from.logprobs, logprob],

@@ -158,6 +158,7 @@ const hubSchema = v.object({
   begin_suppress_tokens: v.nullish(v.array(v.number())),
   forced_bos_token_id: v.nullish(v.number()),
   forced_eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())])),
+  renormalize_logits: v.nullish(v.boolean()),
 });
 
 type HubGeneration = v.InferOutput<typeof hubSchema>;
@@ -224,6 +225,7 @@ function hubRules(g: HubGeneration): Omit<TokenRules, "repetitionPenalty"> {
     forcedEos: typeof forcedEos === "number" ? [forcedEos] : forcedEos,
     minLength: g.min_length ?? 0,
     minNewTokens: g.min_new_tokens ?? 0,
+    isRenormalised: g.renormalize_logits ?? false,
   };
 }
 
@@ -307,6 +309,7 @@ function resolveRules(options: GenerateOptions, { rules, repetitionPenalty }: Ge
     minLength: minLength === undefined ? rules.minLength : 0,
     minNewTokens: minLength ?? rules.minNewTokens,
     repetitionPenalty: options.repetitionPenalty ?? repetitionPenalty,
+    isRenormalised: rules.isRenormalised,
   };
 }
 

@@ -151,14 +151,15 @@ function banTokensCase(): SelfTestCase {
   };
 }
 
-/** `ruled`: with a banned token and one that was seen; else with a token that was chosen. */
+/** `ruled`: with a banned token and one that was seen, the rest brought to a sum of one; else with a token that was chosen. */
 function topTokensCase(ruled: boolean): SelfTestCase {
   const [V, top, penalty] = [50, 4, 3];
   // No two are equal.
   const logits = numbers(104, 1, V).values.map((x, i) => 4 * x + i / 1024);
   const order = Array.from(logits.keys()).sort((a, b) => (logits[b] as number) - (logits[a] as number));
   const [banned, seen, chosen] = [order[0] as number, order[1] as number, order[20] as number];
-  const rules = [...new Uint32Array(Float32Array.of(penalty).buffer), ...packSeen([banned], V), ...packSeen([seen], V)];
+  const [factor = 0] = new Uint32Array(Float32Array.of(penalty).buffer);
+  const rules = [factor, 1, ...packSeen([banned], V), ...packSeen([seen], V)];
   return {
     name: `likeliest tokens${ruled ? " by rules" : ""}`,
     inputs: {
@@ -179,7 +180,8 @@ function topTokensCase(ruled: boolean): SelfTestCase {
       const score = (token: number) => ((logits[token] as number) - lse) * (ruled && token === seen ? penalty : 1);
       const ranked = order.filter((token) => !ruled || token !== banned).sort((a, b) => score(b) - score(a));
       const listed = [...(ruled ? [] : [chosen]), ...ranked.slice(0, top)];
-      return { best: listed.flatMap((token) => [token, score(token)]) };
+      const left = ruled ? Math.log(ranked.reduce((sum, token) => sum + Math.exp(score(token)), 0)) : 0;
+      return { best: listed.flatMap((token) => [token, score(token) - left]) };
     },
   };
 }

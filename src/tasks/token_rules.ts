@@ -21,6 +21,8 @@ export interface TokenRules {
   readonly minNewTokens: number;
   /** Log-probabilities of tokens that occurred are multiplied by it in a search; 1 for none. */
   readonly repetitionPenalty: number;
+  /** In a search the probabilities of the tokens that may come sum to one again, whatever the other rules did to them. */
+  readonly isRenormalised: boolean;
 }
 
 /** Where a generation stands. */
@@ -89,8 +91,9 @@ export function packBanned(next: RuledNext, vocabSize: number): Uint32Array<Arra
 export function packRules(rules: TokenRules, at: RuledTokens, vocabSize: number): Uint32Array<ArrayBuffer> {
   const words = new Uint32Array(ruleWords(vocabSize));
   new Float32Array(words.buffer)[0] = rules.repetitionPenalty;
-  words.set(packBanned(nextTokens(rules, at), vocabSize), 1);
-  if (rules.repetitionPenalty !== 1) words.set(packSeen(at.ids, vocabSize), 1 + seenWords(vocabSize));
+  words[1] = rules.isRenormalised ? 1 : 0;
+  words.set(packBanned(nextTokens(rules, at), vocabSize), 2);
+  if (rules.repetitionPenalty !== 1) words.set(packSeen(at.ids, vocabSize), 2 + seenWords(vocabSize));
   return words;
 }
 

@@ -15,6 +15,7 @@ interface Problem {
   readonly banned?: readonly number[];
   readonly seen?: readonly number[];
   readonly penalty?: number;
+  readonly renormalised?: boolean;
   readonly chosen?: boolean;
   readonly size?: number;
   /** Tokens whose logit is −∞. */
@@ -22,7 +23,8 @@ interface Problem {
 }
 
 /** (token, score) of each rank, in float64. */
-function ranked(logits: ArrayLike<number>, { top, banned = [], seen = [], penalty = 1, masked = [] }: Problem) {
+function ranked(logits: ArrayLike<number>, problem: Problem) {
+  const { top, banned = [], seen = [], penalty = 1, masked = [], renormalised = false } = problem;
   const all = Array.from(logits, (x, token) => ({ x: masked.includes(token) ? Number.NEGATIVE_INFINITY : x, token }));
   const largest = Math.max(...all.map(({ x }) => x));
   const lse = largest + Math.log(all.reduce((sum, { x }) => sum + Math.exp(x - largest), 0));
@@ -31,7 +33,8 @@ function ranked(logits: ArrayLike<number>, { top, banned = [], seen = [], penalt
     .filter(({ token }) => !banned.includes(token) && !masked.includes(token))
     .map(({ token, logprob }) => ({ token, score: seen.includes(token) ? logprob * penalty : logprob }));
   kept.sort((a, b) => b.score - a.score || a.token - b.token);
-  return { logprobs, best: kept.slice(0, top) };
+  const left = renormalised ? Math.log(kept.reduce((sum, { score }) => sum + Math.exp(score), 0)) : 0;
+  return { logprobs, best: kept.slice(0, top).map(({ token, score }) => ({ token, score: score - left })) };
 }
 
 async function checkTop(device: Device, p: Problem): Promise<void> {
@@ -40,7 +43,8 @@ async function checkTop(device: Device, p: Problem): Promise<void> {
   const logits = Float32Array.from(random.normals(N * V, size));
   for (let n = 0; n < N; n++) for (const i of masked) logits[n * V + i] = Number.NEGATIVE_INFINITY;
   const chosen = Array.from({ length: N }, (_, n) => (n * 7 + 3) % V);
-  const words = [...new Uint32Array(Float32Array.of(penalty).buffer), ...packSeen(banned, V), ...packSeen(seen, V)];
+  const [factor = 0] = new Uint32Array(Float32Array.of(penalty).buffer);
+  const words = [factor, p.renormalised ? 1 : 0, ...packSeen(banned, V), ...packSeen(seen, V)];
   const isRuled = banned.length + seen.length > 0;
   const inputs = {
     logits: f32([N, V], logits),
@@ -78,6 +82,11 @@ export const cases = opCases("token_choice", (add) => {
   add("leaves out banned tokens and those of −∞, and makes seen ones less likely", (device) =>
     checkTop(device, { N: 2, V: 70, top: 68, banned: [0, 31, 32, 69], seen: [1, 40], penalty: 3, masked: [5] }),
   );
+  add("brings the scores that are left to a sum of one where the rules say so", async (device) => {
+    const rules = { banned: [0, 31, 69], seen: [1, 40], penalty: 3, masked: [5], renormalised: true };
+    await checkTop(device, { N: 2, V: 70, top: 68, ...rules });
+    await withGpuVariants(device, () => checkTop(device, { N: 3, V: 700, top: 4, ...rules, size: 30 }));
+  });
   add("ranks with the variants of GPUs", (device) =>
     withGpuVariants(device, () => checkTop(device, { N: 2, V: 700, top: 4, banned: [699], chosen: true })),
   );
@@ -101,6 +110,6 @@ export const cases = opCases("token_choice", (add) => {
     assertShapeError(() => {
       const inputs = { logits: f32([1, 40], Array(40).fill(0)), rules: u32([1, 3], [0, 0, 0]) };
       return runOps(device, inputs, (rec, v) => ({ out: topTokens(rec, v, { top: 1 }) }));
-    }, "topTokens: rules must be [1, 5] u32; got rules [1, 3] u32."),
+    }, "topTokens: rules must be [1, 6] u32; got rules [1, 3] u32."),
   );
 });

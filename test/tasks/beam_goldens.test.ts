@@ -29,12 +29,11 @@ function optionsOf(s: BeamCase["settings"]): GenerateOptions {
 
 await describeOnTiers("beam search of transformers", (engine) => {
   it("gives the same sequences and scores with every setting", async () => {
-    const ends = new Set(CASES.map(({ settings }) => JSON.stringify(settings["eos_token_id"] ?? null)));
-    for (const end of ends) {
-      // End tokens are the checkpoint's to say.
-      const model = await engine().load(withEnd(JSON.parse(end)));
+    const stated = new Set(CASES.map(statedBy));
+    for (const end of stated) {
+      const model = await engine().load(withStated(end));
       try {
-        const cases = CASES.filter(({ settings }) => JSON.stringify(settings["eos_token_id"] ?? null) === end);
+        const cases = CASES.filter((c) => statedBy(c) === end);
         for (const { ids, settings, sequences } of cases) {
           const { sequences: found = [] } = await model.generate(ids, optionsOf(settings)).result;
           const context = `${JSON.stringify(settings)} after ${ids.join()}`;
@@ -56,12 +55,18 @@ afterAll(() => {
   for (const folder of folders) rmSync(folder, { recursive: true });
 });
 
-/** A copy of the checkpoint whose generation_config.json names these end tokens. */
-function withEnd(eos: unknown): string {
+/** What is the checkpoint's to say: its generation_config.json. */
+function statedBy({ settings }: BeamCase): string {
+  const { eos_token_id = null, renormalize_logits = false } = settings;
+  return JSON.stringify({ eos_token_id, renormalize_logits });
+}
+
+/** A copy of the checkpoint with that generation_config.json. */
+function withStated(text: string): string {
   const folder = mkdtempSync(join(tmpdir(), "heed-beams-"));
   folders.push(folder);
   for (const file of ["config.json", "model.safetensors"])
     cpSync(join(goldenPath("llama_gqa"), file), join(folder, file));
-  writeFileSync(join(folder, "generation_config.json"), JSON.stringify({ eos_token_id: eos }));
+  writeFileSync(join(folder, "generation_config.json"), text);
   return folder;
 }

@@ -6,7 +6,7 @@ import { createRandom } from "../support/random.ts";
 
 const RULES: TokenRules = {
   ...{ noRepeatNgram: 0, badWords: [], suppressed: [], beginSuppressed: [], forcedBos: undefined, forcedEos: [] },
-  ...{ minLength: 0, minNewTokens: 0, repetitionPenalty: 1 },
+  ...{ minLength: 0, minNewTokens: 0, repetitionPenalty: 1, isRenormalised: false },
 };
 const OPTIONS: BeamOptions = { beams: 1, numReturn: 1, lengthPenalty: 1, earlyStopping: "never" };
 

@@ -3,7 +3,7 @@ import { nextTokens, packBanned, sameRulesFor, type TokenRules } from "../../src
 
 const NONE: TokenRules = {
   ...{ noRepeatNgram: 0, badWords: [], suppressed: [], beginSuppressed: [], forcedBos: undefined, forcedEos: [] },
-  ...{ minLength: 0, minNewTokens: 0, repetitionPenalty: 1 },
+  ...{ minLength: 0, minNewTokens: 0, repetitionPenalty: 1, isRenormalised: false },
 };
 const at = (ids: number[], promptLength = 1) => ({ ids, promptLength, maxTokens: 6, eosIds: [2, 3] });
 const banned = (rules: Partial<TokenRules>, ids: number[], promptLength = 1) => {
