@@ -25,7 +25,7 @@ beforeAll(async () => {
   writeFileSync(join(folder, "text.txt"), TINY_TEXT);
   const more = { steps, evaluate: { every: 10 }, checkpoint: { every: 3, keep: 2 }, dropout: { hidden: 0.1 } };
   writeFileSync(recipe, JSON.stringify({ ...TINY_RECIPE, ...more }));
-}, 180_000);
+});
 afterAll(() => rmSync(folder, { recursive: true }));
 
 /** The log without what depends on the clock. */
@@ -115,7 +115,7 @@ describe("heed train", () => {
     const again = await runCli(["train", recipe, "--output", output]);
     expect(again.code).toBe(2);
     expect(again.stderr).toContain("already holds a run");
-  }, 120_000);
+  });
 
   it("refuses what it can't honour, before a GPU is looked for", async () => {
     const wrong = join(folder, "wrong.json");

@@ -11,7 +11,7 @@ const folder = mkdtempSync(join(tmpdir(), "heed-translate-"));
 beforeAll(async () => {
   await ensureBuilt();
   writeSeq2SeqFolder(folder, "transformer");
-}, 180_000);
+});
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe("heed translate", () => {

@@ -29,7 +29,7 @@ describe("nodeGpu", () => {
       const buffer = device.createBuffer("b", 16, GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST);
       device.raw.queue.writeBuffer(buffer, 0, Float32Array.of(1, 2, 3, 4));
       console.log(new Float32Array(await device.read(buffer)).join());`;
-    const options = { encoding: "utf8", timeout: 30_000, stdio: "pipe" } as const;
+    const options = { encoding: "utf8", timeout: 120_000, stdio: "pipe" } as const;
     const out = execFileSync(process.execPath, ["--expose-gc", "--input-type=module", "-e", script], options);
     expect(out).toBe("1,2,3,4\n");
   });

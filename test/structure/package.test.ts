@@ -24,7 +24,7 @@ beforeAll(async () => {
   await run("npm", ["install", ...quiet, `./${filename}`, `webgpu@${packageJson.devDependencies.webgpu}`], {
     cwd: project,
   });
-}, 180_000);
+});
 
 afterAll(() => rmSync(project, { recursive: true, force: true }));
 

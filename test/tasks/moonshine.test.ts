@@ -38,7 +38,7 @@ if (root && existsSync(join(root, ASSET))) {
       }
       await model.dispose();
       // SwiftShader takes more than a minute.
-    }, 300_000);
+    });
   });
 } else {
   describeWithAssets("moonshine-tiny", ASSET, () => {});

@@ -81,7 +81,7 @@ describeOnDevice("training step", (device) => {
     }
     expect(right).toBeGreaterThanOrEqual(19);
     await runtime.dispose();
-  }, 300_000);
+  });
 });
 
 function argmax(row: Float32Array): number {

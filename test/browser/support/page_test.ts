@@ -106,7 +106,7 @@ export async function openOpsPage(page: Page, server: StaticServer): Promise<voi
 /** Chooses a model's folder, as with the folder dialog, and waits until it is loaded. */
 export async function chooseFolder(page: Page, folder: string): Promise<void> {
   await page.getByLabel("Folder of a model").setInputFiles(folder);
-  await expect(page.getByTestId("model-name")).toBeVisible({ timeout: 60_000 });
+  await expect(page.getByTestId("model-name")).toBeVisible();
 }
 
 /** What to write: greedily, unless a seed is given. */
