@@ -1,7 +1,7 @@
-// g = grad · min(1, max_norm / (norm + 1e-6)) + l2 · param;  m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²
+// g = unscale · grad · min(1, max_norm / (norm + 1e-6)) + l2 · param;  m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²
 // param = param · (1 − lr · decay) − lr · m̂ / (√v̂ + eps),  m̂ = m / (1 − β₁^t),  v̂ = v / (1 − β₂^t)
 //
-// in:  grad f32, read from `grad_offset` on; norm [1] f32, of all gradients; schedule [1] f32: lr; step [1] u32: steps done, t − 1
+// in:  grad f32, read from `grad_offset` on; norm [1] f32, of all gradients without their scale; unscale [1] f32, read where `scaled`; schedule [1] f32: lr; step [1] u32: steps done, t − 1
 // out: param, m, v [count] f32
 // Where norm is not finite nothing is written: one bad batch must not reach the parameters.
 // One invocation: one element.
@@ -18,6 +18,7 @@ struct Params {
   decay: f32,
   l2: f32,
   max_norm: f32,
+  scaled: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -28,6 +29,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> param: array<f32>;
 @group(0) @binding(6) var<storage, read_write> m: array<f32>;
 @group(0) @binding(7) var<storage, read_write> v: array<f32>;
+@group(0) @binding(8) var<storage, read> unscale: array<f32>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -37,7 +39,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     return;
   }
   let clip = select(1.0, min(1.0, params.max_norm / (norm[0] + 1e-6)), params.max_norm > 0.0);
-  let g = grad[params.grad_offset + i] * clip + params.l2 * param[i];
+  let factor = clip * select(1.0, unscale[0], params.scaled != 0u);
+  let g = grad[params.grad_offset + i] * factor + params.l2 * param[i];
   let m_next = params.beta1 * m[i] + (1.0 - params.beta1) * g;
   let v_next = params.beta2 * v[i] + (1.0 - params.beta2) * g * g;
   m[i] = m_next;

@@ -10,7 +10,7 @@
 // Preconditions: weight strides and offset are multiples of 4; subgroups have SUBGROUP lanes.
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
 @group(0) @binding(2) var<storage, read> weight: array<WeightVec4>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
@@ -19,7 +19,7 @@
 /// x at one row and one depth; 0 past the end, so that a depth that is no multiple of 4 adds nothing.
 fn x_at(base: u32, row: u32, d: u32) -> f32 {
   let at = base + min(row, params.rows - 1u) * params.x_row_stride + min(d, params.depth - 1u) * params.x_depth_stride;
-  return select(0.0, x[at], d < params.depth);
+  return select(0.0, load_x(at), d < params.depth);
 }
 
 /// What a lane holds of SUBGROUP rows: four of depth of row `lane`, or, TRANSPOSE_X, four rows at depth `lane % 4`.

@@ -10,7 +10,7 @@
 // Preconditions: depth, x strides and offset, weight strides and offset are multiples of 4; subgroups have SUBGROUP lanes.
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
 @group(0) @binding(2) var<storage, read> weight: array<WeightVec4>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
@@ -74,8 +74,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
       load_weight(w_2 + d),
       load_weight(w_3 + d),
     );
-    let a = x[x_a + d];
-    let b = x[x_b + d];
+    let a = load_x(x_a + d);
+    let b = load_x(x_b + d);
     add_lower_rows(&a_lower, a, w);
     add_lower_rows(&b_lower, b, w);
     if (SUBGROUP == 8u) {

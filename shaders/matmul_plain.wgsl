@@ -7,7 +7,7 @@
 // Preconditions: none on sizes or alignment; the variant for odd strides, and for CPU adapters without subgroups.
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
 @group(0) @binding(2) var<storage, read> weight: array<Element>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
@@ -47,10 +47,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let at = columns + d * params.weight_depth_stride;
     let w = vec4(weight_at(at.x), weight_at(at.y), weight_at(at.z), weight_at(at.w));
     let own = rows + d * params.x_depth_stride;
-    sum0 += x[own.x] * w;
-    sum1 += x[own.y] * w;
-    sum2 += x[own.z] * w;
-    sum3 += x[own.w] * w;
+    sum0 += load_x(own.x) * w;
+    sum1 += load_x(own.y) * w;
+    sum2 += load_x(own.z) * w;
+    sum3 += load_x(own.w) * w;
   }
   store_row(sum0, row, column, batch);
   store_row(sum1, row + 1u, column, batch);

@@ -15,7 +15,7 @@ const INVOCATIONS: u32 = 128u;
 const PITCH: u32 = TILE / 4u + 1u;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
 @group(0) @binding(2) var<storage, read> weight: array<Element>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
@@ -32,7 +32,7 @@ fn tile_place(i: u32, depth_contiguous: bool) -> vec2<u32> {
 
 fn x_at(base: u32, row: u32, d: u32) -> f32 {
   if (row < params.rows && d < params.depth) {
-    return x[base + row * params.x_row_stride + d * params.x_depth_stride];
+    return load_x(base + row * params.x_row_stride + d * params.x_depth_stride);
   }
   return 0.0;
 }

@@ -28,6 +28,8 @@ export interface AdamwInputs {
   readonly v: Value;
   /** `[1]` f32: the norm of all gradients, from `globalNorm`. */
   readonly norm: Value;
+  /** `[1]` f32: what takes the loss's scale off the gradients again. Default: they have none. */
+  readonly unscale?: Value;
   /** `[1]` f32 input, so that a schedule costs no new plan. */
   readonly lr: Value;
   /** `[1]` u32 state: steps done; {@link countStep} adds one after all parameters. */
@@ -55,6 +57,7 @@ export const ADAMW: OpDef<AdamwAttrs> = {
         bindings: {
           grad: need(inputs, "grad"),
           norm: need(inputs, "norm"),
+          unscale: inputs["unscale"] ?? need(inputs, "norm"),
           schedule: need(inputs, "lr"),
           step: need(inputs, "step"),
           param: { value: param, part },
@@ -70,6 +73,7 @@ export const ADAMW: OpDef<AdamwAttrs> = {
           decay: attrs.weightDecay,
           l2: attrs.l2 ?? 0,
           max_norm: attrs.maxNorm,
+          scaled: inputs["unscale"] ? 1 : 0,
         },
         workgroups: spreadWorkgroups(ceilDiv(count, 64)),
       });

@@ -19,7 +19,8 @@ export const GLOBAL_NORM: OpDef<null> = {
     return [{ shape: [1], dtype: "f32" }];
   },
   lower({ inputs, outputs }, { facts, dispatch, temp }) {
-    const tensors = Object.values(inputs) as Value[];
+    const { unscale, ...given } = inputs;
+    const tensors = Object.values(given) as Value[];
     const groups = tensors.map((x) => ceilDiv(numel(x.shape), STRETCH));
     const partial = temp(
       "squares",
@@ -46,14 +47,18 @@ export const GLOBAL_NORM: OpDef<null> = {
     });
     dispatch({
       kernel: { kernel: shader("root_of_sum.wgsl", rootCode), ...variant },
-      bindings: { partial, out: only(outputs) },
-      params: { count: first },
+      bindings: { partial, unscale: unscale ?? partial, out: only(outputs) },
+      params: { count: first, scaled: unscale ? 1 : 0 },
       workgroups: [1],
     });
   },
 };
 
-/** `√Σ x²` over every element of all tensors together, `[1]`; f32, summed in a fixed order. Throws `SHAPE`. */
-export function globalNorm(rec: Recorder, tensors: readonly Value[]): Value {
-  return only(rec.record(GLOBAL_NORM, Object.fromEntries(tensors.map((t, i) => [`x${i}`, t])), null));
+/**
+ * `√Σ x²` over every element of all tensors together, `[1]`; f32, summed in a fixed order. With `unscale` `[1]` f32 the root is multiplied by it.
+ * Throws `SHAPE`.
+ */
+export function globalNorm(rec: Recorder, tensors: readonly Value[], unscale?: Value): Value {
+  const inputs = Object.fromEntries(tensors.map((t, i) => [`x${i}`, t]));
+  return only(rec.record(GLOBAL_NORM, { ...inputs, ...(unscale ? { unscale } : {}) }, null));
 }

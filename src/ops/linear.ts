@@ -3,6 +3,7 @@ import { HeedError } from "../core/errors.ts";
 import { formatTensor, sameShape, shapeError } from "../core/shape.ts";
 import type { GpuFacts } from "../gpu/device.ts";
 import type { ActivationName } from "./activation_parts.ts";
+import { castF16 } from "./cast.ts";
 import { chosenMatvec } from "./choices.ts";
 import { columnSums } from "./column_sums.ts";
 import { matmul } from "./matmul.ts";
@@ -66,8 +67,10 @@ export const LINEAR: OpDef<LinearAttrs> = {
     const grads: Record<string, Value> = {};
     if (!dout) return grads;
     const [x, weight] = [need(inputs, "x"), need(inputs, "weight")];
-    if (needs.has("x")) grads["x"] = matmul(rec, dout, weight, { layout: "NN" });
-    if (needs.has("weight")) grads["weight"] = matmul(rec, dout, x, { layout: "TN" });
+    // In mixed precision the products of the gradient are of f16 too.
+    const left = x.dtype === "f16" ? castF16(rec, dout) : dout;
+    if (needs.has("x")) grads["x"] = matmul(rec, left, weight, { layout: "NN" });
+    if (needs.has("weight")) grads["weight"] = matmul(rec, left, x, { layout: "TN" });
     if (inputs["bias"] && needs.has("bias")) grads["bias"] = columnSums(rec, dout);
     return grads;
   },
@@ -76,7 +79,7 @@ export const LINEAR: OpDef<LinearAttrs> = {
 /**
  * `out = x · weightᵀ + bias`.
  *
- * x `[N, K]` f32 or a view of columns, weight `[M, K]` f32, f16 or packed (in several row parts where it exceeds a binding),
+ * x `[N, K]` f32, a view of columns or f16, weight `[M, K]` f32, f16 or packed (in several row parts where it exceeds a binding),
  * bias `[M]` f32 → `[N, M]` f32, sums in f32. Gradients: `dx = dout · weight`, `dweight = doutᵀ · x`, `dbias = Σ_n dout[n]`.
  * Throws `SHAPE`.
  */
@@ -97,12 +100,12 @@ export function linearAcceptsGate(x: Value, weight: Value, facts: GpuFacts): boo
 
 function usesMatvec({ fixedRows }: GpuFacts, x: Value): boolean {
   const isFew = fixedRows ? fixedRows === "few" : (x.shape[0] ?? 0) <= MATVEC_ROWS;
-  return isFew && matvecFits(x);
+  return isFew && x.dtype === "f32" && matvecFits(x);
 }
 
 function linearSizes(inputs: Inputs, attrs: LinearAttrs): LinearSizes {
   const { x, weight, bias, residual } = inputs;
-  const { rows: N, columns: K } = rowsAndColumns("linear", "x", x);
+  const { rows: N, columns: K } = rowsAndColumns("linear", "x", x?.dtype === "f16" ? { ...x, dtype: "f32" } : x);
   const [M, depth] = weight?.shape ?? [];
   const isWeight = weight?.shape.length === 2 && isWeightDType(weight.dtype);
   if (!weight || M === undefined || !isWeight || depth !== K) {

@@ -1,8 +1,10 @@
+import { isPacked } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import { dim, formatTensor, numel, shapeError, type Shape } from "../core/shape.ts";
 import { type MatmulCall, type MatmulKernel, matmulDispatch, type OperandLayout } from "./matmul_kernels.ts";
 import { type LowerContext, only, type OpDef, type OpNode, type Recorder, rowLayout, type Value } from "./op.ts";
 import { need } from "./rows.ts";
+import { isWeightDType } from "./weights.ts";
 
 /**
  * How the operands are stored: `N` as it is multiplied, `T` transposed. Of `a`, `N` is `[…, M, K]` and `T` `[…, K, M]`;
@@ -68,8 +70,8 @@ export const MATMUL: OpDef<MatmulAttrs> = {
 /**
  * `out = alpha · a · b`, batched over the leading dimensions.
  *
- * a `[…, M, K]`, b `[…, K, N]`, each transposed as `layout` says → `[…, M, N]` f32. a is f32, b f32 or f16. b may have
- * fewer batches than a, by a whole factor: neighbours then share one (grouped heads). Throws `SHAPE`.
+ * a `[…, M, K]`, b `[…, K, N]`, each transposed as `layout` says → `[…, M, N]` f32, sums in f32. a is f32 or f16; b too, or, as it is stored,
+ * a packed weight. b may have fewer batches than a, by a whole factor: neighbours then share one (grouped heads). Throws `SHAPE`.
  */
 export function matmul(rec: Recorder, a: Value, b: Value, attrs: MatmulAttrs): Value {
   return only(rec.record(MATMUL, { a, b }, attrs));
@@ -80,8 +82,8 @@ function matmulSizes(a: Value | undefined, b: Value | undefined, layout: MatmulL
   const got = `${formatTensor("a", a)}, ${formatTensor("b", b)}`;
   if (a.shape.length < 2 || b.shape.length < 2)
     throw shapeError("matmul", "a and b must have two dimensions or more", got);
-  if (a.dtype !== "f32" || (b.dtype !== "f32" && b.dtype !== "f16")) {
-    throw shapeError("matmul", "a must be f32, and b f32 or f16", got);
+  if ((a.dtype !== "f32" && a.dtype !== "f16") || !isWeightDType(b.dtype) || (isPacked(b.dtype) && layout === "TN")) {
+    throw shapeError("matmul", "a must be f32 or f16, and b f32, f16 or a packed weight", got);
   }
   const [M, K] = layout === "TN" ? [dim(a.shape, -1), dim(a.shape, -2)] : [dim(a.shape, -2), dim(a.shape, -1)];
   const [N, depth] = layout === "NT" ? [dim(b.shape, -2), dim(b.shape, -1)] : [dim(b.shape, -1), dim(b.shape, -2)];
@@ -118,7 +120,7 @@ function lowerMatmul({ inputs, outputs, attrs }: OpNode<MatmulAttrs>, context: L
     x: a,
     xLayout: operandLayout(a, attrs.layout === "TN"),
     weight: b,
-    weightDType: b.dtype,
+    weightDType: context.parts(b)[0]?.dtype ?? b.dtype,
     weightLayout: operandLayout(b, attrs.layout !== "NT"),
     out,
     outLayout: { offset: 0, rowStride: N, batchStride: M * N },
@@ -135,12 +137,13 @@ function lowerParts(call: MatmulCall, attrs: MatmulAttrs, context: LowerContext)
   const parts = context.parts(value);
   invariant(call.batch === 1, `matmul: ${value.name} has row parts and a batch`);
   let sum: Value | undefined;
-  parts.forEach(({ rowStart, rows }, part) => {
+  parts.forEach(({ rowStart, rows, dtype }, part) => {
     if (attrs.layout === "NT") {
       const own = {
         ...call,
         columns: rows,
         weight: { value, part },
+        weightDType: dtype,
         outLayout: { ...call.outLayout, offset: rowStart },
       };
       context.dispatch(matmulDispatch(context.facts, own, attrs.kernel));
@@ -153,7 +156,7 @@ function lowerParts(call: MatmulCall, attrs: MatmulAttrs, context: LowerContext)
     context.dispatch(
       matmulDispatch(
         context.facts,
-        { ...call, depth: rows, xLayout: x, weight: { value, part }, out, residual },
+        { ...call, depth: rows, xLayout: x, weight: { value, part }, weightDType: dtype, out, residual },
         attrs.kernel,
       ),
     );

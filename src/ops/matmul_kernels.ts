@@ -4,7 +4,7 @@ import type { GpuFacts } from "../gpu/device.ts";
 import { chosenMatmul } from "./choices.ts";
 import { type ActivationName, activationPart } from "./activation_parts.ts";
 import { type Bound, type Dispatch, shader, type Value } from "./op.ts";
-import { weightElementPart, weightPart } from "./weights.ts";
+import { leftPart, weightElementPart, weightPart } from "./weights.ts";
 import activationNone from "../../shaders/lib/activation_none.wgsl";
 import epilogue from "../../shaders/lib/matmul_epilogue.wgsl";
 import broadcastNn from "../../shaders/matmul_broadcast_nn.wgsl";
@@ -49,6 +49,7 @@ export interface MatmulCall {
   readonly batch: number;
   /** Batches of x that share one of the weight. */
   readonly group: number;
+  /** f32 or f16. */
   readonly x: Value;
   readonly xLayout: OperandLayout;
   readonly weight: Bound;
@@ -121,10 +122,12 @@ function tileOf(kernel: MatmulKernel, facts: GpuFacts): { rows: number; columns:
 function matmulVariant(facts: GpuFacts, call: MatmulCall, kernel: MatmulKernel): KernelVariant {
   const broadcast = kernel === "broadcast_nt" || kernel === "broadcast_nn";
   const weight = (broadcast ? weightPart : weightElementPart)(call.weightDType, facts);
+  const x = leftPart(call.x.dtype, facts, kernel === "broadcast_nt");
+  const half = [...new Set([...weight.enable, ...x.enable])];
   return {
     kernel: KERNELS[kernel],
-    parts: [EPILOGUE, activationSlot(call.activation), ...weight.parts],
-    enable: broadcast ? ["subgroups", ...weight.enable] : weight.enable,
+    parts: [EPILOGUE, activationSlot(call.activation), ...weight.parts, ...x.parts],
+    enable: broadcast ? ["subgroups", ...half] : half,
     constants: kernelConstants(facts, call, kernel),
   };
 }

@@ -29,6 +29,8 @@ export interface SgdInputs {
   readonly velocity?: Value;
   /** `[1]` f32: the norm of all gradients, from `globalNorm`; where it is not finite the step leaves all as it is. */
   readonly norm?: Value;
+  /** `[1]` f32: what takes the loss's scale off the gradients again. Default: they have none. */
+  readonly unscale?: Value;
 }
 
 export const SGD: OpDef<SgdAttrs> = {
@@ -64,6 +66,7 @@ export const SGD: OpDef<SgdAttrs> = {
           lr: need(inputs, "lr"),
           // Without a norm nothing is clipped, and any finite number stands in for it.
           norm: inputs["norm"] ?? need(inputs, "lr"),
+          unscale: inputs["unscale"] ?? need(inputs, "lr"),
           param: { value: param, part: p },
           ...(velocity ? { velocity: { value: velocity, part: p } } : {}),
         },
@@ -73,6 +76,7 @@ export const SGD: OpDef<SgdAttrs> = {
           momentum: attrs.momentum ?? 0,
           weight_decay: attrs.weightDecay ?? 0,
           max_norm: attrs.maxNorm ?? 0,
+          scaled: inputs["unscale"] ? 1 : 0,
         },
         workgroups: spreadWorkgroups(ceilDiv(count, 64)),
       });

@@ -22,6 +22,12 @@ import weightQ6K from "../../shaders/lib/weight_q6_k.wgsl";
 import weightQ80 from "../../shaders/lib/weight_q8_0.wgsl";
 import weightScalar from "../../shaders/lib/weight_scalar.wgsl";
 import weightScalarLoad from "../../shaders/lib/weight_scalar_load.wgsl";
+import xF16 from "../../shaders/lib/x_f16.wgsl";
+import xF16Packed from "../../shaders/lib/x_f16_packed.wgsl";
+import xF32 from "../../shaders/lib/x_f32.wgsl";
+import xVec4F16 from "../../shaders/lib/x_vec4_f16.wgsl";
+import xVec4F16Packed from "../../shaders/lib/x_vec4_f16_packed.wgsl";
+import xVec4F32 from "../../shaders/lib/x_vec4_f32.wgsl";
 
 /** Parts to link, and the extensions that they need. */
 export interface WeightPart {
@@ -48,6 +54,16 @@ const ELEMENT = {
   f32: [shader("lib/element_f32.wgsl", elementF32), ELEMENT_LOAD],
   f16: [shader("lib/element_f16.wgsl", elementF16), ELEMENT_LOAD],
   packed: [shader("lib/element_f16_packed.wgsl", elementF16Packed), ELEMENT_LOAD],
+};
+const X = {
+  f32: [shader("lib/x_f32.wgsl", xF32)],
+  f16: [shader("lib/x_f16.wgsl", xF16)],
+  packed: [shader("lib/x_f16_packed.wgsl", xF16Packed)],
+};
+const X_VEC4 = {
+  f32: [shader("lib/x_vec4_f32.wgsl", xVec4F32)],
+  f16: [shader("lib/x_vec4_f16.wgsl", xVec4F16)],
+  packed: [shader("lib/x_vec4_f16_packed.wgsl", xVec4F16Packed)],
 };
 const PACKED: Readonly<Record<PackedFormat, readonly Shader[]>> = {
   bf16: [shader("lib/weight_bf16.wgsl", weightBf16), WEIGHT_LOAD],
@@ -77,6 +93,11 @@ export function weightScalarPart(): WeightPart {
 export function weightElementPart(dtype: TensorDType, facts: GpuFacts): WeightPart {
   const packed = packedParts(dtype);
   return packed ? { ...packed, parts: [...packed.parts, ELEMENT_OF_FOUR] } : choose(ELEMENT, dtype, facts);
+}
+
+/** Defines `X` and `load_x`: an element of the binding `x`, f32 or f16, or with `wide` four neighbours. */
+export function leftPart(dtype: TensorDType, facts: GpuFacts, wide: boolean): WeightPart {
+  return choose(wide ? X_VEC4 : X, dtype, facts);
 }
 
 function packedParts(dtype: TensorDType): WeightPart | undefined {

@@ -31,6 +31,8 @@ export class ProgramRecorder implements Recorder {
   readonly named = new Map<string, Value>();
   /** Sees the result of each linear layer, and what it returns goes on in its place: how adapters add to layers that models record. */
   onLinear: ((layer: LinearLayer) => Value) | undefined;
+  /** Changes the inputs of each linear layer before it is recorded: how mixed precision rounds them. */
+  beforeLinear: ((inputs: Inputs) => Inputs) | undefined;
   readonly #onNamed: ((value: Value) => Value) | undefined;
   readonly #scopes: string[] = [];
   readonly #names = new Map<string, number>();
@@ -44,7 +46,8 @@ export class ProgramRecorder implements Recorder {
   }
 
   record<A>(op: OpDef<A>, inputs: Inputs, attrs: A): readonly Value[] {
-    const outputs = this.recordAs(op, inputs, attrs, this.nodes.length);
+    const own = op.name === "linear" && this.beforeLinear ? this.beforeLinear(inputs) : inputs;
+    const outputs = this.recordAs(op, own, attrs, this.nodes.length);
     const { x, weight } = inputs;
     const [out] = outputs;
     if (op.name !== "linear" || !this.onLinear || !x || !weight || !out) return outputs;

@@ -8,6 +8,7 @@ import { embedding } from "../ops/embedding.ts";
 import { everyNthRow } from "../ops/every_nth_row.ts";
 import { gatedActivation as gatedOp } from "../ops/gated_activation.ts";
 import { layerNorm as layerNormOp } from "../ops/layer_norm.ts";
+import { castF16 } from "../ops/cast.ts";
 import { linear as linearOp } from "../ops/linear.ts";
 import { POOLINGS, type Pooling, poolRows as poolRowsOp } from "../ops/pool_rows.ts";
 import { rmsNorm as rmsNormOp } from "../ops/rms_norm.ts";
@@ -22,12 +23,12 @@ import { dequantise } from "../reference/dequantise.ts";
 import { gatedActivation } from "../reference/gated_activation.ts";
 import { groupNorm } from "../reference/group_norm.ts";
 import { layerNorm } from "../reference/layer_norm.ts";
-import { linear } from "../reference/matmul.ts";
+import { linear, linearBackward } from "../reference/matmul.ts";
 import { poolRows, poolRowsBackward } from "../reference/pool_rows.ts";
 import { rmsNorm } from "../reference/rms_norm.ts";
 import { at, f32, type Numbers, numbers, type SelfTestCase, u32, withGradients } from "./self_test_numbers.ts";
 
-/** What encoders, speech, beams, accumulated gradients, packed weights and fused layers run beside the ops of the other cases. */
+/** What encoders, speech, beams, accumulated gradients, mixed precision, packed weights and fused layers run beside the ops of the other cases. */
 export function modelCases(): SelfTestCase[] {
   return [
     softcapCase(),
@@ -38,6 +39,7 @@ export function modelCases(): SelfTestCase[] {
     banTokensCase(),
     ...[false, true].map(topTokensCase),
     ...[0, 1].map(accumulateCase),
+    halvesCase(),
     ...PACKED_FORMATS.flatMap((format) => [gatherCase(format), ...[1, 13].map((rows) => packedCase(format, rows))]),
     ...[1, 13].flatMap((rows) => [gatedLayerCase(rows), activatedLayerCase(rows)]),
   ];
@@ -250,6 +252,24 @@ function gatherCase(format: PackedFormat): SelfTestCase {
     inputs: { ids: u32(4, 0, 19), table: tensor },
     record: (rec, v) => ({ out: embedding(rec, at(v, "ids"), at(v, "table")) }),
     expected: () => ({ out: [4, 0, 19].flatMap((id) => [...values().subarray(id * columns, (id + 1) * columns)]) }),
+  };
+}
+
+/** A linear layer of mixed precision; its numbers are those that f16 holds. */
+function halvesCase(): SelfTestCase {
+  const [N, I, O] = [9, 20, 12];
+  const [x, weight, dout] = [numbers(113, N, I), numbers(114, O, I), numbers(115, N, O)];
+  return {
+    name: "linear of halves",
+    inputs: { x: f32(x), weight: f32(weight), dout: f32(dout) },
+    record: (rec, v) =>
+      withGradients(rec, v, ["x", "weight"], () =>
+        linearOp(rec, castF16(rec, at(v, "x")), castF16(rec, at(v, "weight"))),
+      ),
+    expected() {
+      const { dx, dweight } = linearBackward(x.values, weight.values, dout.values, { N, I, O });
+      return { out: linear(x.values, weight.values, { N, I, O }), dx, dweight };
+    },
   };
 }
 

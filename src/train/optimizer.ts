@@ -54,28 +54,29 @@ export class Optimizer {
   }
 
   /**
-   * Records the update of all parameters, whose gradients `grads` are in their order; `lr` `[1]` f32, `step` `[1]` u32 the steps done.
-   * Returns the global norm `[1]` of the gradients before clipping; where it is not finite, nothing is changed.
+   * Records the update of all parameters, whose gradients `grads` are in their order; `lr` `[1]` f32, `step` `[1]` u32 the steps done,
+   * `unscale` `[1]` f32 the inverse of a scale that the gradients have. Returns the global norm `[1]` of the gradients before clipping; where it is not finite, nothing is changed.
    */
   record(
     rec: ProgramRecorder,
     grads: readonly Value[],
-    { lr, step }: { readonly lr: Value; readonly step: Value },
+    { lr, step, unscale }: { readonly lr: Value; readonly step: Value; readonly unscale?: Value | undefined },
   ): Value {
     const { type, beta1, beta2, eps, momentum, clip: maxNorm } = this.spec;
-    const norm = globalNorm(rec, grads);
+    const norm = globalNorm(rec, grads, unscale);
+    const scaled = unscale ? { unscale } : {};
     this.parameters.forEach(({ name, tensor, decays }, i) => {
       const [param, grad] = [rec.state(tensor), grads[i] as Value];
       const decay = decays ? this.spec.weightDecay : 0;
       const moment = (kind: string) => rec.state(this.moments.get(`${name}.${kind}`) as Tensor);
       if (type === "sgd") {
         const velocity = momentum > 0 ? { velocity: moment("velocity") } : {};
-        sgdStep(rec, { param, grad, lr, norm, ...velocity }, { momentum, weightDecay: decay, maxNorm });
+        sgdStep(rec, { param, grad, lr, norm, ...scaled, ...velocity }, { momentum, weightDecay: decay, maxNorm });
         return;
       }
       const decayed = type === "adamw" ? { weightDecay: decay } : { weightDecay: 0, l2: decay };
       const moments = { m: moment("m"), v: moment("v") };
-      adamwStep(rec, { param, grad, ...moments, norm, lr, step }, { beta1, beta2, eps, maxNorm, ...decayed });
+      adamwStep(rec, { param, grad, ...moments, ...scaled, norm, lr, step }, { beta1, beta2, eps, maxNorm, ...decayed });
     });
     return norm;
   }

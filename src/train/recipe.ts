@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { HeedError } from "../core/errors.ts";
 import { describeFaults } from "../core/faults.ts";
+import { PRECISIONS } from "./mixed.ts";
 import { OPTIMIZERS } from "./optimizer.ts";
 import { SCHEDULES } from "./schedule.ts";
 import { TOKENIZER_SPLITS, TOKENIZER_TYPES } from "./tokenizer/train_tokenizer.ts";
@@ -68,6 +69,10 @@ const schema = v.strictObject({
   labelSmoothing: v.optional(share),
   dropout: v.optional(v.strictObject({ hidden: v.optional(share), attention: v.optional(share) })),
   recompute: v.optional(v.boolean()),
+  /** `mixed`: products of f16 under a scaled loss. Default f32. */
+  precision: v.optional(v.picklist(PRECISIONS)),
+  /** Of the loss in mixed precision. */
+  lossScale: v.optional(v.strictObject({ initial: v.optional(v.number()), growEvery: v.optional(whole(1)) })),
   seed: v.optional(whole(0)),
   evaluate: v.optional(
     v.strictObject({ every: v.optional(whole(1)), batches: v.optional(whole(1)), patience: v.optional(whole(1)) }),

@@ -71,6 +71,8 @@ interface LogLine {
   readonly loss: number;
   readonly learningRate: number;
   readonly gradientNorm: number;
+  readonly lossScale?: number;
+  readonly overflows?: number;
   readonly tokensPerSecond: number;
   readonly validationLoss?: number;
 }
@@ -201,10 +203,14 @@ class Run {
 }
 
 function logLine(progress: TrainingProgress): LogLine {
-  const { step, loss, learningRate, gradientNorm, tokens, elapsedMs, validationLoss } = progress;
+  const { step, loss, learningRate, gradientNorm, lossScale, overflows, tokens, elapsedMs, validationLoss } = progress;
   const tokensPerSecond = Math.round((1000 * tokens) / elapsedMs);
   const held = validationLoss === undefined ? {} : { validationLoss };
-  return { step, loss, learningRate, gradientNorm, tokensPerSecond, ...held };
+  const scaled = {
+    ...(lossScale === undefined ? {} : { lossScale }),
+    ...(overflows === undefined ? {} : { overflows }),
+  };
+  return { step, loss, learningRate, gradientNorm, ...scaled, tokensPerSecond, ...held };
 }
 
 /** A text file, unpacked where its name ends in `.gz`. Throws `BAD_FILE`. */

@@ -1,5 +1,6 @@
 import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { firstNotFinite } from "./diagnose.ts";
+import type { LossScaleState } from "./mixed.ts";
 import type { Batch } from "./objective.ts";
 import { checkSchedule, learningRateAt, type Schedule } from "./schedule.ts";
 import type { StepResult, TrainingStep } from "./training_step.ts";
@@ -32,6 +33,10 @@ export interface TrainingProgress {
   readonly loss: number;
   readonly learningRate: number;
   readonly gradientNorm: number;
+  /** Set in mixed precision: the scale of the loss in this update. */
+  readonly lossScale?: number;
+  /** Set where gradients overflowed in f16: so many batches were passed over, the scale halved each time. */
+  readonly overflows?: number;
   readonly tokens: number;
   readonly elapsedMs: number;
   /** Set where the model was evaluated after this update: mean over all held-out targets. */
@@ -49,6 +54,8 @@ export interface TrainerState {
   readonly bestLoss: number | null;
   /** Evaluations since the best one. */
   readonly stale: number;
+  /** In mixed precision. */
+  readonly lossScale?: LossScaleState;
 }
 
 /**
@@ -111,21 +118,41 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
   /** What to keep beside parameters and moments, to go on later. */
   state(): TrainerState {
     const bestLoss = Number.isFinite(this.#bestLoss) ? this.#bestLoss : null;
-    return { stepsDone: this.stepsDone, data: this.options.data.state(), bestLoss, stale: this.#stale };
+    const { data, step } = this.options;
+    const lossScale = step.lossScale ? { lossScale: step.lossScale.state() } : {};
+    return { stepsDone: this.stepsDone, data: data.state(), bestLoss, stale: this.#stale, ...lossScale };
   }
 
   /** Goes on from a {@link state}; parameters and moments are restored apart. */
   restore(state: TrainerState): void {
     this.options.data.restore(state.data);
     this.options.step.stepsDone = state.stepsDone;
+    if (state.lossScale) this.options.step.lossScale?.restore(state.lossScale);
     this.#bestLoss = state.bestLoss ?? Number.POSITIVE_INFINITY;
     this.#stale = state.stale;
   }
 
   async #update(): Promise<TrainingProgress> {
-    const { step, data, steps, schedule, accumulate = 1, signal } = this.options;
+    const { step, steps, schedule } = this.options;
     const started = performance.now();
     const learningRate = learningRateAt(schedule, step.stepsDone, steps);
+    let overflows = 0;
+    let attempt = await this.#attempt(learningRate);
+    for (; attempt.result.overflow; overflows++) attempt = await this.#attempt(learningRate);
+    const { loss, gradientNorm, lossScale } = attempt.result;
+    const scaled = lossScale === undefined ? {} : { lossScale, ...(overflows > 0 ? { overflows } : {}) };
+    const tokens = attempt.batches.reduce((sum, batch) => sum + batch.tokens, 0);
+    const elapsedMs = performance.now() - started;
+    const evaluated = await this.#evaluateIfDue();
+    const end = this.#isExhausted() ? "patience" : step.stepsDone >= steps ? "steps" : undefined;
+    const finished: Pick<TrainingProgress, "finished"> = end ? { finished: end } : {};
+    const done = { step: step.stepsDone, steps, loss, gradientNorm, ...scaled, learningRate, tokens, elapsedMs };
+    return { ...done, ...evaluated, ...finished };
+  }
+
+  /** An update that is done, or passed over because gradients overflowed. */
+  async #attempt(learningRate: number): Promise<{ readonly batches: Batch[]; readonly result: StepResult }> {
+    const { step, data, accumulate = 1, signal } = this.options;
     const position = data.state();
     const batches: Batch[] = [];
     for (let part = 0; part < accumulate; part++) batches.push(await data.next());
@@ -134,16 +161,12 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
       data.restore(position);
       throw error;
     });
-    if (!Number.isFinite(result.loss) || !Number.isFinite(result.gradientNorm)) {
+    const isDone = Number.isFinite(result.loss) && Number.isFinite(result.gradientNorm);
+    if (!isDone && !result.overflow) {
       data.restore(position);
       throw await diverged(step, batches, result, learningRate);
     }
-    const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
-    const elapsedMs = performance.now() - started;
-    const evaluated = await this.#evaluateIfDue();
-    const end = this.#isExhausted() ? "patience" : step.stepsDone >= steps ? "steps" : undefined;
-    const finished: Pick<TrainingProgress, "finished"> = end ? { finished: end } : {};
-    return { step: step.stepsDone, steps, ...result, learningRate, tokens, elapsedMs, ...evaluated, ...finished };
+    return { batches, result };
   }
 
   async #evaluateIfDue(): Promise<Pick<TrainingProgress, "validationLoss" | "best">> {
@@ -174,6 +197,6 @@ async function diverged(
   const found = where ? `it began in ${where}` : "the forward pass is finite, so it began in the gradients";
   return new HeedError(
     "DIVERGED",
-    `train: loss and gradients must be finite; got loss ${loss}, gradient norm ${gradientNorm} in step ${step.stepsDone + 1} at learning rate ${learningRate.toPrecision(3)}; ${found}. Nothing was changed or saved since the step before. Lower the learning rate, lengthen the warm-up, clip more, or look at this batch's data.`,
+    `train: loss and gradients must be finite; got loss ${loss}, gradient norm ${gradientNorm} in step ${step.stepsDone + 1} at learning rate ${learningRate.toPrecision(3)}; ${found}. Nothing was changed or saved since the step before. Lower the learning rate, lengthen the warm-up, clip more, ${step.lossScale ? "train with precision f32, " : ""}or look at this batch's data.`,
   );
 }

@@ -62,10 +62,11 @@ export class Training implements AsyncIterable<TrainingProgress> {
     this.recipe = recipe;
     this.#prepared = prepared;
     this.#tree = tree;
-    const { optimizer, dropout, recompute, seed, steps, schedule, accumulate } = recipe;
+    const { optimizer, dropout, recompute, precision, lossScale, seed, steps, schedule, accumulate } = recipe;
     const parameters = parametersOf(prepared.model.rules, tree);
     const objective = prepared.objective(tree);
-    this.step = new TrainingStep(device, { objective, parameters, optimizer, dropout, recompute, seed });
+    const how = { optimizer, dropout, recompute, precision, lossScale, seed };
+    this.step = new TrainingStep(device, { objective, parameters, ...how });
     const { every: evaluateEvery, batches, patience } = recipe.evaluate ?? {};
     const { validation, data } = prepared;
     const held = validation ? { validation: () => validation(batches), evaluateEvery, patience } : {};

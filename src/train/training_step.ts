@@ -8,6 +8,7 @@ import type { PlanDescription } from "../program/describe.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
+import { checkPrecision, LossScale, type LossScaleOptions, type Precision, recordMixed } from "./mixed.ts";
 import type { Batch, BatchShape, Objective, ObjectiveContext } from "./objective.ts";
 import { Optimizer, type OptimizerSpec } from "./optimizer.ts";
 import type { Parameter } from "./parameters.ts";
@@ -22,6 +23,10 @@ export interface TrainingStepOptions {
   readonly dropout?: { readonly hidden?: number; readonly attention?: number };
   /** Keep a block's intermediates only until the next block; backward computes them again. */
   readonly recompute?: boolean;
+  /** Default `f32`; `mixed` needs a device with f16. */
+  readonly precision?: Precision;
+  /** Of `mixed`. */
+  readonly lossScale?: LossScaleOptions;
   /** Of dropout's masks. Default 0. */
   readonly seed?: number;
 }
@@ -32,6 +37,10 @@ export interface StepResult {
   readonly loss: number;
   /** Global norm of the gradients before clipping. Not finite: nothing was changed. */
   readonly gradientNorm: number;
+  /** Set in mixed precision: the scale of the loss that the gradients had. */
+  readonly lossScale?: number;
+  /** Set where the gradients overflowed under that scale: it was halved, and the next batch may fit. */
+  readonly overflow?: boolean;
 }
 
 /** What a plan is for: a whole step, a part of an accumulated one, that one's update, or losses alone. */
@@ -51,13 +60,19 @@ export class TrainingStep {
   #sums: readonly Tensor[] | undefined;
   /** Steps done; the optimiser corrects its moments' bias by it, and dropout draws its masks from it. */
   stepsDone = 0;
+  /** Of the loss; undefined in f32. */
+  readonly lossScale: LossScale | undefined;
 
+  /** Throws `USAGE` without parameters, `UNSUPPORTED` for mixed precision on a device without f16. */
   constructor(device: Device, options: TrainingStepOptions) {
     if (options.parameters.length === 0) {
       throw new HeedError("USAGE", "training step: there must be something to train; got no parameters.");
     }
+    const { precision = "f32", lossScale } = options;
+    checkPrecision(device, precision);
     this.device = device;
     this.#options = options;
+    this.lossScale = precision === "mixed" ? new LossScale(lossScale) : undefined;
     this.optimizer = new Optimizer(device, options.parameters, options.optimizer);
   }
 
@@ -72,7 +87,12 @@ export class TrainingStep {
     const { learningRate, signal } = options;
     const count = batches.reduce((sum, batch) => sum + batch.count, 0);
     if (!(count > 0)) throw new HeedError("USAGE", `training step: at least one target must count; got ${count}.`);
-    const update = { learning_rate: new Float32Array([learningRate]), steps_done: new Uint32Array([this.stepsDone]) };
+    const scale = this.lossScale?.scale;
+    const update = {
+      learning_rate: new Float32Array([learningRate]),
+      steps_done: new Uint32Array([this.stepsDone]),
+      ...(scale === undefined ? {} : { unscale: new Float32Array([1 / scale]) }),
+    };
     const [only] = batches;
     let sum = 0;
     let last: Plan;
@@ -90,8 +110,19 @@ export class TrainingStep {
       await last.run();
     }
     const gradientNorm = await readScalar(last, "gradient_norm");
-    if (Number.isFinite(gradientNorm)) this.stepsDone++;
-    return { loss: sum / count, gradientNorm };
+    return this.#finish(sum / count, gradientNorm);
+  }
+
+  #finish(loss: number, gradientNorm: number): StepResult {
+    const isDone = Number.isFinite(gradientNorm);
+    if (isDone) this.stepsDone++;
+    const { lossScale } = this;
+    if (!lossScale) return { loss, gradientNorm };
+    const { scale } = lossScale;
+    if (isDone) lossScale.fits();
+    // A loss that is not finite is the forward pass's fault, which no scale mends.
+    const overflow = !isDone && Number.isFinite(loss) && lossScale.overflows();
+    return { loss, gradientNorm, lossScale: scale, ...(overflow ? { overflow } : {}) };
   }
 
   /** The sum of a batch's losses, without dropout; changes nothing. */
@@ -134,7 +165,7 @@ export class TrainingStep {
     const { seed = 0 } = this.#options;
     writeInputs(planned, batch.inputs);
     writeInputs(planned, pass.inputs);
-    planned.write("loss_gradient", new Float32Array([1 / pass.count]));
+    planned.write("loss_gradient", new Float32Array([(this.lossScale?.scale ?? 1) / pass.count]));
     if (planned.record.inputs.has("rng")) {
       // The third word counts steps; parts of one step differ in its upper bits.
       const draw = (this.stepsDone + pass.part * 2 ** 24) >>> 0;
@@ -189,6 +220,7 @@ export class TrainingStep {
   ): { readonly loss: Value; readonly trained: readonly Value[] } {
     const { objective, parameters, dropout = {}, recompute = false } = this.#options;
     const { hidden = 0, attention = 0 } = dropout;
+    if (this.lossScale) recordMixed(rec);
     const states = new Set(parameters.map(({ tensor }) => tensor));
     const drops = training && (hidden > 0 || attention > 0);
     const context: ObjectiveContext = {
@@ -212,7 +244,8 @@ export class TrainingStep {
   #recordUpdate(rec: ProgramRecorder, grads: readonly Value[]): void {
     const lr = rec.input("learning_rate", [1], "f32");
     const step = rec.input("steps_done", [1], "u32");
-    rec.output("gradient_norm", this.optimizer.record(rec, grads, { lr, step }));
+    const unscale = this.lossScale && rec.input("unscale", [1], "f32");
+    rec.output("gradient_norm", this.optimizer.record(rec, grads, { lr, step, unscale }));
   }
 
   /** Where an accumulated step adds up its gradients. */

@@ -1,5 +1,6 @@
 import { adamwStep, countStep } from "../../src/ops/adamw.ts";
 import { globalNorm } from "../../src/ops/global_norm.ts";
+import { sgdStep } from "../../src/ops/sgd.ts";
 import { runOps } from "../../src/program/run_ops.ts";
 import { adamwStep as referenceStep } from "../../src/reference/adamw.ts";
 import { clipGradients } from "../../src/reference/clip_gradients.ts";
@@ -84,6 +85,36 @@ export const cases = opCases("adamw", (test) => {
             ];
       assertClose(got.param as Float32Array, param, { ...tolerance("f32"), label: `param, norm ${norm}` });
       assertClose(got.m as Float32Array, m, { ...tolerance("f32"), label: `m, norm ${norm}` });
+    }
+  });
+
+  test("takes the loss's scale off the gradients and their norm", async (device) => {
+    const run = (scale: number) =>
+      runOps(
+        device,
+        {
+          param: f32([3], [1, -2, 3], "state"),
+          grad: f32([3], [0.5 * scale, 0.25 * scale, -3 * scale]),
+          m: f32([3], [0.1, 0, 0], "state"),
+          v: f32([3], [0.1, 1, 0], "state"),
+          other: f32([3], [1, -2, 3], "state"),
+          lr: f32([1], [0.1]),
+          step: u32([1], [3]),
+          unscale: f32([1], [1 / scale]),
+        },
+        (rec, t) => {
+          const unscale = scale === 1 ? undefined : t.unscale;
+          const norm = globalNorm(rec, [t.grad], unscale);
+          const scaled = unscale ? { unscale } : {};
+          const { unscale: _, ...own } = t;
+          adamwStep(rec, { ...own, ...scaled, norm }, ATTRS);
+          sgdStep(rec, { param: t.other, grad: t.grad, lr: t.lr, norm, ...scaled }, { maxNorm: 1 });
+          return { norm, param: t.param, m: t.m, v: t.v, other: t.other };
+        },
+      );
+    const [plain, scaled] = [await run(1), await run(1024)];
+    for (const [name, expected] of Object.entries(plain)) {
+      assertClose(scaled[name] as Float32Array, expected as Float32Array, { atol: 0, rtol: 0, label: name });
     }
   });
 

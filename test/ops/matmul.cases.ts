@@ -4,7 +4,7 @@ import { runOps } from "../../src/program/run_ops.ts";
 import { matmul as reference } from "../../src/reference/matmul.ts";
 import { assertClose } from "../support/close.ts";
 import { roundToFloat16 } from "../support/float16.ts";
-import { assertShapeError, backwardOf, f16, f32 } from "../support/host.ts";
+import { assertShapeError, backwardOf, f16, f32, withGpuVariants } from "../support/host.ts";
 import { opCases } from "../support/op_cases.ts";
 import { createRandom } from "../support/random.ts";
 import { gradientTolerance, sumTolerance } from "../support/tolerances.ts";
@@ -21,6 +21,8 @@ interface MatmulSpec {
   /** Batches of a that share one of b. */
   readonly group?: number;
   readonly dtype?: "f32" | "f16";
+  /** Of a; default f32. */
+  readonly left?: "f32" | "f16";
   readonly alpha?: number;
   readonly kernel?: MatmulAttrs["kernel"];
   readonly maxPartBytes?: number;
@@ -42,12 +44,13 @@ async function check(device: Device, spec: MatmulSpec, seed = 1): Promise<void> 
   const { M, N, K, layout, batch = 1, group = 1, dtype = "f32", alpha = 1, kernel, scale = 1 } = spec;
   const random = createRandom(seed);
   const shapes = shapesOf(spec);
-  const a = random.normals(count(shapes.a), scale);
+  const ownA = random.normals(count(shapes.a), scale);
+  const a = spec.left === "f16" ? roundToFloat16(ownA) : ownA;
   const drawn = random.normals(count(shapes.b));
   const b = dtype === "f16" ? roundToFloat16(drawn) : drawn;
   const flat = spec.maxPartBytes ? shapes.b.slice(1) : shapes.b;
   const inputs = {
-    a: f32(shapes.a, a),
+    a: (spec.left === "f16" ? f16 : f32)(shapes.a, a),
     b: { ...(dtype === "f16" ? f16 : f32)(flat, b), maxPartBytes: spec.maxPartBytes },
   };
   const { out } = await runOps(device, inputs, (rec, v) => ({ out: matmul(rec, v.a, v.b, { layout, alpha, kernel }) }));
@@ -90,6 +93,13 @@ export const cases = opCases("matmul", (add) => {
       ] as const) {
         await check(device, { M: 5, N, K, layout, maxPartBytes: 8 * 4 * (layout === "NT" ? K : N) });
       }
+    });
+    add(`${layout} with a in f16, by every kernel`, async (device) => {
+      for (const kernel of [undefined, "plain", "tiled"] as const) {
+        await check(device, { M: 9, N: 44, K: 28, layout, left: "f16", dtype: "f16", kernel });
+        await check(device, { M: 10, N: 43, K: 29, layout, left: "f16", kernel });
+      }
+      await withGpuVariants(device, () => check(device, { M: 33, N: 20, K: 40, layout, left: "f16", dtype: "f16" }));
     });
     add(`${layout} has the gradients of a and b`, (device) =>
       checkGradients(device, { M: 9, N: 12, K: 20, layout, batch: 2, alpha: 0.5 }),
