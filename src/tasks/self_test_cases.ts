@@ -21,6 +21,7 @@ import type { HostTensor } from "../program/run_ops.ts";
 import { at, f16, f32, numbers, type SelfTestCase, u32, type Values, withGradients } from "./self_test_numbers.ts";
 import { cacheCases } from "./self_test_cache_cases.ts";
 import { modelCases } from "./self_test_model_cases.ts";
+import { pageCases } from "./self_test_page_cases.ts";
 import { trainingCases } from "./self_test_training_cases.ts";
 import { activation, activationBackward, type ActivationName } from "../reference/activation.ts";
 import { type AttentionOptions, attention, attentionBackward } from "../reference/attention.ts";
@@ -39,7 +40,7 @@ const ACTIVATIONS: readonly ActivationName[] = ["gelu", "gelu_tanh", "silu", "re
 /** The golden cases, in an order in which simpler ops come first: what they show right is no suspect in later ones. */
 export function selfTestCases(): SelfTestCase[] {
   const first = [...elementwiseCases(), ...normCases(), ...matrixCases(), ...rowCases(), ...attentionCases()];
-  return [...first, ...cacheCases(), ...modelCases(), ...trainingCases()].flatMap((test) => {
+  return [...first, ...cacheCases(), ...pageCases(), ...modelCases(), ...trainingCases()].flatMap((test) => {
     const { dout, ...inputs } = test.inputs;
     return dout
       ? [

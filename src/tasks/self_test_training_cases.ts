@@ -17,7 +17,17 @@ import { dropout } from "../reference/dropout.ts";
 import { biasBackward } from "../reference/qk_scores.ts";
 import { relativeBiasBackward } from "../reference/relative_bias.ts";
 import { sgdStep } from "../reference/sgd.ts";
-import { at, f16, f32, type Numbers, numbers, type SelfTestCase, u32, type Values } from "./self_test_numbers.ts";
+import {
+  at,
+  f16,
+  f32,
+  type Numbers,
+  numbers,
+  type SelfTestCase,
+  u32,
+  type Values,
+  withGradients,
+} from "./self_test_numbers.ts";
 
 const SIZES = { batch: 1, heads: 4, kvHeads: 2, headDim: 16, queryLength: 6, keyLength: 9, layout: "bhtd" } as const;
 const DIMS = { B: 1, H: 4, Hkv: 2, T: 6, S: 9, D: 16, Dv: 16 };
@@ -32,6 +42,8 @@ export function trainingCases(): SelfTestCase[] {
     sgdCase(false),
     sgdCase(true),
     ...[false, true].map(everythingCase),
+    hardCase(),
+    halfGradientsCase(),
     raggedCase(),
     captureCase(),
   ];
@@ -190,6 +202,42 @@ function everythingCase(trained: boolean): SelfTestCase {
         dbias: biasBackward(grads.dscores, DIMS, [1, 4, 6, 9]),
         dweight: relativeBiasBackward(grads.dscores, DIMS, relative, () => 3),
       };
+    },
+  };
+}
+
+function hardCase(): SelfTestCase {
+  const { q, k, v } = tensors(130);
+  const dout = numbers(133, 1, 4, 6, 16);
+  const mask = { causal: true, queryStart: 3, window: 5, selection: "hard" } as const;
+  return {
+    name: "hard attention",
+    inputs: { q: f32(q), k: f32(k), v: f32(v), dout: f32(dout) },
+    record: (rec, values) =>
+      withGradients(rec, values, ["q", "k", "v"], () => attentionOp(rec, qkvOf(values), { ...SIZES, ...mask }).out),
+    expected() {
+      const { dq, dk, dv } = attentionBackward(q.values, k.values, v.values, dout.values, DIMS, mask);
+      return { out: attention(q.values, k.values, v.values, DIMS, mask).out, dq, dk, dv };
+    },
+  };
+}
+
+function halfGradientsCase(): SelfTestCase {
+  const { q, k, v } = tensors(134);
+  const dout = numbers(137, 1, 4, 6, 16);
+  return {
+    name: "gradients of attention f16",
+    inputs: { q: f16(q), k: f16(k), v: f16(v), seed: f32(dout) },
+    record(rec, values) {
+      const { out } = attentionOp(rec, qkvOf(values), { ...SIZES, causal: true, queryStart: 3 });
+      const wrt = ["q", "k", "v"].map((name) => at(values, name));
+      const [dq, dk, dv] = gradientsFrom(rec, new Map([[out, at(values, "seed")]]), wrt) as [Value, Value, Value];
+      return { out, dq, dk, dv };
+    },
+    expected() {
+      const options = { causal: true, queryStart: 3 };
+      const { dq, dk, dv } = attentionBackward(q.values, k.values, v.values, dout.values, DIMS, options);
+      return { out: attention(q.values, k.values, v.values, DIMS, options).out, dq, dk, dv };
     },
   };
 }
