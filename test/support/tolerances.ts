@@ -70,3 +70,13 @@ export function gradientTolerance(reference: ArrayLike<number>): Tolerance {
   for (let i = 0; i < reference.length; i++) max = Math.max(max, Math.abs(reference[i] as number));
   return { atol: 1e-4 * max, rtol: 1e-3 };
 }
+
+/**
+ * A tensor's gradient within a whole model whose largest gradient is `largest`: as {@link gradientTolerance}, but never finer than 1e-6 of
+ * `largest`, because terms of that size cancel to nothing where softmax leaves a bias without effect, and because reading a gradient as what a step
+ * takes from a weight of size 1 rounds it to 6e-8.
+ */
+export function wholeModelGradientTolerance(reference: ArrayLike<number>, largest: number): Tolerance {
+  const { atol, rtol } = gradientTolerance(reference);
+  return { atol: Math.max(atol, 1e-6 * largest, 2 ** -22), rtol };
+}
