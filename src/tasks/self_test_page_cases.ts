@@ -1,6 +1,7 @@
 import { attentionDecodePaged, attentionPaged } from "../ops/attention.ts";
 import { headWeightsPaged } from "../ops/head_weights.ts";
 import { KV_BLOCK, PAGE_TOKENS } from "../ops/kv_pool.ts";
+import type { Value } from "../ops/op.ts";
 import type { HostTensor } from "../program/run_ops.ts";
 import { attention, type AttentionOptions } from "../reference/attention.ts";
 import { at, f16, f32, type Numbers, numbers, type SelfTestCase, u32, type Values } from "./self_test_numbers.ts";
@@ -68,7 +69,7 @@ function pageCase({ name, dtype = "f32", scores, options, inputs, prefix }: Page
         data: Uint32Array.from(prefix === undefined ? tile : [...tile, prefix, 0, 0, 0]),
       },
     },
-    record(rec, values) {
+    record(rec, values): Record<string, Value> {
       const paged = values as unknown as Parameters<typeof attentionPaged>[1];
       const { tileTable: _, ...single } = paged;
       const changed = { ...sizes, ...scores?.(values) };

@@ -28,21 +28,42 @@ function queries({ shape, data }: ArrayTensor, from: number, to: number): ArrayT
   return { shape: [1, H, to - from, D], data: Float32Array.from(rows) };
 }
 
+/** Tokens of a, then those of b: `[1, H, N, D]`. */
+function joined(a: ArrayTensor, b: ArrayTensor): ArrayTensor {
+  const [, H, N, D] = a.shape as [number, number, number, number];
+  const M = b.shape[2] as number;
+  const rows = Array.from({ length: H }, (_, h) => [
+    ...a.data.slice(h * N * D, (h + 1) * N * D),
+    ...b.data.slice(h * M * D, (h + 1) * M * D),
+  ]).flat();
+  return { shape: [1, H, N + M, D], data: Float32Array.from(rows) };
+}
+
 const bits = ({ data }: ArrayTensor) => [...new Uint32Array(Float32Array.from(data as Float32Array).buffer)];
 
 await describeOnTiers("the same call 20 times", (engine) => {
-  it("gives the same bits: attention forward, backward and decode, matmul, linear", async () => {
+  it("gives the same bits: attention forward, backward, decode and ragged, with dropout, matmul, linear", async () => {
     const [q, k, v] = [drawn(2, 4, 33, 16), drawn(2, 2, 40, 16), drawn(2, 2, 40, 16)] as const;
     const [one, keys] = [drawn(1, 4, 1, 16), drawn(1, 2, 1300, 16)] as const;
     const [a, b, weight] = [drawn(2, 20, 48), drawn(2, 48, 36), drawn(36, 48)] as const;
-    const sinks = drawn(4);
+    const [sinks, drawnBias] = [drawn(4), drawn(1, 4, 1, 40)] as const;
+    const [tokens, offsets] = [drawn(1, 4, 33, 16), [0, 5, 5, 6, 33]] as const;
+    const ragged = { queryOffsets: offsets, causal: true };
+    const dropout = { rate: 0.25, rng: { shape: [3], data: Uint32Array.of(1, 2, 3) } };
     const run = async () => {
       const { out } = await engine().attention(q, k, v, { causal: true, queryStart: 7, sinks });
       const grads = await engine().attentionBackward(q, k, v, q, { causal: true, queryStart: 7, sinks });
       const decode = await engine().attention(one, keys, keys);
+      const many = await engine().attention(tokens, tokens, tokens, ragged);
+      const manyBack = await engine().attentionBackward(tokens, tokens, tokens, tokens, ragged);
+      const dropped = await engine().attentionBackward(q, k, v, q, { dropout, bias: drawnBias, selection: "hard" });
       const product = await engine().matmul(a, b);
       const rows = await engine().linear({ shape: [40, 48], data: a.data }, weight);
-      return [out, grads.dq, grads.dk, grads.dv, grads.dsinks as ArrayTensor, decode.out, product, rows].map(bits);
+      return [
+        ...[out, grads.dq, grads.dk, grads.dv, grads.dsinks as ArrayTensor, decode.out, product, rows],
+        ...[many.out, manyBack.dq, manyBack.dk, manyBack.dv],
+        ...[dropped.dq, dropped.dk, dropped.dv, dropped.dbias as ArrayTensor],
+      ].map(bits);
     };
     const first = await run();
     for (let i = 1; i < 20; i++) expect(await run()).toEqual(first);
@@ -122,6 +143,64 @@ for (const tier of TIERS) {
           const grads = await engine.attentionBackward(part, keys, keys, part, options);
           expect(bits(grads.dq)).toEqual(bits(queries(dq, from, to)));
         }
+      }
+    });
+
+    it("a sequence of a ragged batch, and one that decodes over many keys, is the same in any batch, gradients too", async () => {
+      const [q, k, dout] = [drawn(1, 4, 40, 16), drawn(1, 2, 40, 16), drawn(1, 4, 40, 16)] as const;
+      const offsets = [0, 1, 9, 9, 26, 40];
+      const options = { causal: true, window: 11 };
+      const whole = await engine.attention(q, k, k, { ...options, queryOffsets: offsets });
+      const grads = await engine.attentionBackward(q, k, k, dout, { ...options, queryOffsets: offsets });
+      for (const [from, to] of [
+        [0, 1],
+        [1, 9],
+        [9, 26],
+        [26, 40],
+      ] as const) {
+        const [a, b, d] = [queries(q, from, to), queries(k, from, to), queries(dout, from, to)];
+        const alone = await engine.attention(a, b, b, options);
+        expect(bits(alone.out)).toEqual(bits(queries(whole.out, from, to)));
+        // Beside another sequence, in the other order.
+        const [c, e] = [queries(q, 1, 9), queries(k, 1, 9)];
+        const beside = await engine.attention(joined(a, c), joined(b, e), joined(b, e), {
+          ...options,
+          queryOffsets: [0, to - from, to - from + 8],
+        });
+        expect(bits(queries(beside.out, 0, to - from))).toEqual(bits(alone.out));
+        const back = await engine.attentionBackward(a, b, b, d, options);
+        for (const name of ["dq", "dk", "dv"] as const) {
+          expect(bits(back[name])).toEqual(bits(queries(grads[name], from, to)));
+        }
+      }
+      const [ones, keys] = [drawn(5, 4, 1, 16), drawn(5, 2, 1300, 16)] as const;
+      const lengths = [1300, 1, 700, 1025, 40];
+      const { out } = await engine.attention(ones, keys, keys, { keyLengths: lengths });
+      for (const [from, to] of [
+        [0, 1],
+        [1, 3],
+        [4, 5],
+      ] as const) {
+        const part = await engine.attention(outer(ones, from, to), outer(keys, from, to), outer(keys, from, to), {
+          keyLengths: lengths.slice(from, to),
+        });
+        expect(bits(part.out)).toEqual(bits(outer(out, from, to)));
+      }
+    });
+
+    it("the gradients of a sequence are the same in any batch", async () => {
+      const [q, k, dout] = [drawn(5, 4, 19, 16), drawn(5, 2, 30, 16), drawn(5, 4, 19, 16)] as const;
+      const options = { causal: true, queryStart: 11, softcap: 3 };
+      const all = await engine.attentionBackward(q, k, k, dout, options);
+      for (const [from, to] of [
+        [0, 1],
+        [1, 3],
+        [2, 5],
+      ] as const) {
+        const [a, b, d] = [outer(q, from, to), outer(k, from, to), outer(dout, from, to)];
+        const part = await engine.attentionBackward(a, b, b, d, options);
+        for (const name of ["dq", "dk", "dv"] as const)
+          expect(bits(part[name])).toEqual(bits(outer(all[name], from, to)));
       }
     });
 
