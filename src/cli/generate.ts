@@ -80,7 +80,7 @@ async function generate(prompt: string | undefined, options: CommandOptions, sig
 async function start(
   model: AnyModel,
   input: string | number[],
-  { chat, generation }: CommandOptions & { readonly generation: ReturnType<typeof generateOptions> },
+  { chat, profile, generation }: CommandOptions & { readonly generation: ReturnType<typeof generateOptions> },
 ): Promise<Generation> {
   if (!("generate" in model)) {
     const instead = model.kind === "encoder" ? "answer, classify, label, fill or embed" : "transcribe";
@@ -95,8 +95,8 @@ async function start(
       : model.generate(input, generation);
   }
   const { prefixLength: prefix, ...rest } = generation;
-  if (chat || prefix !== undefined) {
-    const flag = chat ? "--chat" : "--prefix";
+  if (chat || profile || prefix !== undefined) {
+    const flag = chat ? "--chat" : profile ? "--profile" : "--prefix";
     throw new HeedError("USAGE", `generate: ${model.family} has an encoder, so ${flag} means nothing. Leave it out.`);
   }
   return model.generate(input, rest);

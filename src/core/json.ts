@@ -1,5 +1,6 @@
 import { HeedError } from "./errors.ts";
 import type { ReadOptions, Source } from "./source.ts";
+import { mistakenText } from "./text_kinds.ts";
 
 /** What `JSON.parse` gives for an object. */
 export type JsonObject = Record<string, unknown>;
@@ -17,17 +18,16 @@ export async function readJsonObject(
 ): Promise<JsonObject | undefined> {
   const text = await source.readText(name, { maxBytes: MAX_JSON_BYTES, ...options });
   if (text === undefined) return undefined;
-  const fail = (got: string, cause?: unknown) =>
-    new HeedError(
-      "BAD_FILE",
-      `read: ${name} in ${source.description} must be a JSON object; got ${got}. Download or write it again.`,
-      { cause },
-    );
+  const fail = (got: string, cause?: unknown, mend = "Download or write it again.") =>
+    new HeedError("BAD_FILE", `read: ${name} in ${source.description} must be a JSON object; got ${got}. ${mend}`, {
+      cause,
+    });
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw fail(String(cause).slice(0, 200), cause);
+    const kind = mistakenText(text);
+    throw kind ? fail(kind.what, cause, kind.mend) : fail(String(cause).slice(0, 200), cause);
   }
   if (!isObject(value)) throw fail(Array.isArray(value) ? "an array" : value === null ? "null" : `a ${typeof value}`);
   return value;

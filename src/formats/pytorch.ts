@@ -88,7 +88,11 @@ async function readArchive(file: SourceFile, options: ReadOptions): Promise<{ ro
   const pickleName = [...entries.keys()].find((name) => /(^|\/)data\.pkl$/.test(name));
   const pickle = pickleName === undefined ? undefined : entries.get(pickleName);
   if (pickleName === undefined || !pickle) {
-    throw pytorchError(file, "the archive must hold data.pkl", `${entries.size} other entries`);
+    const names = [...entries.keys()].slice(0, 3).join(", ");
+    throw new HeedError(
+      "BAD_FILE",
+      `pytorch: ${file.name} is a zip archive, but no PyTorch checkpoint: it must hold data.pkl; got ${entries.size} other entries (${names}). Take the checkpoint's own pytorch_model.bin, or its safetensors.`,
+    );
   }
   const folder = pickleName.slice(0, -"data.pkl".length);
   const order = entries.get(`${folder}byteorder`);

@@ -1,10 +1,8 @@
 import { HeedError, isHeedError } from "../core/errors.ts";
 import type { ReadOptions, SourceFile } from "../core/source.ts";
+import { type FileKind, mistakenText } from "../core/text_kinds.ts";
 
-interface Kind {
-  /** What the file is, after "it is". */
-  readonly what: string;
-  readonly mend: string;
+interface Kind extends FileKind {
   readonly is: (text: string, name: string) => boolean;
 }
 
@@ -21,14 +19,9 @@ const beginsAsOnnx = (text: string) =>
 /** Files that people give for weights, by how they begin (bytes as Latin-1), the surest first. */
 const KINDS: readonly Kind[] = [
   {
-    what: "a Git LFS pointer, not the file that it stands for",
-    mend: "Fetch the file itself: `git lfs pull`, or download it from the Hub.",
-    is: starts("version https://git-lfs"),
-  },
-  {
-    what: "a web page (HTML), such as an error or a sign-in page",
-    mend: "Download the file itself; on the Hub its address has /resolve/, not /blob/.",
-    is: starts("<!doctype", "<html", "<?xml"),
+    what: "a safetensors file",
+    mend: "Name it model.safetensors, in a folder with its config.json.",
+    is: (text) => text[8] === "{" && text.slice(5, 8) === "\0\0\0",
   },
   { what: "a GGUF file", mend: "Name it with its .gguf ending and load that file.", is: starts("gguf") },
   {
@@ -54,14 +47,11 @@ const KINDS: readonly Kind[] = [
 ];
 
 /** What a file is, as far as its beginning tells. */
-export async function sniffFile(
-  file: SourceFile,
-  options: ReadOptions = {},
-): Promise<Pick<Kind, "what" | "mend"> | undefined> {
+export async function sniffFile(file: SourceFile, options: ReadOptions = {}): Promise<FileKind | undefined> {
   if (file.sizeBytes === 0) return { what: "empty", mend: "Download it again." };
   const bytes = await file.read(0, Math.min(512, file.sizeBytes), options);
   const text = String.fromCharCode(...bytes);
-  return KINDS.find((kind) => kind.is(text, file.name));
+  return mistakenText(text) ?? KINDS.find((kind) => kind.is(text, file.name));
 }
 
 /** Runs a reader of `format`; where the file turns out to be of another kind, the error says of which, and what to do. */

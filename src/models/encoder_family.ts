@@ -80,7 +80,7 @@ export interface Encoder extends Model {
   hidden(rec: Recorder, weights: WeightTree<Value>, inputs: EncoderInputs): Value;
   /**
    * What the head gives for hidden rows `[B·T, C]`: `[B, labels]` for classes, `[B·T, labels]` for labels of tokens,
-   * `[B·T, 2]` for starts and ends, `[B·T, V]` for words (of any rows). Throws `USAGE` without a head.
+   * `[B·T, 2]` for starts and ends, `[B·T, V]` for words (of any rows). Throws `UNSUPPORTED` without a head.
    */
   logits(rec: Recorder, weights: WeightTree<Value>, hidden: Value, inputs: HeadInputs): Value;
 }
@@ -122,7 +122,7 @@ function openedEncoder<Config extends EncoderFacts, Rules extends WeightTree<Wei
     hidden: (rec, weights, inputs) => definition.hidden(rec, config, typed<Rules>(parts(weights).body), inputs),
     logits(rec, weights, hidden, inputs) {
       if (!head)
-        throw new HeedError("USAGE", `${definition.name}: the checkpoint has no head, so there are no logits.`);
+        throw new HeedError("UNSUPPORTED", `${definition.name}: the checkpoint has no head, so there are no logits.`);
       const { body, head: own } = parts(weights);
       const tokens = definition.tokens(typed<Rules>(body));
       return recordHead(rec, head, own, { ...inputs, hidden, tokens, facts: config });

@@ -1,5 +1,6 @@
 import { bytesPerElement, type DType, isPacked } from "../core/dtype.ts";
 import { HeedError, throwIfAborted } from "../core/errors.ts";
+import { isObject } from "../core/json.ts";
 import { formatShape, numel, sameShape, type Shape } from "../core/shape.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import type { TensorEntry } from "../formats/safetensors.ts";
@@ -9,6 +10,7 @@ import { transposeInto } from "../ops/transpose.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import { mapRules, type Model, type WeightRule, type WeightTree } from "./family.ts";
+import { HEAD_TENSOR } from "./head_names.ts";
 import { placedRuns } from "./placed_runs.ts";
 import { type LoadDType, loadedDTypes, streamWeight, type WeightDType } from "./weight_stream.ts";
 
@@ -61,6 +63,7 @@ export async function loadWeights(
   checkpoint: Checkpoint,
   options: LoadWeightsOptions = {},
 ): Promise<LoadedWeights> {
+  refusePacking(model, checkpoint.config);
   const planned = new Map<WeightRule, PlannedWeight>();
   const resolve = nameResolver(model, checkpoint);
   mapRules(model.rules, (rule) => planned.set(rule, planWeight(model.family, rule, resolve, options.dtype ?? "auto")));
@@ -95,11 +98,25 @@ function nameResolver(model: Model, checkpoint: Checkpoint): (name: string, or?:
       }
     }
     const near = [...checkpoint.tensors.keys()].slice(0, 4).join(", ");
+    const [architecture = "the head"] = [checkpoint.config["architectures"]].flat();
+    const mend = HEAD_TENSOR.test(name)
+      ? `That is a part of the head that config.json promises (${String(architecture)}): the weights were saved without it. Take a checkpoint that has its head.`
+      : "Check that config.json and the weights belong together.";
     throw new HeedError(
       "BAD_FILE",
-      `${model.family}: the checkpoint must hold the tensor ${name}; it has ${checkpoint.tensors.size} tensors (${near}, …). Check that config.json and the weights belong together.`,
+      `${model.family}: the checkpoint must hold the tensor ${name}; it has ${checkpoint.tensors.size} tensors (${near}, …). ${mend}`,
     );
   };
+}
+
+/** Weights that another program packed have tensors of its own beside them. */
+function refusePacking({ family }: Model, { quantization_config: packing }: Checkpoint["config"]): void {
+  if (!isObject(packing)) return;
+  const { quant_method: method = "a method without a name" } = packing;
+  throw new HeedError(
+    "UNSUPPORTED",
+    `${family}: the weights are quantised by ${String(method)} (quantization_config in config.json), which Heed does not read. Take the unquantised checkpoint, which --dtype q8_0 or q4_0 quantises at load, or a GGUF file.`,
+  );
 }
 
 function planWeight(

@@ -5,6 +5,7 @@ import { addLowRank, type LowRankPath } from "../nn/low_rank.ts";
 import type { Value } from "../ops/op.ts";
 import type { ProgramRecorder } from "../program/record.ts";
 import { mapLeaves, mapRules, type Model, type WeightRule, type WeightTree } from "./family.ts";
+import { HEAD_TENSOR } from "./head_names.ts";
 
 /** What a LoRA adapter is (Hu et al. 2021), in the terms of PEFT's adapter_config.json. */
 export interface LoraConfig {
@@ -45,7 +46,6 @@ export interface LoraLayer {
 
 const NOT_LINEAR =
   /(^|\.)(wte|wpe|shared|tok|pos|\w*embed(ding|dings|_tokens|_positions)?s?|\w*_embeddings|relative_attention_bias)$/;
-const HEADS = /^(lm_head|embed_out|classifier|score|qa_outputs|pre_classifier|cls|vocab_\w+|mlm_head|generator)(\.|$)/;
 
 /** Every linear layer of a loaded model, by the names that `transformers` gives them for the architecture in `config`. */
 export function linearModules(
@@ -79,7 +79,7 @@ function modulesOf(rule: WeightRule, weight: Tensor, prefix: string): LinearModu
     rowStart += rows;
     const own = from.replace(/\.weight$/, "");
     if (NOT_LINEAR.test(own) || !from.endsWith("weight")) return [];
-    const name = HEADS.test(own) ? own : prefix + own;
+    const name = HEAD_TENSOR.test(own) ? own : prefix + own;
     return [{ name, weight, rowStart: start, rows, columns, perHead: rule.perHead }];
   });
 }
@@ -93,7 +93,7 @@ function namePrefix({ prefixes }: Model, { architectures }: Readonly<Record<stri
 
 /** The layers that an adapter's targets name. Throws `USAGE` where one of them names none. */
 export function targetedModules(modules: readonly LinearModule[], targets: LoraConfig["targets"]): LinearModule[] {
-  const inBody = modules.filter(({ name }) => !HEADS.test(name));
+  const inBody = modules.filter(({ name }) => !HEAD_TENSOR.test(name));
   if (targets === "all-linear") return inBody;
   const known = [...new Set(inBody.map(({ name }) => name.slice(name.lastIndexOf(".") + 1)))].join(", ");
   const fail = (target: string): HeedError =>

@@ -1,6 +1,9 @@
 import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { nextTokens, type RuledTokens, type TokenRules } from "./token_rules.ts";
 
+/** Most hypotheses of one search. */
+export const MAX_BEAMS = 32;
+
 /** How a search keeps and ends its hypotheses. */
 export interface BeamOptions {
   /** Hypotheses that are kept open. */

@@ -15,6 +15,7 @@ import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
 import { EncoderMemory } from "./encoder_memory.ts";
 import { chunkRows } from "./prefill_chunks.ts";
+import { checkTokenIds } from "./token_ids.ts";
 
 /** Sizes of the KV cache. */
 export interface CacheOptions {
@@ -290,22 +291,15 @@ export class DecoderRuntime {
     for (const planned of await Promise.allSettled(plans)) if (planned.status === "fulfilled") planned.value.dispose();
   }
 
-  /** Throws `USAGE` for ids that are no whole numbers below the vocabulary's size. */
-  checkIds(ids: readonly number[]): void {
+  /** Throws for ids that are no whole numbers below the vocabulary's size, as {@link checkTokenIds}. */
+  checkIds(ids: readonly number[], { op = "generate", text = false }: { op?: string; text?: boolean } = {}): void {
     if (!Array.isArray(ids)) {
       throw new HeedError(
         "USAGE",
-        `generate: a prompt is text or an array of token ids; got ${typeof ids}. Options come second.`,
+        `${op}: a prompt is text or an array of token ids; got ${typeof ids}. Options come second.`,
       );
     }
-    const { vocabSize } = this.decoder.facts;
-    const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-    if (bad !== undefined) {
-      throw new HeedError(
-        "USAGE",
-        `generate: token ids must be whole numbers from 0 to ${vocabSize - 1}; got ${bad}. Check that tokenizer and model belong together.`,
-      );
-    }
+    checkTokenIds(op, ids, { vocabSize: this.decoder.facts.vocabSize, text });
   }
 
   /** Frees weights, cache and plans. Idempotent. */

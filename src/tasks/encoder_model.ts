@@ -168,7 +168,7 @@ export class EncoderModel extends LoadedModel {
     return isMany(b) ? scores : (scores[0] as number);
   }
 
-  /** What the head gives for ids that have everything around them: see {@link EncoderLogits}. Throws `USAGE` without a head. */
+  /** What the head gives for ids that have everything around them: see {@link EncoderLogits}. Throws `UNSUPPORTED` without a head. */
   async logits(
     ids: readonly number[],
     { typeIds, signal }: { readonly typeIds?: readonly number[] | undefined; readonly signal?: AbortSignal } = {},
@@ -177,8 +177,8 @@ export class EncoderModel extends LoadedModel {
     const { head, facts, family } = runtime.encoder;
     if (!head) {
       throw new HeedError(
-        "USAGE",
-        `logits: this ${family} checkpoint has no head, so there are no logits; embed works.`,
+        "UNSUPPORTED",
+        `logits: this ${family} checkpoint has no head, so there are no logits; embed works. Take a checkpoint with a head.`,
       );
     }
     const sequence: EncoderSequence = { ids, typeIds };
@@ -208,7 +208,9 @@ export class EncoderModel extends LoadedModel {
       throw new HeedError("USAGE", "run: an encoder has no last logits and no prefix. Leave them out.");
     }
     const logits = options.logits ?? runtime.encoder.head !== undefined;
-    if (logits && !runtime.encoder.head) throw new HeedError("USAGE", "run: this checkpoint has no head for logits.");
+    if (logits && !runtime.encoder.head) {
+      throw new HeedError("UNSUPPORTED", "run: this checkpoint has no head for logits. Leave out logits.");
+    }
     runtime.check("run", sequence);
     return this.track("run", async () => {
       const { runTapped } = await import("../inspect/run.ts");

@@ -13,6 +13,7 @@ import type { Value } from "../ops/op.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
+import { checkTokenIds } from "./token_ids.ts";
 
 /** The ids of one sequence, with what stands around the text, and their segments (default 0). */
 export interface EncoderSequence {
@@ -107,13 +108,7 @@ export class EncoderRuntime {
         `${op}: the model takes ${contextLength} tokens; got ${ids.length}. Shorten the text, or split it.`,
       );
     }
-    const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-    if (bad !== undefined) {
-      throw new HeedError(
-        "USAGE",
-        `${op}: token ids must be whole numbers from 0 to ${vocabSize - 1}; got ${bad}. Check that tokenizer and model belong together.`,
-      );
-    }
+    checkTokenIds(op, ids, { vocabSize });
     const most = Math.max(segments, 1);
     const wrong = typeIds?.find((id) => !Number.isInteger(id) || id < 0 || id >= most);
     if (wrong !== undefined || (typeIds && typeIds.length !== ids.length)) {

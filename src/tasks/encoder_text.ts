@@ -3,6 +3,7 @@ import type { Encoder } from "../models/encoder_family.ts";
 import type { HeadKind } from "../models/encoder_heads.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { EncoderRuntime, EncoderSequence } from "./encoder_runtime.ts";
+import { checkTokenIds } from "./token_ids.ts";
 
 /** What the tasks of an encoder work with. */
 export interface EncoderContext {
@@ -34,7 +35,7 @@ const TASKS: Readonly<Record<HeadKind, { readonly verb: string; readonly what: s
   span: { verb: "answer", what: "answers", end: "ForQuestionAnswering" },
 };
 
-/** Throws `USAGE` unless the checkpoint has a head of that kind; says which it has and what works with it. */
+/** Throws `UNSUPPORTED` unless the checkpoint has a head of that kind; says which it has and what works with it. */
 export function needHead(op: string, kind: HeadKind, { head, family }: Encoder): void {
   if (head?.kind === kind) return;
   const has = head
@@ -42,7 +43,7 @@ export function needHead(op: string, kind: HeadKind, { head, family }: Encoder):
     : `this ${family} checkpoint has none, so embed alone works`;
   const { what, end } = TASKS[kind];
   throw new HeedError(
-    "USAGE",
+    "UNSUPPORTED",
     `${op}: a head for ${what} is needed; ${has}. Take a checkpoint whose architecture ends in ${end}.`,
   );
 }
@@ -92,6 +93,7 @@ export function encodeInput(
     );
   }
   const { ids, typeIds } = frame(surplus > 0 ? shortened(parts, surplus) : parts);
+  checkTokenIds(op, ids, { vocabSize: encoder.facts.vocabSize, text: true });
   return { ids, typeIds: segmentsFor(encoder, typeIds), truncated: surplus > 0 };
 }
 

@@ -3,8 +3,12 @@ import { HeedError } from "../core/errors.ts";
 import { describeFaults } from "../core/faults.ts";
 import type { AttentionRequest } from "../inspect/attention_request.ts";
 import type { AttentionStep } from "./attention_watch.ts";
-import type { BeamOptions } from "./beam_search.ts";
+import { type BeamOptions, MAX_BEAMS } from "./beam_search.ts";
+import type { GenerationDefaults } from "./hub_generation.ts";
 import type { TokenRules } from "./token_rules.ts";
+
+export { readGenerationDefaults } from "./hub_generation.ts";
+export type { GenerationDefaults };
 
 /** What `generate` may be asked; an unknown name or a value out of range throws `USAGE`. */
 export interface GenerateOptions {
@@ -93,7 +97,6 @@ export interface ResolvedGeneration {
 }
 
 const DEFAULT_MAX_TOKENS = 256;
-const MAX_BEAMS = 32;
 const MAX_LOGPROBS = 64;
 const number = (min: number, max: number) => v.pipe(v.number(), v.minValue(min), v.maxValue(max));
 const whole = (min: number, max: number) => v.pipe(number(min, max), v.integer());
@@ -136,99 +139,6 @@ const schema = v.strictObject({
   ),
 });
 
-const hubSchema = v.object({
-  do_sample: v.optional(v.boolean(), false),
-  temperature: v.nullish(v.number()),
-  top_k: v.nullish(v.number()),
-  top_p: v.nullish(v.number()),
-  min_p: v.nullish(v.number()),
-  repetition_penalty: v.nullish(v.number()),
-  eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())])),
-  max_new_tokens: v.nullish(v.number()),
-  max_length: v.nullish(v.number()),
-  min_length: v.nullish(v.number()),
-  min_new_tokens: v.nullish(v.number()),
-  num_beams: v.nullish(v.number()),
-  num_return_sequences: v.nullish(v.number()),
-  length_penalty: v.nullish(v.number()),
-  early_stopping: v.nullish(v.union([v.boolean(), v.literal("never")])),
-  no_repeat_ngram_size: v.nullish(v.number()),
-  bad_words_ids: v.nullish(v.array(v.array(v.number()))),
-  suppress_tokens: v.nullish(v.array(v.number())),
-  begin_suppress_tokens: v.nullish(v.array(v.number())),
-  forced_bos_token_id: v.nullish(v.number()),
-  forced_eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())])),
-  renormalize_logits: v.nullish(v.boolean()),
-});
-
-type HubGeneration = v.InferOutput<typeof hubSchema>;
-
-/** What the checkpoint's own files say about generation. */
-export interface GenerationDefaults {
-  readonly sample: boolean;
-  readonly temperature: number;
-  readonly topK: number;
-  readonly topP: number;
-  readonly minP: number;
-  readonly repetitionPenalty: number;
-  readonly eosIds: readonly number[];
-  readonly maxTokens: number | undefined;
-  /** Tokens of prompt and result. */
-  readonly maxLength: number | undefined;
-  readonly beams: Pick<BeamOptions, "beams" | "numReturn" | "lengthPenalty" | "earlyStopping">;
-  readonly rules: Omit<TokenRules, "repetitionPenalty">;
-}
-
-/** Reads generation_config.json, and the end token of config.json where the former has none. */
-export function readGenerationDefaults(
-  config: Readonly<Record<string, unknown>>,
-  generationConfig: unknown,
-): GenerationDefaults {
-  const hub = v.safeParse(hubSchema, generationConfig ?? {});
-  if (!hub.success) {
-    throw new HeedError(
-      "BAD_FILE",
-      `load: generation_config.json is malformed: ${describeFaults(hub.issues, "it")}. Mend the file, or remove it.`,
-    );
-  }
-  const g = hub.output;
-  const eos = g.eos_token_id ?? config.eos_token_id ?? [];
-  return {
-    sample: g.do_sample,
-    temperature: g.temperature ?? 1,
-    topK: g.top_k ?? (g.do_sample ? 50 : 0),
-    topP: g.top_p ?? 1,
-    minP: g.min_p ?? 0,
-    repetitionPenalty: g.repetition_penalty ?? 1,
-    eosIds: (Array.isArray(eos) ? eos : [eos]).filter((id): id is number => typeof id === "number"),
-    maxTokens: g.max_new_tokens ?? undefined,
-    // 20 is what files say whose authors said nothing.
-    maxLength: g.max_length === 20 ? undefined : (g.max_length ?? undefined),
-    beams: {
-      beams: Math.min(g.num_beams ?? 1, MAX_BEAMS),
-      numReturn: 1,
-      lengthPenalty: g.length_penalty ?? 1,
-      earlyStopping: g.early_stopping ?? false,
-    },
-    rules: hubRules(g),
-  };
-}
-
-function hubRules(g: HubGeneration): Omit<TokenRules, "repetitionPenalty"> {
-  const forcedEos = g.forced_eos_token_id ?? [];
-  return {
-    noRepeatNgram: g.no_repeat_ngram_size ?? 0,
-    badWords: (g.bad_words_ids ?? []).filter((word) => word.length > 0),
-    suppressed: g.suppress_tokens ?? [],
-    beginSuppressed: g.begin_suppress_tokens ?? [],
-    forcedBos: g.forced_bos_token_id ?? undefined,
-    forcedEos: typeof forcedEos === "number" ? [forcedEos] : forcedEos,
-    minLength: g.min_length ?? 0,
-    minNewTokens: g.min_new_tokens ?? 0,
-    isRenormalised: g.renormalize_logits ?? false,
-  };
-}
-
 /** Checks options and fills in defaults: the caller's word first, then the checkpoint's. Throws `USAGE`. */
 export function resolveGeneration(options: GenerateOptions, defaults: GenerationDefaults): ResolvedGeneration {
   const parsed = v.safeParse(schema, options);
@@ -248,8 +158,10 @@ export function resolveGeneration(options: GenerateOptions, defaults: Generation
   if (options.greedy && sampling.length > 0) {
     throw new HeedError("USAGE", `generate: greedy takes no ${sampling.join(", ")}. Leave out one or the other.`);
   }
-  checkBeams(options, sampling);
   const samples = options.greedy ? false : sampling.length > 0 || defaults.sample;
+  const beams = resolveBeams(options, defaults, samples);
+  checkBeams(options, sampling, beams.beams);
+  checkSettings(defaults, { samples: samples && sampling.length === 0, isSearch: beams.beams > 1 });
   const own = defaults.sample;
   return {
     maxTokens: options.maxTokens ?? defaults.maxTokens,
@@ -259,26 +171,68 @@ export function resolveGeneration(options: GenerateOptions, defaults: Generation
     minP: options.minP ?? (own ? defaults.minP : 0),
     repetitionPenalty: options.repetitionPenalty ?? defaults.repetitionPenalty,
     seed: options.seed ?? randomSeed(),
-    stop: options.stop === undefined ? [] : typeof options.stop === "string" ? [options.stop] : options.stop,
+    stop: options.stop === undefined ? defaults.stop : [options.stop].flat(),
     eosIds: defaults.eosIds,
     signal: options.signal,
     prefixLength: options.prefixLength ?? 0,
-    beams: resolveBeams(options, defaults, samples),
+    beams,
     rules: resolveRules(options, defaults),
     logprobs: options.logprobs,
     maxLength: options.maxTokens === undefined ? defaults.maxLength : undefined,
   };
 }
 
-function checkBeams({ beams, greedy, numReturn, logprobs, attention }: GenerateOptions, sampling: readonly string[]) {
-  if (beams !== undefined && beams > 1) {
+/** `beams`: those of the search, 1 where there is none. Nothing that was asked for is left out in silence. */
+function checkBeams(options: GenerateOptions, sampling: readonly string[], beams: number): void {
+  const { greedy, logprobs, attention, numReturn = 1 } = options;
+  if (beams > 1) {
     const wrong = [...sampling, ...(greedy ? ["greedy"] : []), ...(logprobs === undefined ? [] : ["logprobs"])];
     if (attention) wrong.push("attention");
     if (wrong.length > 0)
       throw new HeedError("USAGE", `generate: a beam search takes no ${wrong.join(", ")}. Leave out one or the other.`);
   }
-  if (numReturn !== undefined && numReturn > (beams ?? 1)) {
-    throw new HeedError("USAGE", `generate: numReturn must be at most beams; got ${numReturn} of ${beams ?? 1}.`);
+  if (numReturn > beams) {
+    throw new HeedError(
+      "USAGE",
+      `generate: numReturn must be at most beams; got ${numReturn} of ${beams}. Ask for more beams, or fewer results.`,
+    );
+  }
+  const idle = (["lengthPenalty", "earlyStopping"] as const).filter((name) => options[name] !== undefined);
+  if (beams === 1 && idle.length > 0) {
+    throw new HeedError(
+      "USAGE",
+      `generate: ${idle.join(" and ")} mean${idle.length > 1 ? "" : "s"} something to a beam search alone; there is none here. Add beams (at least 2), or leave ${idle.length > 1 ? "them" : "it"} out.`,
+    );
+  }
+}
+
+/** What the checkpoint's authors asked for and Heed can't do is said. */
+function checkSettings(
+  { unread }: GenerationDefaults,
+  { samples, isSearch }: { readonly samples: boolean; readonly isSearch: boolean },
+): void {
+  const wrong = [...unread.always, ...(samples ? unread.sampling : []), ...(isSearch ? unread.search : [])];
+  if (wrong.length === 0) return;
+  throw new HeedError(
+    "UNSUPPORTED",
+    `generate: generation_config.json asks for ${wrong.join(", ")}, which Heed does not do. Say how to generate (greedy, or topP and the like), or remove the setting from the file.`,
+  );
+}
+
+/** Checks what options say of a prompt of so many tokens and of a vocabulary. Throws `USAGE`. */
+export function checkTokens(options: GenerateOptions, promptTokens: number, vocabSize: number): void {
+  const { forcedBos, forcedEos = [], badWords = [], suppressTokens = [], beginSuppressTokens = [] } = options;
+  if (forcedBos !== undefined && promptTokens !== 1) {
+    throw new HeedError(
+      "USAGE",
+      `generate: forcedBos is the token that follows a prompt of one token; this one has ${promptTokens}. Add the token to the prompt instead.`,
+    );
+  }
+  const named = { forcedBos, forcedEos, badWords, suppressTokens, beginSuppressTokens };
+  for (const [name, value] of Object.entries(named)) {
+    const wrong = [value].flat(2).find((id) => id !== undefined && id >= vocabSize);
+    if (wrong === undefined) continue;
+    throw new HeedError("USAGE", `generate: ${name} must have token ids below ${vocabSize}; got ${wrong}.`);
   }
 }
 
@@ -288,7 +242,12 @@ function resolveBeams(
   { beams }: GenerationDefaults,
   samples: boolean,
 ): ResolvedGeneration["beams"] {
-  const isPlain = samples || options.greedy || options.logprobs !== undefined || options.attention !== undefined;
+  const isPlain =
+    samples ||
+    options.greedy ||
+    options.temperature === 0 ||
+    options.logprobs !== undefined ||
+    options.attention !== undefined;
   return {
     beams: options.beams ?? (isPlain ? 1 : beams.beams),
     numReturn: options.numReturn ?? beams.numReturn,

@@ -15,7 +15,7 @@ import { Batcher } from "./batcher.ts";
 import { runBeams } from "./beam_generation.ts";
 import { DecoderRuntime } from "./decoder_runtime.ts";
 import { type GenerationResult, GenerationTask } from "./generation.ts";
-import { type GenerateOptions, resolveGeneration, tokenBudget } from "./generation_options.ts";
+import { checkTokens, type GenerateOptions, resolveGeneration, tokenBudget } from "./generation_options.ts";
 import {
   type Languages,
   plainTask,
@@ -275,11 +275,18 @@ export class Seq2SeqModel extends LoadedModel {
     const { decoderIds, ...rest } = options;
     const forced = task.forcedBos === undefined ? {} : { forcedBos: task.forcedBos };
     const resolved = resolveGeneration({ ...forced, ...rest }, task.defaults);
+    if (rest.stop !== undefined && !this.targetTokenizer) {
+      throw new HeedError(
+        "USAGE",
+        `${op}: stop strings need a tokenizer, which the checkpoint lacks. Leave them out, or add its files.`,
+      );
+    }
     const runtime = this.#runtime;
     const encoderIds = this.#encode(op, source, task);
     runtime.memory?.check(op, encoderIds);
     const ids = decoderIds ?? [this.#start()];
     runtime.checkIds(ids);
+    checkTokens({ ...forced, ...rest }, ids.length, this.vocabSize);
     const maxTokens = tokenBudget(resolved, ids.length, runtime.contextLength);
     const request = rest.attention && resolveAttention(op, rest.attention, runtime.decoder.facts);
     const open = () => {
@@ -346,7 +353,9 @@ export class Seq2SeqModel extends LoadedModel {
     if (!tokenizer) {
       throw new HeedError("BAD_FILE", "run: text needs a tokenizer, which the checkpoint lacks. Give token ids.");
     }
-    return [this.#start(), ...tokenizer.encode(target, { addSpecialTokens: false })];
+    const ids = [this.#start(), ...tokenizer.encode(target, { addSpecialTokens: false })];
+    this.#runtime.checkIds(ids, { op: "run", text: true });
+    return ids;
   }
 
   #encode(op: string, source: string | readonly number[], { prefix, firstIds }: TextTask): readonly number[] {
@@ -355,7 +364,9 @@ export class Seq2SeqModel extends LoadedModel {
     if (!tokenizer) {
       throw new HeedError("BAD_FILE", `${op}: text needs a tokenizer, which the checkpoint lacks. Give token ids.`);
     }
-    return [...firstIds, ...tokenizer.encode(prefix + source, { addSpecialTokens: true })];
+    const ids = [...firstIds, ...tokenizer.encode(prefix + source, { addSpecialTokens: true })];
+    this.#runtime.checkIds(ids, { op, text: true });
+    return ids;
   }
 }
 

@@ -13,6 +13,7 @@ import {
   type GenerationDefaults,
   type ResolvedGeneration,
   resolveGeneration,
+  checkTokens,
   tokenBudget,
 } from "./generation_options.ts";
 
@@ -167,14 +168,15 @@ export class Session {
   ): Generation {
     this.#checkIdle("generate");
     const resolved = resolveGeneration(options, this.#parts.defaults);
-    if (resolved.stop.length > 0 && !this.#parts.tokenizer) {
+    if (options.stop !== undefined && !this.#parts.tokenizer) {
       throw new HeedError(
         "USAGE",
         "generate: stop strings need tokenizer.json, which the checkpoint lacks. Leave them out, or add the file.",
       );
     }
     // Checked here, so that a wrong prompt throws at once; and again at the start, because the session may have grown.
-    this.#prompt(prompt, resolved);
+    const { ids: first } = this.#prompt(prompt, resolved);
+    checkTokens(options, first.length, this.#parts.runtime.decoder.facts.vocabSize);
     const request =
       options.attention && resolveAttention("generate", options.attention, this.#parts.runtime.decoder.facts);
     const start = () => {
@@ -266,7 +268,7 @@ export class Session {
       prompt === "" && this.#ids.length > 0
         ? []
         : tokenizer.encode(prompt, { addSpecialTokens: this.#ids.length === 0 });
-    this.#parts.runtime.checkIds(ids);
+    this.#parts.runtime.checkIds(ids, { text: true });
     return ids;
   }
 

@@ -56,7 +56,7 @@ export class TextModel extends LoadedModel {
     const { signal } = options;
     const checkpoint = "tensors" in from ? from : await openCheckpoint(from, { signal });
     const decoder = openDecoder(checkpoint.config);
-    const defaults = readGenerationDefaults(checkpoint.config, checkpoint.generationConfig);
+    const defaults = readGenerationDefaults(checkpoint.config, checkpoint.generationConfig ?? checkpoint.config);
     const tokenizer = (await openTokenizers(checkpoint, { signal }))?.source;
     const weights = await loadWeights(device, decoder, checkpoint, options);
     return TextModel.over(device, decoder, weights, {
@@ -247,7 +247,7 @@ export class TextModel extends LoadedModel {
       throw new HeedError("BAD_FILE", "run: text needs tokenizer.json, which the checkpoint lacks. Give token ids.");
     }
     const ids = typeof prompt === "string" ? (tokenizer?.encode(prompt, { addSpecialTokens: true }) ?? []) : prompt;
-    runtime.checkIds(ids);
+    runtime.checkIds(ids, { op: "run", text: typeof prompt === "string" });
     return ids;
   }
 }

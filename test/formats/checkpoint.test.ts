@@ -57,6 +57,12 @@ describe("openCheckpoint", () => {
   it.each([
     ["no config.json", { "tokenizer.json": "{}" }, /config\.json is needed; got only tokenizer\.json in 1 chosen file/],
     ["no files at all", {}, /config\.json is needed; got no files/],
+    [
+      "a pointer in place of a config",
+      { "config.json": "version https://git-lfs.github.com/spec/v1\noid sha256:00\n" },
+      /must be a JSON object; got a Git LFS pointer.*git lfs pull/,
+    ],
+    ["a page in place of a config", { "config.json": " <!DOCTYPE html><html>" }, /got a web page.*\/resolve\//],
     ["a config that is no JSON", { "config.json": "{" }, /config\.json .*must be a JSON object; got SyntaxError/],
     ["a config that is an array", { "config.json": "[]" }, /must be a JSON object; got an array/],
     ["a config of 5 MB", { "config.json": " ".repeat(5e6) }, /at most 4194304 bytes; got 5000000/],

@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { isHeedError } from "../../src/core/errors.ts";
 import { openCheckpoint } from "../../src/formats/checkpoint.ts";
 import { readPytorch } from "../../src/formats/pytorch.ts";
+import { encodeSafetensors } from "../../src/formats/safetensors_write.ts";
 import { streamTensor } from "../../src/formats/stream_tensor.ts";
 import { BlobFile, filesSource } from "../../src/sources/files.ts";
 import { readJson } from "../support/assets.ts";
@@ -116,12 +117,33 @@ describe("openCheckpoint of PyTorch's files", () => {
         /ONNX model/,
       ],
       ["model.safetensors", text(""), /is empty/],
+      [
+        "pytorch_model.bin",
+        new Blob(encodeSafetensors(new Map()) as Uint8Array<ArrayBuffer>[]),
+        /is a safetensors file/,
+      ],
+      [
+        "pytorch_model.bin",
+        text(otherZip()),
+        /is a zip archive, but no PyTorch checkpoint.*1 other entries \(a\.txt\)/,
+      ],
+      ["model.safetensors", text(Uint8Array.of(0x89, 0x48, 0x44, 0x46, 13, 10, 26, 10)), /HDF5 file \(Keras\)/],
     ];
     for (const [name, content, message] of cases) await expect(open([name, content])).rejects.toThrow(message);
     await expect(open(["model.onnx", text("x")])).rejects.toThrow(/model\.onnx is of a format that is not read here/);
     await expect(open(["tiny.gguf", text("x")])).rejects.toThrow(/tiny\.gguf is a whole model/);
   });
 });
+
+/** An archive of one stored, empty file. */
+function otherZip(): Uint8Array<ArrayBuffer> {
+  const name = [...new TextEncoder().encode("a.txt")];
+  const zeros = Array<number>(16).fill(0);
+  const local = [0x50, 0x4b, 3, 4, 10, 0, 0, 0, 0, 0, ...zeros, 5, 0, 0, 0, ...name];
+  const central = [0x50, 0x4b, 1, 2, 10, 0, 10, 0, 0, 0, 0, 0, ...zeros, 5, 0, ...zeros, ...name];
+  const end = [0x50, 0x4b, 5, 6, 0, 0, 0, 0, 1, 0, 1, 0, central.length, 0, 0, 0, local.length, 0, 0, 0, 0, 0];
+  return Uint8Array.from([...local, ...central, ...end]);
+}
 
 function indexOf(bytes: Uint8Array, text: string): number {
   return Buffer.from(bytes).indexOf(text);

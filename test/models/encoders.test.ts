@@ -83,7 +83,7 @@ await describeOnTiers("encoders of transformers", (engine) => {
       code: "ABORTED",
     });
     await expect(model.answer({ question: "?", context: "" })).rejects.toMatchObject({
-      code: "USAGE",
+      code: "UNSUPPORTED",
       message: expect.stringContaining(
         "this bert checkpoint (BertForSequenceClassification) has one for classes, so classify and embed work",
       ),

@@ -79,6 +79,18 @@ it("refuses a missing tensor, by name", async () => {
   await expectRefusal("BAD_FILE", /layers\.1\.mlp\.down_proj\.weight/);
 });
 
+it("names the head that the weights lack", async () => {
+  editTensors((t) => t.delete("lm_head.weight"));
+  await expectRefusal("BAD_FILE", /lm_head\.weight.*head that config\.json promises \(LlamaForCausalLM\).*without it/);
+});
+
+it("refuses weights that another program packed, by its name", async () => {
+  editConfig((c) => {
+    c.quantization_config = { quant_method: "gptq", bits: 4 };
+  });
+  await expectRefusal("UNSUPPORTED", /quantised by gptq.*--dtype q8_0.*GGUF/);
+});
+
 it("refuses a misshapen tensor, with both shapes", async () => {
   editTensors((t) => {
     const norm = t.get("model.norm.weight");

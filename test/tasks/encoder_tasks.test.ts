@@ -106,7 +106,7 @@ withModel("bert_span", (model) => {
     });
     await expect(model().answer(questions, { maxTokens: 900 })).rejects.toMatchObject({ code: "USAGE" });
     await expect(model().classify("a")).rejects.toMatchObject({
-      code: "USAGE",
+      code: "UNSUPPORTED",
       message: expect.stringContaining("has one for answers, so answer and embed work"),
     });
   });
@@ -228,7 +228,7 @@ withModel(
       await expect(model().embed(CONTEXT, { truncate: false })).rejects.toMatchObject({ code: "LIMIT" });
       await expect(model().embed("a", { prompt: "none" })).rejects.toMatchObject({ code: "USAGE" });
       expect(await model().similarity("ada", "ada")).toBeCloseTo(1, 5);
-      await expect(model().logits([2, 3])).rejects.toMatchObject({ code: "USAGE" });
+      await expect(model().logits([2, 3])).rejects.toMatchObject({ code: "UNSUPPORTED" });
       await expect(model().fill("[MASK]")).rejects.toThrow("has none, so embed alone works");
     });
   },
