@@ -50,6 +50,7 @@ export type { Entity, LabelAggregation, LabelOptions } from "./tasks/label.ts";
 export type {
   SpeechInput,
   SpeechModel,
+  TranscribeAttention,
   TranscribeOptions,
   TranscribeProgress,
   Transcript,

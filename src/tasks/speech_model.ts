@@ -8,10 +8,13 @@ import type { Device } from "../gpu/device.ts";
 import type { EncoderDecoderFacts } from "../models/family.ts";
 import { loadWeights } from "../models/load.ts";
 import { openSpeech } from "../models/registry.ts";
-import type { Speech } from "../models/speech_family.ts";
+import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
+import type { SoundFeatures, Speech } from "../models/speech_family.ts";
 import type { CachedSequence } from "../nn/kv_cache.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
+import { type AttentionRequest, resolveAttention } from "../inspect/attention_request.ts";
+import { type AttentionStep, AttentionWatch } from "./attention_watch.ts";
 import { LoadedModel } from "./loaded_model.ts";
 import { Batcher } from "./batcher.ts";
 import { runBeams } from "./beam_generation.ts";
@@ -35,7 +38,15 @@ export interface TranscribeOptions extends SpeechPromptOptions {
   readonly maxTokens?: number;
   /** Sees how many of the chunks are written. */
   readonly onProgress?: (progress: TranscribeProgress) => void;
+  /** Captures where each step looks in the sound. Not with beams. */
+  readonly attention?: TranscribeAttention;
   readonly signal?: AbortSignal;
+}
+
+/** Attention that a transcription captures; keys are the encoder's rows of a chunk. */
+export interface TranscribeAttention extends AttentionRequest {
+  /** Takes each step as it comes, with the number of its chunk. What it throws ends the transcription. */
+  readonly onStep: (step: AttentionStep, chunk: number) => void;
 }
 
 /** How far a transcription is. */
@@ -95,6 +106,7 @@ export class SpeechModel extends LoadedModel {
   readonly #batcher: Batcher;
   /** Chunks that may be encoded and not yet written. */
   readonly #slots: Slots;
+  #secondsPerRow: number | undefined;
 
   private constructor(source: string, parts: Parts, chunks: number) {
     super();
@@ -143,11 +155,24 @@ export class SpeechModel extends LoadedModel {
     return this.#parts.model.sound.sampleRate;
   }
 
+  /** Seconds of sound that one of the encoder's rows stands for, and so one key of captured attention. */
+  get secondsPerRow(): number {
+    const { sound } = this.#parts.model;
+    const samples = Math.floor(sound.chunkSeconds * sound.sampleRate);
+    this.#secondsPerRow ??=
+      sound.chunkSeconds / sound.encodedRows(sound.features(new Float32Array(samples)).shape[0] ?? 0);
+    return this.#secondsPerRow;
+  }
+
   /** Writes down what is said. Long sound is cut into chunks at silences, which are decoded together. */
   async transcribe(input: SpeechInput, options: TranscribeOptions = {}): Promise<Transcript> {
     checkOptionNames("transcribe", options, [
-      ...["language", "task", "timestamps", "beams", "maxTokens", "onProgress", "signal"],
+      ...["language", "task", "timestamps", "beams", "maxTokens", "onProgress", "attention", "signal"],
     ]);
+    const { attention, beams = 1 } = options;
+    if (attention && beams > 1) {
+      throw new HeedError("USAGE", `transcribe: attention is of one hypothesis; got ${beams} beams. Leave one out.`);
+    }
     return this.track("transcribe", async () => {
       const samples = this.#samplesOf(input);
       const { sampleRate, chunkSeconds } = this.#parts.model.sound;
@@ -158,7 +183,8 @@ export class SpeechModel extends LoadedModel {
       await Promise.all(
         chunks.map((chunk, i) =>
           this.#slots.with(async () => {
-            written[i] = await this.#write(samples.subarray(chunk.from, chunk.to), prompt, options);
+            const onStep = attention && ((step: AttentionStep) => attention.onStep(step, i));
+            written[i] = await this.#write(samples.subarray(chunk.from, chunk.to), prompt, { ...options, onStep });
             options.onProgress?.({ done: ++done, total: chunks.length });
           }),
         ),
@@ -199,6 +225,36 @@ export class SpeechModel extends LoadedModel {
     );
   }
 
+  /**
+   * One forward pass over sound that is one chunk and what the decoder reads (ids, the start token first), as {@link TextModel.run} does it.
+   * `attention` captures cross-attention unless its `kinds` say otherwise: its keys are the encoder's rows, {@link secondsPerRow} each.
+   * Throws `USAGE`, `LIMIT`, `ABORTED`.
+   *
+   * @example
+   * const { ids } = await model.transcribe(sound);
+   * const { attention } = await model.run(sound, ids[0], { attention: true });
+   */
+  async run(input: SpeechInput, decoderIds: readonly number[], options: RunOptions = {}): Promise<RunResult> {
+    const source = this.#wholeChunk("run", input);
+    const { runtime } = this.#parts;
+    runtime.checkIds(decoderIds, { op: "run" });
+    return this.track("run", async () => {
+      const { runTapped } = await import("../inspect/run.ts");
+      return runTapped(runtime, decoderIds, options, source);
+    });
+  }
+
+  /** Rows that the encoder makes of sound that is one chunk. Throws `USAGE` or `LIMIT`. */
+  soundRows(input: SpeechInput): number {
+    return this.#wholeChunk("run", input).rows;
+  }
+
+  /** The values that {@link run} can capture and patch for that sound and so many of the decoder's tokens, in their order. */
+  async values(input: SpeechInput, { tokens = 1 }: { readonly tokens?: number } = {}): Promise<NamedValue[]> {
+    const { namedValues } = await import("../inspect/run.ts");
+    return namedValues(this.#parts.runtime, tokens, this.#wholeChunk("values", input));
+  }
+
   protected stop(): Promise<void> {
     return this.#batcher.dispose();
   }
@@ -209,9 +265,14 @@ export class SpeechModel extends LoadedModel {
   }
 
   /** Encodes and decodes one chunk. */
-  async #write(samples: Float32Array, prompt: SpeechPrompt, options: TranscribeOptions): Promise<Written> {
+  async #write(
+    samples: Float32Array,
+    prompt: SpeechPrompt,
+    options: TranscribeOptions & { readonly onStep?: ((step: AttentionStep) => void) | undefined },
+  ): Promise<Written> {
     const { model, runtime } = this.#parts;
-    const { signal } = options;
+    const { signal, attention, onStep } = options;
+    const request = attention && resolveAttention("transcribe", attention, runtime.decoder.facts);
     const memory = await this.#encoder.encode(model.sound.features(this.#padded(samples)), signal);
     try {
       const ids = [...prompt.ids];
@@ -221,6 +282,7 @@ export class SpeechModel extends LoadedModel {
         beams: options.beams,
         maxTokens: options.maxTokens ?? model.sound.mostTokens(samples.length),
         signal,
+        watch: request && new AttentionWatch(request, onStep),
       });
       const result = await generation.result;
       if (result.finish === "abort") throw new HeedError("ABORTED", "transcribe: aborted.");
@@ -237,7 +299,11 @@ export class SpeechModel extends LoadedModel {
     }
   }
 
-  #generate(memory: CachedSequence, ids: readonly number[], options: GenerateOptions): Generation {
+  #generate(
+    memory: CachedSequence,
+    ids: readonly number[],
+    { watch, ...options }: GenerateOptions & { readonly watch: AttentionWatch | undefined },
+  ): Generation {
     const { runtime, tokenizer, files } = this.#parts;
     const defaults = readGenerationDefaults(files.config, files.generationConfig ?? files.config);
     // What older files force is in the prompt already.
@@ -248,7 +314,7 @@ export class SpeechModel extends LoadedModel {
     const start = () => {
       const sequence = runtime.cache.open();
       sequence.memory = memory;
-      const task = new GenerationTask(sequence, ids, maxTokens, resolved, tokenizer?.detokenizer(), undefined);
+      const task = new GenerationTask(sequence, ids, maxTokens, resolved, tokenizer?.detokenizer(), watch);
       if (resolved.beams.beams > 1) void runBeams({ runtime, tokenizer }, [task]);
       else this.#batcher.add(task);
       return task;
@@ -320,6 +386,21 @@ export class SpeechModel extends LoadedModel {
     }
     close(end);
     return segments;
+  }
+
+  /** Features of sound that has to be one chunk, with the rows that the encoder makes of them. */
+  #wholeChunk(op: string, input: SpeechInput): { readonly features: SoundFeatures; readonly rows: number } {
+    const { sound } = this.#parts.model;
+    const samples = this.#samplesOf(input);
+    if (samples.length > sound.chunkSeconds * sound.sampleRate) {
+      const seconds = (samples.length / sound.sampleRate).toFixed(1);
+      throw new HeedError(
+        "LIMIT",
+        `${op}: the model reads ${sound.chunkSeconds} seconds of sound at once; got ${seconds}. Give a part of it.`,
+      );
+    }
+    const features = sound.features(this.#padded(samples));
+    return { features, rows: sound.encodedRows(features.shape[0] ?? 0) };
   }
 
   #samplesOf(input: SpeechInput): Float32Array<ArrayBuffer> {
