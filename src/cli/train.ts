@@ -35,7 +35,7 @@ export function trainCommand(signal: AbortSignal, done: (code: number) => void):
     .argument("<recipe>", "a JSON file")
     .option("--resume", "go on from the newest checkpoint in the output folder")
     .option("--output <folder>", "write there instead of where the recipe says")
-    .option("--data <file>", "train on this text instead of the recipe's")
+    .option("--data <path>", "a text to train on instead of the recipe's, or the folder of its parallel text")
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object when done")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")

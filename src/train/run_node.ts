@@ -13,7 +13,7 @@ import {
   writeCheckpoint,
 } from "./checkpoint_node.ts";
 import { type CurvePoint, curvesSvg } from "./curves.ts";
-import { parseRecipe } from "./recipe.ts";
+import { parseRecipe, type Recipe } from "./recipe.ts";
 import type { Trainer, TrainingProgress } from "./trainer.ts";
 import { Training } from "./training.ts";
 
@@ -23,7 +23,7 @@ export interface RunOptions {
   readonly folder: string;
   /** Takes the place of the recipe's output. */
   readonly output?: string | undefined;
-  /** Takes the place of the recipe's `data.text`. */
+  /** Takes the place of the recipe's `data.text`; of parallel text, the folder that its files are in. */
   readonly text?: string | undefined;
   /** Go on from the newest checkpoint in the output folder. Default: begin, and refuse a folder that has any. */
   readonly resume?: boolean | undefined;
@@ -91,7 +91,7 @@ export async function trainRecipe(device: Device, recipe: unknown, options: RunO
   const output = resolve(options.folder, options.output ?? parsed.output);
   const latest = await startingPoint(output, options.resume ?? false);
   const { text } = options;
-  const used = text === undefined ? parsed : { ...parsed, data: { ...parsed.data, text: resolve(text) } };
+  const used = text === undefined ? parsed : { ...parsed, data: dataAt(parsed.data, resolve(text)) };
   const training = await Training.open(device, used, {
     readText: (path) => readUtf8(resolve(options.folder, path)),
     signal: options.signal,
@@ -106,6 +106,15 @@ export async function trainRecipe(device: Device, recipe: unknown, options: RunO
   } finally {
     await training.dispose();
   }
+}
+
+/** A recipe's data elsewhere: at `path`, or in the folder `path` where it is parallel text. Throws `USAGE` where a grammar writes it. */
+function dataAt(data: Recipe["data"], path: string): Recipe["data"] {
+  if ("text" in data) return { ...data, text: path };
+  if ("grammar" in data) {
+    throw new HeedError("USAGE", `train: data.grammar ${data.grammar} reads no file; got ${path}. Leave --data out.`);
+  }
+  return Object.fromEntries(Object.entries(data).map(([side, name]) => [side, resolve(path, name)])) as typeof data;
 }
 
 /** Trains to the end, with log, curves, checkpoints and the result in a folder; see {@link trainRecipe} for what it throws. */
