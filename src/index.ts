@@ -38,6 +38,7 @@ export type { CacheOptions } from "./tasks/decoder_runtime.ts";
 export { type AttentionCallOptions, alibiSlopes, type ByteMask, type PerBatch } from "./tasks/direct_attention.ts";
 export type { CapturedSequence, CaptureRequest } from "./tasks/direct_capture.ts";
 export type * from "./tasks/direct_ops.ts";
+export type * from "./tasks/direct_options.ts";
 export type { AnyModel, Engine, EngineLoadEncoderOptions, EngineLoadOptions, EngineOptions } from "./tasks/engine.ts";
 export type { EncoderLogits, EncoderModel, LoadEncoderOptions } from "./tasks/encoder_model.ts";
 export type { EncoderCallOptions, EncoderProgress } from "./tasks/encoder_runtime.ts";

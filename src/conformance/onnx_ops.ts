@@ -2,7 +2,7 @@ import { HeedError } from "../core/errors.ts";
 import { numel } from "../core/shape.ts";
 import type { ActivationName } from "../ops/activation_parts.ts";
 import type { ArrayTensor } from "../program/direct.ts";
-import type { CallOptions } from "../tasks/direct_ops.ts";
+import type { CallOptions } from "../tasks/direct_options.ts";
 import { broadcastTo, type CaseTensor, toF32 } from "./arrays.ts";
 import type { NodeCall, NodeOutput, NodeRunner } from "./onnx.ts";
 import type { CaseRun } from "./run.ts";

@@ -1,6 +1,7 @@
 import { HeedError, isHeedError, throwIfAborted } from "../core/errors.ts";
 import type { ArrayTensor } from "../program/direct.ts";
-import type { CallOptions, DirectOps } from "../tasks/direct_ops.ts";
+import type { DirectOps } from "../tasks/direct_ops.ts";
+import type { CallOptions } from "../tasks/direct_options.ts";
 import { type CaseTensor, toF32 } from "./arrays.ts";
 import { compare, type Precision, type Tolerance, toleranceOf } from "./compare.ts";
 import { isOnnxCase, runOnnxCase } from "./onnx.ts";

@@ -109,6 +109,9 @@ export function attention(
 ): { out: Value; lse?: Value } {
   checkOptions("attention", options, [...SPEC_OPTIONS, "queryOffsets", "keyOffsets", "keep", "kernel"]);
   if (options.queryOffsets || options.keyOffsets) return attentionRagged(rec, { q, k, v }, options, attention);
+  if (options.keyLength === 0) {
+    throw shapeError("attention", "S must be at least 1", [formatOptional("q", q), formatOptional("k", k)].join(", "));
+  }
   const { keep, kernel, ...spec } = options;
   if (keep !== undefined && keep !== "lse") {
     throw new HeedError("UNSUPPORTED", `attention: keep must be "lse" or left out; got "${String(keep)}".`);

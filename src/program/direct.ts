@@ -4,6 +4,7 @@ import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { concatColumns } from "../ops/concat_columns.ts";
 import type { Value } from "../ops/op.ts";
+import type { PlanDescription } from "./describe.ts";
 import { dtypeOf, type HostArray, toHostArray } from "./host_array.ts";
 import { plan } from "./plan.ts";
 import { ProgramRecorder } from "./record.ts";
@@ -43,6 +44,8 @@ export interface DirectOptions<R extends "array" | "tensor" = "array" | "tensor"
   readonly deterministic?: boolean;
   /** Told the kernels of the call, in the order in which they ran. */
   readonly onKernels?: (kernels: readonly string[]) => void;
+  /** Told what the call's plan takes: dispatches, and the bytes of inputs and intermediates; `String(description)` is a table. */
+  readonly onPlan?: (description: PlanDescription) => void;
 }
 
 interface Entry {
@@ -164,7 +167,7 @@ export class DirectPrograms {
   async #execute(
     entry: Entry,
     { op, inputs }: DirectCall<InputsOf>,
-    { as = "array", signal, onKernels }: DirectOptions,
+    { as = "array", signal, onKernels, onPlan }: DirectOptions,
   ): Promise<Record<string, OpInput>> {
     const planned = await entry.planned;
     for (const t of entry.tensors) {
@@ -175,13 +178,14 @@ export class DirectPrograms {
     }
     await planned.run({}, { signal });
     onKernels?.(planned.dispatches.map((d) => d.kernel));
+    onPlan?.(planned.describe());
     const results: Record<string, OpInput> = {};
     try {
       for (const [name, { shape, dtype }] of planned.record.outputs) {
         results[name] =
           as === "tensor"
             ? copyOutput(this.#device, planned, name)
-            : { shape, data: toHostArray(await planned.readOutput(name), dtype, numel(shape)) };
+            : { shape, data: toHostArray(await readValues(planned, name), dtype, numel(shape)) };
       }
     } catch (error) {
       for (const made of Object.values(results)) if (made instanceof Tensor) made.dispose();
@@ -263,10 +267,17 @@ function checkInput(op: string, name: string, input: OpInput | undefined, device
   }
 }
 
+/** The bytes of an output; one without values has no memory. */
+async function readValues(planned: Plan, name: string): Promise<ArrayBuffer> {
+  const { shape } = planned.record.outputs.get(name) as Value;
+  return numel(shape) === 0 ? new ArrayBuffer(0) : planned.readOutput(name);
+}
+
 /** A tensor with what an output holds now. */
 function copyOutput(device: Device, planned: Plan, name: string): Tensor {
   const value = planned.record.outputs.get(name) as Value;
   const tensor = Tensor.create(device, name, value.shape, value.dtype);
+  if (numel(value.shape) === 0) return tensor;
   const [part] = tensor.parts;
   const { buffer, offset, size } = planned.outputRange(name);
   const encoder = device.raw.createCommandEncoder({ label: `copy ${name}` });

@@ -1,5 +1,5 @@
 import { HeedError } from "../core/errors.ts";
-import { formatShape, shapeError } from "../core/shape.ts";
+import { formatShape, formatTensor, numel, shapeError } from "../core/shape.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { attention, type AttentionOptions } from "../ops/attention.ts";
 import { attentionRagged, raggedSequences } from "../ops/attention_ragged.ts";
@@ -98,7 +98,7 @@ const OPTION_KINDS: Readonly<Record<string, KindName>> = {
 /** The names of options that are tensors, or may be. */
 const TENSORS = ["mask", "bias", "alibiSlopes", "sinks"] as const;
 /** Options that say nothing of what is computed. */
-const CALL_OPTIONS: readonly string[] = ["as", "signal", "deterministic", "onKernels", "capture"];
+const CALL_OPTIONS: readonly string[] = ["as", "signal", "deterministic", "onKernels", "onPlan", "capture"];
 const PER_BATCH = ["queryStart", "prefix", "keyLengths"] as const;
 
 /** Takes the options of a direct call apart. Throws `SHAPE` or `USAGE`. */
@@ -266,9 +266,12 @@ export function gradientsOf(
   values: Readonly<Record<string, Value | undefined>>,
 ): Record<string, Value> {
   const { dout } = values;
-  if (!dout || formatShape(dout.shape) !== formatShape(out.shape)) {
-    const got = dout ? formatShape(dout.shape) : "nothing";
-    throw shapeError("attention_backward", `dout must be [B, H, T, Dv] = ${formatShape(out.shape)} f32`, `dout ${got}`);
+  if (!dout || formatShape(dout.shape) !== formatShape(out.shape) || dout.dtype !== "f32") {
+    const got = dout ? formatTensor("dout", dout) : "dout nothing";
+    throw shapeError("attention_backward", `dout must be [B, H, T, Dv] = ${formatShape(out.shape)} f32`, got);
+  }
+  if (numel(out.shape) === 0) {
+    throw shapeError("attention_backward", "B and T must be at least 1", `out ${formatShape(out.shape)}`);
   }
   const names = ["q", "k", "v", "bias", "sinks", "relativeBias"].filter((name) => values[name] !== undefined);
   const wrt = names.map((name) => values[name] as Value);
@@ -280,8 +283,8 @@ function bound(values: Readonly<Record<string, Value | undefined>>): { q: Value;
   return values as Record<"q" | "k" | "v", Value>;
 }
 
-function runOf({ as, signal, deterministic, onKernels }: AttentionCallOptions): DirectOptions {
-  return { as, signal, deterministic, onKernels };
+function runOf({ as, signal, deterministic, onKernels, onPlan }: AttentionCallOptions): DirectOptions {
+  return { as, signal, deterministic, onKernels, onPlan };
 }
 
 /** Sizes from the tensors, `[B, H, T, D]`, or `[ΣT, H, D]` of a ragged batch. */

@@ -73,6 +73,7 @@ const SHARED: Readonly<Record<string, KindName>> = {
   signal: "signal",
   deterministic: "boolean",
   onKernels: "callback",
+  onPlan: "callback",
 };
 
 /**

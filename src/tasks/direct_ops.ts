@@ -1,32 +1,43 @@
 import { HeedError } from "../core/errors.ts";
-import { formatShape, numel, sameShape, type Shape, shapeError } from "../core/shape.ts";
+import { numel, type Shape } from "../core/shape.ts";
 import type { Device } from "../gpu/device.ts";
-import { Tensor } from "../gpu/tensor.ts";
 import { activation } from "../ops/activation.ts";
 import type { ActivationName } from "../ops/activation_parts.ts";
 import { add } from "../ops/add.ts";
-import { type CrossEntropyAttrs, crossEntropyOf } from "../ops/cross_entropy.ts";
+import { crossEntropyOf } from "../ops/cross_entropy.ts";
 import { embedding } from "../ops/embedding.ts";
 import { gatedActivation } from "../ops/gated_activation.ts";
 import { groupNorm } from "../ops/group_norm.ts";
 import { layerNorm } from "../ops/layer_norm.ts";
 import { linear } from "../ops/linear.ts";
-import { matmul, type MatmulLayout } from "../ops/matmul.ts";
+import { matmul } from "../ops/matmul.ts";
 import { rmsNorm } from "../ops/rms_norm.ts";
-import { rope, ropeTable } from "../ops/rope.ts";
+import { rope } from "../ops/rope.ts";
 import { rowMoments } from "../ops/row_moments.ts";
 import { softmax } from "../ops/softmax.ts";
-import {
-  type ArrayTensor,
-  type DirectOptions,
-  DirectPrograms,
-  type OpInput,
-  type ValuesOf,
-} from "../program/direct.ts";
+import { type DirectOptions, DirectPrograms, type OpInput, type ValuesOf } from "../program/direct.ts";
 import type { Recorder, Value } from "../ops/op.ts";
 import { type AttentionCallOptions, attentionBackwardCall, attentionCall } from "./direct_attention.ts";
 import { checkCall, type KindName, shown } from "./direct_checks.ts";
-import type { CapturedSequence, CaptureRequest } from "./direct_capture.ts";
+import {
+  type AttentionGradients,
+  type AttentionResults,
+  type CallOptions,
+  type CrossEntropyCallOptions,
+  type GeluCallOptions,
+  type GroupNormCallOptions,
+  type LayerNormCallOptions,
+  type LinearCallOptions,
+  type MatmulCallOptions,
+  type OpResult,
+  type OpResults,
+  type RmsNormCallOptions,
+  type RopeCallOptions,
+  type SoftmaxCallOptions,
+  split,
+} from "./direct_options.ts";
+import { ropeOperands } from "./direct_rope.ts";
+import { asRows, reshaped, shapeOf } from "./direct_shapes.ts";
 
 const ROPE_KINDS: Readonly<Record<string, KindName>> = {
   ...{ positions: "tensor", table: "tensor", theta: "number", maxPositions: "count", rotaryDim: "count" },
@@ -36,92 +47,6 @@ const ROPE_KINDS: Readonly<Record<string, KindName>> = {
 const CROSS_ENTROPY_KINDS: Readonly<Record<string, KindName>> = {
   ...{ weights: "tensor", reduction: "text", ignoreIndex: "whole", labelSmoothing: "number", fromLogProbs: "boolean" },
 };
-
-/** What every direct call takes. */
-export interface CallOptions extends DirectOptions {}
-
-/** An array, or a tensor where `as: "tensor"` asked for one; the caller disposes tensors. */
-export type OpResult<O> = O extends { readonly as: "tensor" } ? Tensor : ArrayTensor;
-
-/** Several results by name; see {@link OpResult}. */
-export type OpResults<O, K extends string, Optional extends string = never> = {
-  readonly [Name in K]: OpResult<O>;
-} & { readonly [Name in Optional]?: OpResult<O> };
-
-/** What {@link DirectOps.attention} gives; `captured` where a capture was asked for. */
-export type AttentionResults<O> = OpResults<O, "out", "lse"> &
-  (O extends { readonly capture: true | CaptureRequest }
-    ? { readonly captured: readonly CapturedSequence[] }
-    : unknown);
-
-/** Options of {@link DirectOps.rmsNorm}. */
-export interface RmsNormCallOptions extends CallOptions {
-  /** Added to the mean square. Default 1e-6. */
-  readonly eps?: number;
-  /** The gain is `1 + weight`. Default false. */
-  readonly plusOne?: boolean;
-}
-
-/** Options of {@link DirectOps.layerNorm}. */
-export interface LayerNormCallOptions extends CallOptions {
-  /** `[C]`. */
-  readonly bias?: OpInput;
-  /** Added to the variance. Default 1e-5. */
-  readonly eps?: number;
-}
-
-/** Options of {@link DirectOps.groupNorm}. */
-export interface GroupNormCallOptions extends LayerNormCallOptions {
-  readonly groups: number;
-}
-
-/** Options of {@link DirectOps.rope}. */
-export interface RopeCallOptions extends CallOptions {
-  /** `[…]`, x's shape less its last two axes: u32 positions. Default: 0, 1, 2 … along the last of them. */
-  readonly positions?: OpInput;
-  /** `[maxPositions, rotaryDim / 2, 2]`: cosines and sines. Default: those of `theta`. */
-  readonly table?: OpInput;
-  /** Base of the angles. Default 10,000. */
-  readonly theta?: number;
-  /** Rows of the default table. Default: the length of the sequence, and more if positions are given. */
-  readonly maxPositions?: number;
-  /** Channels of a head that turn. Default D. */
-  readonly rotaryDim?: number;
-  /** Pairs are (2i, 2i + 1) rather than (i, i + rotaryDim/2). Default false. */
-  readonly interleaved?: boolean;
-}
-
-/** Options of {@link DirectOps.softmax}. */
-export interface SoftmaxCallOptions extends CallOptions {
-  /** Default −1. */
-  readonly axis?: number;
-}
-
-/** Options of {@link DirectOps.gelu}. */
-export interface GeluCallOptions extends CallOptions {
-  /** `tanh` is GPT-2's approximation. Default `none`, the exact form. */
-  readonly approximate?: "none" | "tanh";
-}
-
-/** Options of {@link DirectOps.linear}. */
-export interface LinearCallOptions extends CallOptions {
-  /** `[M]`. */
-  readonly bias?: OpInput;
-}
-
-/** Options of {@link DirectOps.matmul}. */
-export interface MatmulCallOptions extends CallOptions {
-  /** Which operand is stored transposed. Default `NN`. */
-  readonly layout?: MatmulLayout;
-  /** Factor of the product. Default 1. */
-  readonly alpha?: number;
-}
-
-/** Options of {@link DirectOps.crossEntropy}. */
-export interface CrossEntropyCallOptions extends CallOptions, CrossEntropyAttrs {
-  /** `[V]`: multiplies the loss of each class. */
-  readonly weights?: OpInput;
-}
 
 /**
  * The ops as direct calls. Each is a Program of one op, planned once for its shapes and options and kept in a small cache; the
@@ -161,8 +86,8 @@ export class DirectOps {
   }
 
   /**
-   * The gradients of `Σ out · dout`: dq, dk and dv, and those of a bias and of sinks where they are given. dout `[B, H, T, Dv]`;
-   * the options of {@link DirectOps.attention}.
+   * The gradients of `Σ out · dout`: dq, dk and dv, and those of a bias, of sinks and of a relative bias' weight where they are given.
+   * dout `[B, H, T, Dv]` f32; the options of {@link DirectOps.attention}.
    */
   async attentionBackward<O extends AttentionCallOptions = AttentionCallOptions>(
     q: OpInput,
@@ -170,9 +95,9 @@ export class DirectOps {
     v: OpInput,
     dout: OpInput,
     options?: O,
-  ): Promise<OpResults<O, "dq" | "dk" | "dv", "dbias" | "dsinks">> {
+  ): Promise<AttentionGradients<O>> {
     const { call, run, finish } = attentionBackwardCall({ q, k, v, dout }, options ?? {});
-    return (await finish(await this.programs.run(call, run))) as OpResults<O, "dq" | "dk" | "dv", "dbias" | "dsinks">;
+    return (await finish(await this.programs.run(call, run))) as AttentionGradients<O>;
   }
 
   /** `x / √(mean(x²) + eps) · weight` over the last axis. x `[…, C]` f32, weight `[C]` → as x. */
@@ -235,17 +160,8 @@ export class DirectOps {
   /** Rotary embedding: turns pairs of channels by the angle of the row's position. x `[…, T, H, D]` or `[T, D]` f32 → as x. */
   async rope<O extends RopeCallOptions = RopeCallOptions>(x: OpInput, options?: O): Promise<OpResult<O>> {
     checkCall("rope", { x }, options, ROPE_KINDS);
-    const { run, positions, table, theta = 10_000, maxPositions, rotaryDim, interleaved = false } = split(options);
-    const shape = shapeOf(x);
-    const headDim = shape.at(-1) ?? 0;
-    const heads = shape.length > 2 ? (shape.at(-2) ?? 1) : 1;
-    const length = shape.at(shape.length > 2 ? -3 : -2) ?? 1;
-    const rotary = rotaryDim ?? headDim;
-    const attrs = { heads, headDim, rotaryDim: rotary, interleaved };
-    const rows = numel(shape) / Math.max(1, heads * headDim);
-    const given = positions ?? { shape: [rows], data: Uint32Array.from({ length: rows }, (_, n) => n % length) };
-    const angles = table ?? defaultTable(theta, rotary, maxPositions ?? Math.max(1, longest(given, length)));
-    const inputs = { x: reshaped(x, [rows, heads * headDim]), positions: reshaped(given, [rows]), table: angles };
+    const { run, ...own } = split(options);
+    const { inputs, attrs, shape } = ropeOperands(x, own);
     return (await this.#one(
       "rope",
       inputs,
@@ -440,44 +356,4 @@ function checkActivation(op: string, kind: ActivationName): void {
   const known: readonly ActivationName[] = ["gelu", "gelu_tanh", "silu", "relu", "sigmoid", "tanh"];
   if (known.includes(kind)) return;
   throw new HeedError("UNSUPPORTED", `${op}: the kind must be one of ${known.join(", ")}; got ${shown(kind)}.`);
-}
-
-/** The options of every call, and the op's own. */
-function split<O extends CallOptions>(options: O | undefined): { run: DirectOptions } & Omit<O, keyof CallOptions> {
-  const { as, signal, deterministic, onKernels, ...own } = options ?? ({} as O);
-  return { ...own, run: { as, signal, deterministic, onKernels } };
-}
-
-function shapeOf(input: OpInput): Shape {
-  return input?.shape ?? [];
-}
-
-/** `[…, C]` as `[N, C]`. */
-function asRows(x: OpInput): OpInput {
-  const columns = shapeOf(x).at(-1) ?? 1;
-  return reshaped(x, [columns === 0 ? 0 : numel(shapeOf(x)) / columns, columns]);
-}
-
-/** The same numbers in another shape; what is no tensor and no array is refused where the call is checked. */
-function reshaped(input: OpInput, shape: Shape): OpInput {
-  if (input instanceof Tensor) return sameShape(input.shape, shape) ? input : input.reshape(shape);
-  if (!input?.data || numel(shapeOf(input)) !== input.data.length) return input;
-  return { shape, data: input.data };
-}
-
-/** Rows of the default table: those that the positions need, where they are on the host. */
-function longest(positions: OpInput, length: number): number {
-  if (positions instanceof Tensor) {
-    const mend = "Give maxPositions or a table.";
-    throw shapeError("rope", "positions on the GPU need a table of known length", formatShape(positions.shape), mend);
-  }
-  let most = length - 1;
-  for (const p of positions?.data ?? []) most = Math.max(most, p);
-  return most + 1;
-}
-
-function defaultTable(theta: number, rotary: number, maxPositions: number): ArrayTensor {
-  const inverseFrequencies = Array.from({ length: Math.floor(rotary / 2) }, (_, i) => theta ** ((-2 * i) / rotary));
-  const data = ropeTable({ maxPositions, inverseFrequencies });
-  return { shape: [maxPositions, inverseFrequencies.length, 2], data };
 }

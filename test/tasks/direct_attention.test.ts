@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
 import { Tensor } from "../../src/gpu/tensor.ts";
+import type { PlanDescription } from "../../src/program/describe.ts";
 import type { ArrayTensor } from "../../src/program/direct.ts";
 import { attention } from "../../src/reference/attention.ts";
 import { attentionRagged, attentionRaggedBackward } from "../../src/reference/attention_ragged.ts";
@@ -137,6 +138,43 @@ await describeOnTiers("ragged attention", (engine, tier) => {
     await engine().attention(x, x, x, { queryOffsets, causal: true });
     // q, k, v, out and a copy of each: far from the 2 MiB of 512² scores of two heads.
     expect(device.bytesInUse - before).toBeLessThan(12 * x.data.byteLength);
+  });
+});
+
+await describeOnTiers("the memory of a direct call", (engine) => {
+  const random = createRandom(91);
+
+  /** Bytes of all intermediates and results that `describe()` shows, whether they share memory or not. */
+  const bytesAt = async (length: number, options: AttentionCallOptions, direction: "forward" | "backward") => {
+    const [q, k] = [floats(random, 1, H, length, D), floats(random, 1, Hkv, length, D)] as const;
+    const plans: { bytes: { withoutReuse: number }; text: string }[] = [];
+    const given = {
+      ...options,
+      onPlan: (p: PlanDescription) => plans.push({ bytes: p.bytes, text: String(p) }),
+    };
+    if (direction === "forward") await engine().attention(q, k, k, given);
+    else await engine().attentionBackward(q, k, k, q, given);
+    expect(plans.length).toBe(1);
+    expect(plans[0]?.text).toMatch(/^program attention\w*: \d+ dispatches in 1 pass/);
+    return plans[0]?.bytes.withoutReuse ?? 0;
+  };
+
+  it.each(["forward", "backward"] as const)("grows as T·D %s, whatever the mask, and not as T·S", async (direction) => {
+    const slopes = { shape: [H], data: Float32Array.of(0.5, 0.25, 0.125, 0.0625) };
+    const fused: AttentionCallOptions[] = [
+      {},
+      { causal: true, window: 20, softcap: 3, alibiSlopes: slopes, sinks: floats(random, H) },
+      { causal: true, queryOffsets: [0, 40, 64] },
+    ];
+    for (const options of fused) {
+      const grown = options.queryOffsets ? { ...options, queryOffsets: [0, 160, 256] } : options;
+      const [small, large] = [await bytesAt(64, options, direction), await bytesAt(256, grown, direction)];
+      expect(large / small).toBeLessThan(4.1);
+      // Out, lse, dq, dk, dv, two sums a row, and the copies of a ragged batch: some times q, far from H·T·S.
+      expect(large).toBeLessThan(12 * 4 * H * 256 * D);
+    }
+    // The three kernels, by contrast, hold all weights.
+    expect(await bytesAt(256, { selection: "hard" }, direction)).toBeGreaterThan(2 * 4 * H * 256 * 256);
   });
 });
 

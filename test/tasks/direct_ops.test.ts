@@ -226,7 +226,7 @@ describe("direct calls refuse", () => {
       "an option that there is not",
       () => engine.gelu(x, { axis: 1 } as object),
       "UNSUPPORTED",
-      'gelu: there is no option "axis"; there are as, signal, deterministic, onKernels, approximate.',
+      'gelu: there is no option "axis"; there are as, signal, deterministic, onKernels, onPlan, approximate.',
     ],
     [
       "data of another length",
@@ -256,7 +256,25 @@ describe("direct calls refuse", () => {
       "a dout of another shape",
       () => engine.attentionBackward(q, k, v, x),
       "SHAPE",
-      "attention_backward: dout must be [B, H, T, Dv] = [2, 4, 5, 8] f32; got dout [2, 4].",
+      "attention_backward: dout must be [B, H, T, Dv] = [2, 4, 5, 8] f32; got dout [2, 4] f32.",
+    ],
+    [
+      "a dout in f16",
+      () => engine.attentionBackward(q, k, v, { shape: [2, 4, 5, 8], data: new Uint16Array(320) }),
+      "SHAPE",
+      "attention_backward: dout must be [B, H, T, Dv] = [2, 4, 5, 8] f32; got dout [2, 4, 5, 8] f16.",
+    ],
+    [
+      "gradients of no rows",
+      () => engine.attentionBackward(drawn(2, 4, 0, 8), k, v, drawn(2, 4, 0, 8)),
+      "SHAPE",
+      "attention_backward: B and T must be at least 1; got out [2, 4, 0, 8].",
+    ],
+    [
+      "attention over no keys",
+      () => engine.attention(q, drawn(2, 2, 0, 8), drawn(2, 2, 0, 8)),
+      "SHAPE",
+      "attention: S must be at least 1; got q [2, 4, 5, 8] f32, k [2, 2, 0, 8] f32.",
     ],
     [
       "channels that groups do not divide",
@@ -273,6 +291,17 @@ describe("direct calls refuse", () => {
   ];
   it.each(cases)("%s", async (_, call, code, message) => {
     await expect(call()).rejects.toMatchObject({ code, message });
+  });
+
+  it("nothing where there are no rows: the result has none either", async () => {
+    expect(await engine.linear(drawn(0, 4), drawn(3, 4))).toEqual({ shape: [0, 3], data: new Float32Array(0) });
+    expect((await engine.softmax(drawn(0, 3))).data.length).toBe(0);
+    expect((await engine.groupNorm(drawn(0, 4, 3), drawn(4), { groups: 2 })).shape).toEqual([0, 4, 3]);
+    const { out } = await engine.attention(drawn(2, 4, 0, 8), k, v);
+    expect(out.shape).toEqual([2, 4, 0, 8]);
+    const tensor = await engine.linear(drawn(0, 4), drawn(3, 4), { as: "tensor" });
+    expect(tensor.shape).toEqual([0, 3]);
+    tensor.dispose();
   });
 
   it("calls after dispose, and leave nothing behind", async () => {
