@@ -8,6 +8,7 @@ import type { HeadId } from "../inspect/taps.ts";
 import type { AttentionKind } from "../nn/dense_step.ts";
 import type { AnyModel, Engine } from "../tasks/engine.ts";
 import type { Seq2SeqModel } from "../tasks/seq2seq_model.ts";
+import type { SpeechModel } from "../tasks/speech_model.ts";
 import type { EncodeOptions, Tokenizer } from "../text/tokenizer.ts";
 import { shippedModel } from "../sources/shipped_node.ts";
 import { EXIT } from "./exit_codes.ts";
@@ -15,6 +16,7 @@ import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { loadAnyModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
 import { collect, headIds, numberIn, prefixLength, tokenIds, wholeNumbers } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
+import { readSound } from "./sound.ts";
 
 interface InspectOptions extends GpuOptions, ModelOptions {
   ids?: number[];
@@ -39,6 +41,7 @@ Examples:
   $ heed inspect --model ./folder --layers 0,1 --heads 3 --json "Once upon a time" | jq .layers[0].heads[0]
   $ heed inspect --model ./folder --html attention.html "Once upon a time"
   $ heed inspect --model ./marian --target "Hello, world." --html cross.html "你好，世界。"
+  $ heed inspect --model ./whisper --html sound.html speech.wav
   $ heed inspect --model ./folder --ablate 0.3,2.1 "Once upon a time"
   $ heed inspect --model ./folder --values "Once upon a time"
   $ heed inspect --model ./folder --capture block.0.attention.mixed --json "Once upon a time" | jq .values
@@ -49,7 +52,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
 export function inspectCommand(signal: AbortSignal, done: (code: number) => void): Command {
   return new Command("inspect")
     .description("Show what each head attends to in a prompt, and what the next token would be")
-    .argument("[prompt]", "the text to look at; - reads it from stdin")
+    .argument("[prompt]", "the text to look at, - reads it from stdin; for a model of speech a WAV file")
     .option("--model <spec>", "hf:owner/name[@revision], a URL, a folder, or a .gguf file")
     .option("--revision <name>", "branch, tag or commit of a Hub model")
     .option("--ids <list>", "token ids instead of text", tokenIds)
@@ -81,18 +84,20 @@ export function inspectCommand(signal: AbortSignal, done: (code: number) => void
 
 async function inspect(prompt: string | undefined, options: InspectOptions, signal: AbortSignal): Promise<number> {
   if ((prompt === undefined) === (options.ids === undefined)) {
-    throw new HeedError("USAGE", 'inspect: one prompt is needed, as text ("Once upon a time") or as --ids 1,403,407.');
+    throw new HeedError(
+      "USAGE",
+      'inspect: one prompt is needed, as text ("Once upon a time"), as --ids 1,403,407, or for a model of speech as a WAV file.',
+    );
   }
   if (options.capture && !options.json) {
     throw new HeedError("USAGE", "inspect: --capture prints its values with --json alone. Add --json.");
   }
   const spec = modelSpec("inspect", options.model ?? shippedModel("generate"), options.revision);
   const gpu = await openGpu(options);
-  const input = options.ids ?? (prompt === "-" ? await readStdin() : (prompt ?? ""));
   const engine = await openEngine(gpu, options);
   try {
     const model = await loadAnyModel(engine, spec, options, signal);
-    const subject = await subjectOf(model, input, { ...options, signal });
+    const subject = await subjectOf(model, options.ids ?? prompt ?? "", { ...options, signal });
     if (options.values) {
       for (const { name, shape } of await subject.values()) printLine(`${name} [${shape.join(", ")}]`);
     } else await run(engine, subject, { ...options, signal });
@@ -108,8 +113,10 @@ type SignalledOptions = InspectOptions & { readonly signal: AbortSignal };
 interface Subject {
   readonly source: string;
   readonly ids: readonly number[];
-  /** Of the source, in encoder–decoders. */
+  /** Of the source, in encoder–decoders; of sound the numbers of the encoder's rows. */
   readonly sourceIds?: readonly number[];
+  /** How the page calls the source. */
+  readonly sourceTitle?: string;
   /** Every token sees every other, and no next one follows: an encoder. */
   readonly isEncoder?: boolean;
   run(options: RunOptions): Promise<RunResult>;
@@ -118,14 +125,10 @@ interface Subject {
   sourceToken(id: number): string;
 }
 
-async function subjectOf(model: AnyModel, input: string | number[], options: SignalledOptions): Promise<Subject> {
+async function subjectOf(model: AnyModel, given: string | number[], options: SignalledOptions): Promise<Subject> {
+  if (model.kind === "speech") return soundSubject(model, given, options);
+  const input = given === "-" ? await readStdin() : given;
   if (model.kind === "encoder-decoder") return pairSubject(model, input, options);
-  if (model.kind === "speech") {
-    throw new HeedError(
-      "UNSUPPORTED",
-      `inspect: models of speech can't be looked into yet; ${model.source} is one. Take a decoder, an encoder or an encoder–decoder.`,
-    );
-  }
   if (options.target !== undefined || options.decoderIds) {
     const flag = options.target === undefined ? "--decoder-ids" : "--target";
     throw new HeedError(
@@ -167,6 +170,34 @@ async function pairSubject(
     ...{ token: tokenText(model.targetTokenizer), sourceToken: tokenText(model.tokenizer) },
     run: (request) => model.run(sourceIds, ids, request),
     values: () => model.values({ tokens: ids.length, sourceTokens: sourceIds.length }),
+  };
+}
+
+/** A recording, and what the model writes of it, or what it is told that it has written. */
+async function soundSubject(
+  model: SpeechModel,
+  input: string | number[],
+  { target, decoderIds, prefix, signal }: SignalledOptions,
+): Promise<Subject> {
+  if (typeof input !== "string") {
+    throw new HeedError("USAGE", `inspect: ${model.family} reads sound, so --ids means nothing. Name a WAV file.`);
+  }
+  const wrong = prefix === undefined ? (target === undefined ? undefined : "--target") : "--prefix";
+  if (wrong !== undefined) {
+    const instead =
+      wrong === "--target" ? "Give --decoder-ids, or leave it out for what the model writes" : "Leave it out";
+    throw new HeedError("USAGE", `inspect: ${model.family} reads sound, for which there is no ${wrong}. ${instead}.`);
+  }
+  const sound = await readSound("inspect", input);
+  const ids = decoderIds ?? (await model.transcribe(sound, { signal })).ids[0]?.slice(0, -1) ?? [];
+  const seconds = model.secondsPerRow;
+  // A number stands for the encoder's row of that number: there are as many as cross-attention has keys.
+  const sourceIds = Array.from({ length: model.soundRows(sound) }, (_, row) => row);
+  return {
+    ...{ source: model.source, ids, sourceIds, sourceTitle: "the sound, by seconds" },
+    ...{ token: tokenText(model.tokenizer), sourceToken: (row: number) => `${(row * seconds).toFixed(2)} s` },
+    run: (request) => model.run(sound, ids, request),
+    values: () => model.values(sound, { tokens: ids.length }),
   };
 }
 
@@ -229,7 +260,7 @@ async function run(engine: Engine, subject: Subject, options: SignalledOptions):
 
 async function writePage(file: string, subject: Subject, result: RunResult): Promise<void> {
   const { attentionPage } = await import("../inspect/attention_page.ts");
-  const { ids, sourceIds, token, sourceToken, source } = subject;
+  const { ids, sourceIds, token, sourceToken, source, sourceTitle = "the source" } = subject;
   const rows = ids.map(token);
   const part = (kind: AttentionKind, title: string, keys: readonly string[]) => {
     const captured = result.attention.filter((c) => c.kind === kind);
@@ -238,7 +269,7 @@ async function writePage(file: string, subject: Subject, result: RunResult): Pro
   };
   const self = part("self", `${sourceIds ? "The decoder's self" : "Self"}-attention: rows attend to columns`, rows);
   const cross = sourceIds
-    ? [part("memory", "Cross-attention: what the decoder reads attends to the source", sourceIds.map(sourceToken))]
+    ? [part("memory", `Cross-attention: what the decoder reads attends to ${sourceTitle}`, sourceIds.map(sourceToken))]
     : [];
   const next = probabilities(result)
     .slice(0, 5)

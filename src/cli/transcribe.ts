@@ -1,4 +1,3 @@
-import { readFile, stat } from "node:fs/promises";
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
 import { type Tier, TIERS } from "../gpu/tiers.ts";
@@ -10,6 +9,7 @@ import { modelSpec } from "./model.ts";
 import { numberIn } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
 import { byteProgress, countProgress } from "./progress.ts";
+import { readSound } from "./sound.ts";
 
 interface TranscribeCliOptions extends GpuOptions {
   model?: string;
@@ -31,8 +31,6 @@ Examples:
   $ ffmpeg -i talk.mp3 -f wav - | heed transcribe --model ./moonshine-tiny -
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
-
-const MOST_BYTES = 2 ** 31;
 
 /** The command `heed transcribe`; `done` receives the exit code. */
 export function transcribeCommand(signal: AbortSignal, done: (code: number) => void): Command {
@@ -70,7 +68,7 @@ async function transcribe(file: string, options: TranscribeCliOptions, signal: A
   }
   const spec = modelSpec("transcribe", options.model, options.revision);
   const gpu = await openGpu(options);
-  const bytes = await readSound(file);
+  const bytes = await readSound("transcribe", file);
   const engine = await openEngine(gpu, options);
   const progress = countProgress("transcribing");
   try {
@@ -127,22 +125,4 @@ async function load(
     download.stop();
     upload.stop();
   }
-}
-
-/** The bytes of a file, or of stdin. Throws `USAGE` or `LIMIT`. */
-async function readSound(path: string): Promise<Uint8Array> {
-  if (path === "-") {
-    const chunks: Buffer[] = [];
-    for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-    return Buffer.concat(chunks);
-  }
-  const found = await stat(path).catch(() => undefined);
-  if (!found?.isFile()) throw new HeedError("USAGE", `transcribe: there is no file ${path}. Name a WAV file.`);
-  if (found.size > MOST_BYTES) {
-    throw new HeedError(
-      "LIMIT",
-      `transcribe: a file may have ${MOST_BYTES} bytes; ${path} has ${found.size}. Split it.`,
-    );
-  }
-  return readFile(path);
 }

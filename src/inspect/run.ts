@@ -4,6 +4,7 @@ import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { type Decoder, type EncoderDecoder, mapLeaves, type WeightTree } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
+import type { SoundFeatures } from "../models/speech_family.ts";
 import { prefixOf } from "../nn/prefix.ts";
 import { type AttentionKind, type DenseMemory, denseStep, type DenseStepParts } from "../nn/dense_step.ts";
 import { embedding } from "../ops/embedding.ts";
@@ -69,10 +70,14 @@ export interface InspectedModel {
   readonly write?: (planned: Plan) => void;
 }
 
-/** What a run goes over: the decoder's tokens, and in encoder–decoders the source's. */
+/** What an encoder reads: token ids, or features of sound with the number of rows that it makes of them. */
+export type RunSource = readonly number[] | { readonly features: SoundFeatures; readonly rows: number };
+
+/** What a run goes over: the decoder's tokens, and in encoder–decoders the source's, or the shape of its sound. */
 interface RunLengths {
   readonly length: number;
   readonly sourceLength?: number | undefined;
+  readonly soundShape?: Shape | undefined;
 }
 
 const OPTIONS = ["capture", "patch", "ablate", "attention", "logits", "prefixLength", "hard", "signal"];
@@ -81,30 +86,38 @@ const REQUEST = ["kinds", "layers", "heads", "weights", "summary", "queries"];
 const UNFUSED = /^(encoder\.)?block\.(\d+)\.(cross_)?attention\.(scores|probs)$/;
 
 /** The named values of a forward pass over so many tokens, in the order in which they are computed. */
-export function namedValues(model: InspectedModel, length: number, sourceLength?: number): NamedValue[] {
-  return [...catalogue(model, { length, sourceLength }, true).values()].map(({ name, shape }) => ({ name, shape }));
+export function namedValues(model: InspectedModel, length: number, source?: number | RunSource): NamedValue[] {
+  const lengths = typeof source === "number" ? { length, sourceLength: source } : lengthsOf(length, source);
+  return [...catalogue(model, lengths, true).values()].map(({ name, shape }) => ({ name, shape }));
+}
+
+function lengthsOf(length: number, source: RunSource | undefined): RunLengths {
+  if (source === undefined) return { length };
+  return "features" in source
+    ? { length, sourceLength: source.rows, soundShape: source.features.shape }
+    : { length, sourceLength: source.length };
 }
 
 /**
- * One forward pass over `ids` without a cache, with taps; in encoder–decoders over `sourceIds` first. The plan is made for this run and freed after it. Throws
+ * One forward pass over `ids` without a cache, with taps; in encoder–decoders over `source` first. The plan is made for this run and freed after it. Throws
  * `USAGE` for what is not there, `LIMIT` for what does not fit a binding, `ABORTED`.
  */
 export async function runTapped(
   model: InspectedModel,
   ids: readonly number[],
   options: RunOptions = {},
-  sourceIds?: readonly number[],
+  source?: RunSource,
 ): Promise<RunResult> {
   checkKeys("options", options, OPTIONS);
-  const lengths = { length: ids.length, sourceLength: sourceIds?.length };
+  const lengths = lengthsOf(ids.length, source);
   const run = recordRun(model, lengths, options);
   const planned = await plan(model.device, run.rec);
   try {
     planned.write("tokens", Uint32Array.from(ids));
-    planned.write("row_table", Uint32Array.from(ids.flatMap((_, t) => [0, t])));
-    if (sourceIds) {
-      planned.write("source_tokens", Uint32Array.from(sourceIds));
-      planned.write("source_row_table", Uint32Array.from(sourceIds.flatMap((_, t) => [0, t])));
+    planned.write("row_table", rowsInOrder(ids.length));
+    if (source && lengths.sourceLength !== undefined) {
+      planned.write("source_tokens", "features" in source ? source.features.data : Uint32Array.from(source));
+      planned.write("source_row_table", rowsInOrder(lengths.sourceLength));
     }
     model.write?.(planned);
     for (const [name, data] of run.inputs) planned.write(name, data);
@@ -119,6 +132,11 @@ export async function runTapped(
   } finally {
     planned.dispose();
   }
+}
+
+/** (slot, position) of the rows of one sequence. */
+function rowsInOrder(length: number): Uint32Array<ArrayBuffer> {
+  return Uint32Array.from({ length: 2 * length }, (_, i) => (i % 2 === 0 ? 0 : (i - 1) / 2));
 }
 
 interface RecordedRun {
@@ -191,7 +209,7 @@ interface Watch extends Pick<DenseStepParts, "prefix" | "unfused" | "hard" | "ls
 function recordForward(
   rec: ProgramRecorder,
   { decoder, weights, constants, contextLength, causal = true }: InspectedModel,
-  { length, sourceLength }: RunLengths,
+  { length, sourceLength, soundShape }: RunLengths,
   { unfusedEncoder, ...watch }: Watch,
 ): Forward {
   if (length < 1 || length > contextLength) {
@@ -205,7 +223,9 @@ function recordForward(
   const memory =
     sourceLength === undefined
       ? undefined
-      : recordSource(rec, decoder, tree, { length: sourceLength, constants: tables, unfused: unfusedEncoder });
+      : recordSource(rec, decoder, tree, {
+          ...{ length: sourceLength, constants: tables, unfused: unfusedEncoder, soundShape },
+        });
   const step = denseStep({
     ...watch,
     tokens: rec.input("tokens", [length], "u32"),
@@ -225,11 +245,11 @@ function recordSource(
   rec: ProgramRecorder,
   decoder: Decoder,
   tree: WeightTree<Value>,
-  parts: Pick<DenseStepParts, "length" | "constants" | "unfused">,
+  { soundShape, ...parts }: Pick<DenseStepParts, "length" | "constants" | "unfused"> & Pick<RunLengths, "soundShape">,
 ): DenseMemory {
   invariant(isEncoderDecoder(decoder), `${decoder.family} has no encoder`);
   const { length } = parts;
-  const tokens = rec.input("source_tokens", [length], "u32");
+  const tokens = rec.input("source_tokens", soundShape ?? [length], soundShape ? "f32" : "u32");
   const rowTable = rec.input("source_row_table", [length, 2], "u32");
   const encoded = decoder.encode(rec, tree, denseStep({ ...parts, tokens, rowTable, batch: 1, causal: false }));
   return { layers: decoder.memory(rec, tree, encoded), length };

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -13,6 +13,19 @@ beforeAll(() => {
   execFileSync(process.execPath, [`${ROOT}/test/fixtures/write_tiny_llama.mjs`, model]);
 });
 afterAll(() => rmSync(folder, { recursive: true }));
+
+/** A tone of so many samples at 16 kHz, 8 bits. */
+function toneWav(samples: number): Buffer {
+  const header = Buffer.alloc(44);
+  header.write("RIFF\0\0\0\0WAVEfmt ", "latin1");
+  header.set([16, 0, 0, 0, 1, 0, 1, 0], 16);
+  header.writeUInt32LE(16_000, 24);
+  header.writeUInt32LE(16_000, 28);
+  header.set([1, 0, 8, 0], 32);
+  header.write("data", 36, "latin1");
+  header.writeUInt32LE(samples, 40);
+  return Buffer.concat([header, Uint8Array.from({ length: samples }, (_, i) => 128 + 60 * Math.sin(i / 5))]);
+}
 
 const inspect = (...args: string[]) => runMain(["inspect", "--model", model, ...args]);
 
@@ -58,6 +71,39 @@ describe("heed inspect", () => {
     for (const { weights } of layers[1].heads[3].queries) {
       expect(weights).toHaveLength(3);
       expect(weights[0] + weights[1] + weights[2]).toBeCloseTo(1, 4);
+    }
+  });
+
+  it("shows where in a recording a model of speech looks", async () => {
+    const [whisper, wav] = [join(ROOT, "test/fixtures/goldens/whisper"), join(folder, "tone.wav")];
+    writeFileSync(wav, toneWav(8000));
+    const { code, stdout } = await runMain(["inspect", "--model", whisper, "--json", wav]);
+    expect(code).toBe(0);
+    const { tokens, sourceTokens, crossLayers, layers } = JSON.parse(stdout);
+    expect([sourceTokens.length, sourceTokens[1].text]).toEqual([50, "0.02 s"]);
+    expect([crossLayers.length, layers.length]).toEqual([2, 2]);
+    for (const { queries } of crossLayers[1].heads) {
+      expect(queries).toHaveLength(tokens.length);
+      for (const { weights } of queries) {
+        expect(weights).toHaveLength(50);
+        expect(weights.reduce((a: number, b: number) => a + b, 0)).toBeCloseTo(1, 4);
+      }
+    }
+    const html = join(folder, "sound.html");
+    const page = await runMain(["inspect", "--model", whisper, "--decoder-ids", "50,52,55", "--html", html, wav]);
+    expect([page.code, readFileSync(html, "utf8")]).toEqual([0, expect.stringContaining("attends to the sound")]);
+    const values = await runMain(["inspect", "--model", whisper, "--decoder-ids", "50,52,55", "--values", wav]);
+    expect(values.stdout).toContain("block.1.cross_attention.probs [1, 4, 3, 50]\n");
+    const long = join(folder, "long.wav");
+    writeFileSync(long, toneWav(20_000));
+    for (const [args, message] of [
+      [["--ids", "1,2"], "reads sound, so --ids means nothing"],
+      [["--prefix", "2", wav], "there is no --prefix"],
+      [["nowhere.wav"], "there is no file nowhere.wav"],
+      [[long], "reads 1 seconds of sound at once; got 1.3"],
+    ] as const) {
+      const { stderr } = await runMain(["inspect", "--model", whisper, ...args]);
+      expect(stderr).toContain(message);
     }
   });
 
