@@ -73,6 +73,7 @@ export type { Languages } from "./tasks/seq2seq_tasks.ts";
 export type { ChatOptions, Conversation } from "./tasks/chat.ts";
 export type { Finish, GeneratedSequence, GenerationResult, GenerationStats } from "./tasks/generation.ts";
 export type { GenerateOptions, GenerationAttention } from "./tasks/generation_options.ts";
+export type { ManyOptions } from "./tasks/many.ts";
 export type { GeneratedLogprob, TokenLogprob } from "./tasks/logprobs.ts";
 export type { SelfTestOptions, SelfTestReport, VariantResult } from "./tasks/self_test.ts";
 export type { Generation, Session } from "./tasks/session.ts";

@@ -12,7 +12,6 @@ import type { Tokenizer } from "../text/tokenizer.ts";
 import { LoadedModel } from "./loaded_model.ts";
 import { AttentionWatch } from "./attention_watch.ts";
 import { Batcher } from "./batcher.ts";
-import { runBeams } from "./beam_generation.ts";
 import { DecoderRuntime } from "./decoder_runtime.ts";
 import { type GenerationResult, GenerationTask } from "./generation.ts";
 import { checkTokens, type GenerateOptions, resolveGeneration, tokenBudget } from "./generation_options.ts";
@@ -25,7 +24,7 @@ import {
   translationTask,
 } from "./seq2seq_tasks.ts";
 import { type GenerationStep, generationStep, type StepOptions } from "./generation_steps.ts";
-import { MOST_ROWS } from "./group_rows.ts";
+import { type GenerationParts, type ManyOptions, type PreparedGeneration, runMany, runOne } from "./many.ts";
 import { Generation } from "./session.ts";
 import type { LoadOptions } from "./text_model.ts";
 
@@ -40,12 +39,6 @@ export interface TranslateOptions extends Seq2SeqGenerateOptions, Languages, Man
 
 /** Options of {@link Seq2SeqModel.summarize}. */
 export interface SummarizeOptions extends Seq2SeqGenerateOptions, ManyOptions {}
-
-/** How several texts are watched. */
-export interface ManyOptions {
-  /** Sees how many of the texts are done. */
-  readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
-}
 
 /** For how many tokens {@link Seq2SeqModel.values} lists values; default 1 of each. */
 export interface ValuesOptions {
@@ -146,6 +139,22 @@ export class Seq2SeqModel extends LoadedModel {
    */
   generate(source: string | readonly number[], options: Seq2SeqGenerateOptions = {}): Generation {
     return this.#generate("generate", source, plainTask(this.#files), options);
+  }
+
+  /**
+   * Generates from several sources in batches: a result each, in their order.
+   *
+   * @example
+   * const results = await model.generateAll(["你好", "再见"], { beams: 4 });
+   */
+  generateAll(
+    sources: readonly (string | readonly number[])[],
+    options: Seq2SeqGenerateOptions & ManyOptions = {},
+  ): Promise<GenerationResult[]> {
+    const { onProgress, ...rest } = options;
+    const task = plainTask(this.#files);
+    const prepared = sources.map((source) => this.#prepare("generate", source, task, rest));
+    return runMany(this.#running, prepared, { onProgress });
   }
 
   /** Translates a text, or several in batches: a result each, in their order. Throws `UNSUPPORTED` for a language it has not. */
@@ -256,21 +265,20 @@ export class Seq2SeqModel extends LoadedModel {
   }
 
   #generate(op: string, source: string | readonly number[], task: TextTask, options: Seq2SeqGenerateOptions) {
-    const prepared = this.#prepare(op, source, task, options);
-    return prepared.generation(() => {
-      const made = prepared.open();
-      if (prepared.beams > 1) void this.#search([made]);
-      else this.#batcher.add(made);
-      return made;
-    });
+    return runOne(this.#running, this.#prepare(op, source, task, options));
   }
 
-  #search(tasks: readonly GenerationTask[]): Promise<void> {
-    return runBeams({ runtime: this.#runtime, tokenizer: this.targetTokenizer }, tasks);
+  get #running(): GenerationParts {
+    return { runtime: this.#runtime, batcher: this.#batcher, tokenizer: this.targetTokenizer };
   }
 
   /** Checks everything that a generation needs; opens nothing yet. */
-  #prepare(op: string, source: string | readonly number[], task: TextTask, options: Seq2SeqGenerateOptions): Prepared {
+  #prepare(
+    op: string,
+    source: string | readonly number[],
+    task: TextTask,
+    options: Seq2SeqGenerateOptions,
+  ): PreparedGeneration {
     this.checkUsable(op);
     const { decoderIds, ...rest } = options;
     const forced = task.forcedBos === undefined ? {} : { forcedBos: task.forcedBos };
@@ -314,29 +322,7 @@ export class Seq2SeqModel extends LoadedModel {
     const all = isMany(texts) ? texts : [texts];
     // Every text is checked before the first is decoded.
     const prepared = all.map((text) => this.#prepare(op, text, task, options));
-    const beams = prepared[0]?.beams ?? 1;
-    const results: GenerationResult[] = [];
-    let done = 0;
-    const sequences = this.#runtime.cache.shape.maxSequences;
-    // A search holds a sequence for each hypothesis, one for its prompt, and for a moment those that they become.
-    const atOnce =
-      beams > 1 ? Math.min(MOST_ROWS / beams, sequences / (2 * beams + 1)) : Math.min(MOST_ROWS, sequences);
-    for (const group of inGroups(prepared, Math.max(1, Math.floor(atOnce)))) {
-      const tasks = group.map((p) => p.open());
-      const generations = group.map((p, i) => p.generation(() => tasks[i] as GenerationTask));
-      const running = generations.map(async (g) => {
-        const result = await g.result;
-        onProgress?.({ done: ++done, total: all.length });
-        return result;
-      });
-      if (beams > 1) void this.#search(tasks);
-      else for (const t of tasks) this.#batcher.add(t);
-      const settled = await Promise.allSettled(running);
-      for (const s of settled) {
-        if (s.status === "rejected") throw s.reason;
-        results.push(s.value);
-      }
-    }
+    const results = await runMany(this.#running, prepared, { onProgress });
     return isMany(texts) ? results : (results[0] as GenerationResult);
   }
 
@@ -370,14 +356,6 @@ export class Seq2SeqModel extends LoadedModel {
   }
 }
 
-/** A generation whose options and source are checked. */
-interface Prepared {
-  readonly beams: number;
-  /** Opens its place in the cache. */
-  open(): GenerationTask;
-  generation(start: () => GenerationTask): Generation;
-}
-
 interface Parts {
   readonly model: EncoderDecoder;
   readonly runtime: DecoderRuntime;
@@ -392,12 +370,6 @@ type Texts = string | readonly number[] | readonly string[];
 function defaultTokens({ layers, kvHeads, headDim, contextLength }: EncoderDecoderFacts): number {
   const affordable = Math.floor(DEFAULT_CACHE_BYTES / (layers * 2 * kvHeads * headDim * 4));
   return Math.max(contextLength, Math.min(affordable, Math.max(DEFAULT_CACHE_TOKENS, 4 * contextLength)));
-}
-
-function inGroups<T>(items: readonly T[], size: number): T[][] {
-  const groups: T[][] = [];
-  for (let i = 0; i < items.length; i += size) groups.push(items.slice(i, i + size));
-  return groups;
 }
 
 function isMany(texts: Texts): texts is readonly string[] {

@@ -5,7 +5,6 @@ import type { Tokenizer } from "../text/tokenizer.ts";
 import { resolveAttention } from "../inspect/attention_request.ts";
 import { AttentionWatch } from "./attention_watch.ts";
 import type { Batcher } from "./batcher.ts";
-import { runBeams } from "./beam_generation.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
 import { GenerationTask, type GenerationResult, type GenerationStats } from "./generation.ts";
 import {
@@ -16,6 +15,7 @@ import {
   checkTokens,
   tokenBudget,
 } from "./generation_options.ts";
+import { type PreparedGeneration, runOne } from "./many.ts";
 
 /** What a session works with; the model owns all of it. */
 export interface SessionParts {
@@ -166,6 +166,15 @@ export class Session {
     options: GenerateOptions = {},
     lifetime: { readonly once?: boolean } = {},
   ): Generation {
+    return runOne(this.#parts, this.prepare(prompt, options, lifetime));
+  }
+
+  /** What {@link generate} starts, checked and not yet opened; for {@link TextModel.generateAll}. */
+  prepare(
+    prompt: string | readonly number[],
+    options: GenerateOptions,
+    lifetime: { readonly once?: boolean } = {},
+  ): PreparedGeneration {
     this.#checkIdle("generate");
     const resolved = resolveGeneration(options, this.#parts.defaults);
     if (options.stop !== undefined && !this.#parts.tokenizer) {
@@ -179,7 +188,7 @@ export class Session {
     checkTokens(options, first.length, this.#parts.runtime.decoder.facts.vocabSize);
     const request =
       options.attention && resolveAttention("generate", options.attention, this.#parts.runtime.decoder.facts);
-    const start = () => {
+    const open = () => {
       this.#checkIdle("generate");
       const { ids, maxTokens } = this.#prompt(prompt, resolved);
       const sequence = this.#sequence;
@@ -193,8 +202,6 @@ export class Session {
         request && new AttentionWatch(request, options.attention?.onStep),
       );
       this.#busy = true;
-      if (resolved.beams.beams > 1) void runBeams(this.#parts, [task]);
-      else this.#parts.batcher.add(task);
       return task;
     };
     const finished = (task: GenerationTask) => {
@@ -203,7 +210,9 @@ export class Session {
       if (lifetime.once) this.#disposed = true;
       if (this.#disposed) this.#opened?.dispose();
     };
-    return new Generation(start, finished, () => this.#parts.runtime.device.peakBytes);
+    const generation = (start: () => GenerationTask) =>
+      new Generation(start, finished, () => this.#parts.runtime.device.peakBytes);
+    return { beams: resolved.beams.beams, open, generation };
   }
 
   /** Forgets all but the first `length` tokens. */

@@ -19,6 +19,8 @@ import { Batcher } from "./batcher.ts";
 import { type ChatOptions, ChatPrompts, Conversation } from "./chat.ts";
 import { type CacheOptions, DecoderRuntime } from "./decoder_runtime.ts";
 import { type GenerateOptions, readGenerationDefaults } from "./generation_options.ts";
+import type { GenerationResult } from "./generation.ts";
+import { type ManyOptions, runMany } from "./many.ts";
 import { type Generation, Session, type SessionParts } from "./session.ts";
 
 /** How a checkpoint is loaded. */
@@ -118,6 +120,22 @@ export class TextModel extends LoadedModel {
    */
   generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
     return this.session().generate(prompt, options, { once: true });
+  }
+
+  /**
+   * Continues several prompts in batches: a result each, in their order, with beams as one search over all of them.
+   *
+   * @example
+   * const [first, second] = await model.generateAll(["Once upon a time", "Far away"], { beams: 4, maxTokens: 50 });
+   */
+  async generateAll(
+    prompts: readonly (string | readonly number[])[],
+    options: GenerateOptions & ManyOptions = {},
+  ): Promise<GenerationResult[]> {
+    this.checkUsable("generate");
+    const { onProgress, ...rest } = options;
+    const prepared = prompts.map((prompt) => this.session().prepare(prompt, rest, { once: true }));
+    return runMany(this.#parts, prepared, { onProgress });
   }
 
   /**
