@@ -36,9 +36,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> kv: array<KvPair>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-const PAGE_TOKENS: u32 = 32u;
 const INACTIVE: u32 = 0xffffffffu;
-const NO_PAGE: u32 = 0xffffffffu;
 
 // Channels c and c + 1 of a head from their own values and their partners', turned by the row's position.
 fn turned(c: u32, own: vec2<f32>, partners: vec2<f32>, position: u32) -> vec2<f32> {
@@ -49,14 +47,6 @@ fn turned(c: u32, own: vec2<f32>, partners: vec2<f32>, position: u32) -> vec2<f3
     rotary_turn(c, own.x, partners.x, first, params.rotary, params.interleaved),
     rotary_turn(c + 1u, own.y, partners.y, second, params.rotary, params.interleaved),
   );
-}
-
-fn page_of(entry: vec2<u32>) -> u32 {
-  let index = entry.y / PAGE_TOKENS;
-  if (entry.x >= params.slots || index >= params.max_pages) {
-    return NO_PAGE;
-  }
-  return page_table[entry.x * params.max_pages + index];
 }
 
 @compute @workgroup_size(64)
@@ -84,7 +74,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     return;
   }
   let page = page_of(entry);
-  if (page >= params.pages) {
+  if (page == NO_PAGE) {
     return;
   }
   let is_value = (row_head - params.heads) / params.kv_heads;

@@ -6,6 +6,8 @@ import { type Inputs, type OpDef, type Recorder, shader, spreadWorkgroups, type 
 import { layoutIn, need, rowsAndColumns } from "./rows.ts";
 import code from "../../shaders/kv_append.wgsl";
 import blockCode from "../../shaders/kv_append_q8_0.wgsl";
+import pagesCode from "../../shaders/lib/kv_pages.wgsl";
+import rowsCode from "../../shaders/lib/kv_rows.wgsl";
 import pairF16 from "../../shaders/lib/kv_pair_f16.wgsl";
 import pairF16Packed from "../../shaders/lib/kv_pair_f16_packed.wgsl";
 import pairF32 from "../../shaders/lib/kv_pair_f32.wgsl";
@@ -14,6 +16,10 @@ export { PAGE_TOKENS };
 
 const KERNEL = shader("kv_append.wgsl", code);
 const BLOCK_KERNEL = shader("kv_append_q8_0.wgsl", blockCode);
+
+const ROWS = shader("lib/kv_rows.wgsl", rowsCode);
+/** `page_of`: the page of a token, for kernels that write there. */
+export const PAGES_PART = shader("lib/kv_pages.wgsl", pagesCode);
 
 /** Sizes of a key or value row. */
 export interface KvAppendAttrs {
@@ -48,8 +54,13 @@ export const KV_APPEND: OpDef<KvAppendAttrs> = {
     const rows = k.shape[0] as number;
     const inBlocks = kv.dtype === "u32";
     const invocations = (rows * attrs.kvHeads * attrs.headDim) / (inBlocks ? 16 : 1);
+    const pair = inBlocks ? undefined : kvPairVariant(kv, facts);
     dispatch({
-      kernel: inBlocks ? { kernel: BLOCK_KERNEL } : { kernel: KERNEL, ...kvPairVariant(kv, facts) },
+      kernel: {
+        ...pair,
+        kernel: inBlocks ? BLOCK_KERNEL : KERNEL,
+        parts: [ROWS, PAGES_PART, ...(pair?.parts ?? [])],
+      },
       bindings: { k, v, kv, row_table: need(inputs, "rowTable"), page_table: need(inputs, "pageTable") },
       params: {
         rows,

@@ -1,5 +1,5 @@
 import { ceilDiv } from "../core/shape.ts";
-import { checkKvRows, checkPool, type KvAppendInputs, kvPairVariant, poolParams } from "./kv_append.ts";
+import { checkKvRows, checkPool, type KvAppendInputs, kvPairVariant, PAGES_PART, poolParams } from "./kv_append.ts";
 import { only, type OpDef, type Recorder, shader, spreadWorkgroups, type Value } from "./op.ts";
 import { checkHeads, checkRopeTable, ROTATE_PART, type RopeAttrs } from "./rope.ts";
 import { layoutIn, need, rowsAndColumns } from "./rows.ts";
@@ -38,7 +38,7 @@ export const ROPE_APPEND: OpDef<RopeAppendAttrs> = {
     const { heads, kvHeads, headDim } = attrs;
     const pair = kvPairVariant(kv, facts);
     dispatch({
-      kernel: { kernel: KERNEL, parts: [ROTATE_PART, ...(pair.parts ?? [])], enable: pair.enable },
+      kernel: { kernel: KERNEL, parts: [ROTATE_PART, PAGES_PART, ...(pair.parts ?? [])], enable: pair.enable },
       bindings: {
         q,
         k,
