@@ -1,4 +1,4 @@
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
 import { openCheckpoint } from "../formats/checkpoint.ts";
@@ -9,9 +9,10 @@ import { openSource } from "../sources/open_source_node.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import { Finetuning } from "../train/finetune.ts";
 import { FINETUNE_TASKS, type FinetuneTask } from "../train/finetune_models.ts";
+import { type Precision, PRECISIONS } from "../train/mixed.ts";
 import { type RunnableTraining, runTraining, startingPoint } from "../train/run_node.ts";
 import { EXIT } from "./exit_codes.ts";
-import { readExamples } from "./finetune_data.ts";
+import { readExamples, streamExamples } from "./finetune_data.ts";
 import { scoreFolder } from "./finetune_scores.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { numberIn } from "./option_types.ts";
@@ -38,11 +39,17 @@ interface CommandOptions extends GpuOptions {
   learningRate: number;
   warmup: number;
   maskRate?: number;
+  dropout?: number;
+  labelSmoothing?: number;
+  accumulate?: number;
+  recompute?: boolean;
+  precision: Precision;
+  buffer?: number;
   evaluateEvery?: number;
   patience?: number;
   seed: number;
   skipBad?: boolean;
-  dtype: "f32" | "f16";
+  dtype: "f32" | "f16" | "q8_0" | "q4_0";
   tier?: Tier;
   json?: boolean;
 }
@@ -50,17 +57,22 @@ interface CommandOptions extends GpuOptions {
 const EXAMPLES = `
 Data by task (files may end in .gz):
   lm, masked-lm          a text a line, or .jsonl with {"text"}
+  masked-translation     the same, for an encoder–decoder: a run of tokens masked on both sides (MASS)
+  span-corruption        the same: spans behind sentinels (T5)
+  next-sentence          a sentence a line, an empty line between documents, or .jsonl with {"sentences": […]}
   completion, prefix-lm  .jsonl with {"prompt", "completion"}; the completion alone is predicted
   classification         .tsv of text and label, or .jsonl with {"text", "label"}
   labels                 .jsonl with {"words": […], "labels": […]}
   answer                 a file in SQuAD's format, 1.1 or 2.0
   translation            .tsv of source and target, or .jsonl with {"source", "target"}
 
-The result is a folder in the Hub's format, with log.jsonl, curves.svg and checkpoints beside the model; with --lora, its folder adapter/ holds the adapter in PEFT's format, and the model has it merged.
+The result is a folder in the Hub's format, with log.jsonl, curves.svg and checkpoints beside the model; with --lora, its folder adapter/ holds the adapter in PEFT's format, and the model has it merged. With --lora --dtype q8_0 or q4_0 the base is kept quantised while the adapter is trained, and the model is written in f32.
+A file that is too large for memory is read as it is needed with --buffer: so many lines at a time, shuffled among each other.
 
 Examples:
   $ heed finetune --model ./base --task lm --data text.txt --output ./tuned
   $ heed finetune --model ./base --task completion --data pairs.jsonl --lora --rank 8 --targets q_proj,v_proj --output ./tuned
+  $ heed finetune --model ./base --task lm --data text.jsonl.gz --buffer 10000 --lora --dtype q8_0 --output ./tuned
   $ heed finetune --model ./encoder --task classification --data train.tsv --eval dev.tsv --train head --output ./classifier
   $ heed finetune --model ./translator --task translation --data pairs.tsv --output ./tuned --resume
 
@@ -88,14 +100,37 @@ export function finetuneCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--length <n>", "tokens of an example at most", numberIn(COUNT), 128)
     .option("--learning-rate <r>", "at its highest", numberIn({ above: 0 }), 2e-4)
     .option("--warmup <n>", "updates until then", numberIn({ min: 0, integer: true }), 20)
-    .option("--mask-rate <r>", "share of words that masked-lm hides; 0.15 unless given", numberIn({ above: 0, max: 1 }))
+    .option(
+      "--mask-rate <r>",
+      "share of tokens that are hidden; 0.15 unless given, 0.5 for masked-translation",
+      numberIn({ above: 0, max: 1 }),
+    )
+    .option("--dropout <p>", "where the papers drop, attention too; 0 unless given", numberIn({ min: 0, max: 0.99 }))
+    .option(
+      "--label-smoothing <e>",
+      "share of a target that is spread over all; 0 unless given",
+      numberIn({ min: 0, max: 0.99 }),
+    )
+    .option("--accumulate <n>", "batches of an update; 1 unless given", numberIn(COUNT))
+    .option("--recompute", "compute blocks again in backward instead of keeping them: less memory, more time")
+    .addOption(
+      new Option("--precision <p>", "mixed: products of f16 under a scaled loss").choices(PRECISIONS).default("f32"),
+    )
+    .option("--buffer <n>", "hold and shuffle so many lines of the data at a time; all unless given", numberIn(COUNT))
     .option("--evaluate-every <n>", "updates between evaluations", numberIn(COUNT))
     .option("--patience <n>", "stop after so many evaluations without a lower loss", numberIn(COUNT))
     .option("--checkpoint-every <n>", "updates between checkpoints; 250 unless given", numberIn(COUNT))
     .option("--resume", "go on from the newest checkpoint in the output folder")
     .option("--seed <n>", "same seed, same adapter: same result", numberIn({ min: 0, integer: true }), 0)
     .option("--skip-bad", "leave out lines that are no examples")
-    .addOption(new Option("--dtype <dtype>", "of the result's matrices").choices(["f32", "f16"]).default("f32"))
+    .addOption(
+      new Option(
+        "--dtype <dtype>",
+        "of the result's matrices; q8_0 and q4_0, with --lora: of the base while it is tuned",
+      )
+        .choices(["f32", "f16", "q8_0", "q4_0"])
+        .default("f32"),
+    )
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object when done")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
@@ -115,7 +150,11 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
   const tokenizers = await openTokenizers(checkpoint, { signal });
   if (!tokenizers) throw new HeedError("USAGE", `finetune: a model with a tokenizer is needed; got ${options.model}.`);
   const reading = { task, tokenizers, length, names: ownLabels(checkpoint.config), skipBad };
-  const { items } = await readExamples(options.data, { ...reading, isTraining: true });
+  const training = { ...reading, isTraining: true };
+  const items =
+    options.buffer === undefined
+      ? (await readExamples(options.data, training)).items
+      : await streamExamples(options.data, training, options.buffer);
   const held =
     options.eval === undefined ? undefined : await readExamples(options.eval, { ...reading, isTraining: false });
   const device = await Device.request({ gpu, tier: options.tier });
@@ -137,7 +176,7 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
     progress.stop();
     const heldLoss = result.validationLoss;
     const scores =
-      held && heldLoss !== undefined
+      held && heldLoss !== undefined && tuning.canMerge
         ? await scoreFolder(device, { task, folder: output, held, heldLoss, length, signal })
         : undefined;
     printLine(options.json ? JSON.stringify({ ...result, ...(scores ? { scores } : {}) }) : output);
@@ -145,6 +184,10 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
       typeof value === "number" ? [`, ${name} ${value.toFixed(4)}`] : [],
     );
     const loss = heldLoss === undefined ? "" : `, held-out loss ${heldLoss.toFixed(4)}`;
+    if (tuning.lora)
+      note(
+        `heed: the adapter is in ${join(output, "adapter")}${tuning.canMerge ? "" : "; a base in blocks of GGUF can't have it merged"}`,
+      );
     note(`heed: ${result.steps} steps, loss ${result.loss.toFixed(4)}${loss}${told.join("")}`);
     return EXIT.OK;
   } finally {
@@ -184,7 +227,9 @@ function runnable(tuning: Finetuning, { lora, model, dtype }: CommandOptions): R
       const files = new Map<string, readonly Uint8Array[] | string>();
       const adapter = lora ? await tuning.adapterFiles(model) : [];
       for (const [name, content] of adapter) files.set(`adapter/${name}`, content);
-      for (const [name, content] of await tuning.files(dtype)) files.set(name, content);
+      if (!tuning.canMerge) return files;
+      const written = dtype === "f16" ? "f16" : "f32";
+      for (const [name, content] of await tuning.files(written)) files.set(name, content);
       return files;
     },
   };
@@ -203,6 +248,12 @@ function pick(options: CommandOptions) {
     batch,
     length,
     maskRate,
+    labelSmoothing,
+    accumulate,
+    recompute,
+    precision,
+    dropout,
+    dtype,
     evaluateEvery,
     patience,
     seed,
@@ -215,6 +266,10 @@ function pick(options: CommandOptions) {
   };
   return {
     ...{ task, steps, batch, length, maskRate, evaluateEvery, patience, seed },
+    ...{ labelSmoothing, accumulate, recompute, precision },
+    ...(dropout === undefined ? {} : { dropout: { hidden: dropout, attention: dropout } }),
+    // f16 is what is written; a base that is kept in it would be merged from what f16 rounds.
+    ...(dtype === "q8_0" || dtype === "q4_0" ? { base: dtype } : {}),
     train: train === "all" || train === "head" ? train : new RegExp(train),
     ...(lora ? { lora: adapter } : {}),
     optimizer: { type: "adamw", weightDecay: 0.01, clip: 1 },

@@ -2,6 +2,7 @@ import { Command, Option } from "commander";
 import { resolve } from "node:path";
 import { TIERS, type Tier } from "../gpu/tiers.ts";
 import { Device } from "../gpu/device.ts";
+import { type Precision, PRECISIONS } from "../train/mixed.ts";
 import { parseRecipe } from "../train/recipe.ts";
 import { readRecipeFile, trainRecipe } from "../train/run_node.ts";
 import { EXIT } from "./exit_codes.ts";
@@ -13,6 +14,7 @@ interface CommandOptions extends GpuOptions {
   resume?: boolean;
   output?: string;
   data?: string;
+  precision?: Precision;
   tier?: Tier;
   json?: boolean;
 }
@@ -36,6 +38,11 @@ export function trainCommand(signal: AbortSignal, done: (code: number) => void):
     .option("--resume", "go on from the newest checkpoint in the output folder")
     .option("--output <folder>", "write there instead of where the recipe says")
     .option("--data <path>", "a text to train on instead of the recipe's, or the folder of its parallel text")
+    .addOption(
+      new Option("--precision <p>", "instead of the recipe's; mixed: products of f16 under a scaled loss").choices(
+        PRECISIONS,
+      ),
+    )
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object when done")
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
@@ -57,6 +64,7 @@ async function train(path: string, options: CommandOptions, signal: AbortSignal)
       folder,
       output: options.output && resolve(options.output),
       text: options.data,
+      precision: options.precision,
       resume: options.resume,
       signal,
       onProgress: (update) => progress.update(update),

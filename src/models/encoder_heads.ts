@@ -31,8 +31,8 @@ export interface HeadLayout {
   readonly dropout: readonly ("dense" | "out")[];
 }
 
-/** The layouts of a family; a config's `architectures` says which one a checkpoint has. */
-export type HeadLayouts = Readonly<Partial<Record<HeadKind, HeadLayout>>>;
+/** The layouts of a family, `next` that of the class "the second sentence follows the first"; a config's `architectures` says which one a checkpoint has. */
+export type HeadLayouts = Readonly<Partial<Record<HeadKind | "next", HeadLayout>>>;
 
 /** How scores of classes are read: one class of all, each for itself, or the number itself. */
 export type ProblemType = "single_label" | "multi_label" | "regression";
@@ -51,9 +51,10 @@ export interface EncoderHead {
 }
 
 /** Ends of names in `architectures`; a plain encoder ends in Model. */
-const KINDS: readonly (readonly [RegExp, HeadKind | undefined])[] = [
+const KINDS: readonly (readonly [RegExp, HeadKind | undefined, (keyof HeadLayouts)?])[] = [
   [/For(MaskedLM|PreTraining)$/, "words"],
   [/ForSequenceClassification$/, "classes"],
+  [/ForNextSentencePrediction$/, "classes", "next"],
   [/ForTokenClassification$/, "labels"],
   [/ForQuestionAnswering$/, "span"],
   [/Model$/, undefined],
@@ -74,12 +75,12 @@ export function openHead(
   const found = KINDS.find(([end]) => end.test(architecture));
   const kind = found?.[1];
   if (found && kind === undefined) return undefined;
-  const layout = kind && layouts[kind];
+  const layout = kind && layouts[found?.[2] ?? kind];
   if (!kind || !layout) {
     throw new HeedError(
       "UNSUPPORTED",
       `${family}: the head of ${architecture} (architectures in config.json) is not supported; Heed has those of …ForMaskedLM, ` +
-        "…ForSequenceClassification, …ForTokenClassification and …ForQuestionAnswering, and …Model without one.",
+        "…ForSequenceClassification, …ForTokenClassification, …ForQuestionAnswering and, for BERT, …ForNextSentencePrediction, and …Model without one.",
     );
   }
   return {

@@ -1,3 +1,4 @@
+import { isPacked } from "../core/dtype.ts";
 import { HeedError } from "../core/errors.ts";
 import type { Source } from "../core/source.ts";
 import type { Device } from "../gpu/device.ts";
@@ -10,12 +11,14 @@ import { mergeLoraLayer } from "../models/lora_merge.ts";
 import { readGenerationDefaults } from "../tasks/generation_options.ts";
 import { TextModel } from "../tasks/text_model.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
-import { type FinetuneTask, openForFinetuning, type OpenedModel } from "./finetune_models.ts";
-import { ItemBatches, type ItemBatchOptions, orderedItems, type TokenItem } from "./item_batches.ts";
+import { type Batching, EpochBatches, type ItemStream, orderedBatches, StreamedBatches } from "./batches.ts";
+import { dropSpans, maskBothSides, pairSentences } from "./denoise_items.ts";
+import { type BaseDType, type FinetuneTask, openForFinetuning, type OpenedModel } from "./finetune_models.ts";
+import { itemBatching, type TokenItem } from "./item_batches.ts";
 import { createLora, type CreateLoraOptions, type Lora, withLora } from "./lora.ts";
-import type { Batch } from "./objective.ts";
+import { checkPrecision, type Precision } from "./mixed.ts";
 import type { OptimizerSpec } from "./optimizer.ts";
-import { orderedPairs, PairBatches } from "./pairs.ts";
+import { pairBatching } from "./pairs.ts";
 import { type Parameter, parametersOf } from "./parameters.ts";
 import { encodeModel } from "./save.ts";
 import type { Schedule } from "./schedule.ts";
@@ -23,13 +26,13 @@ import { maskWords } from "./task_items.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
 import { encodeState, encodeTensors, restoreState, restoreTensors } from "./training_state.ts";
 import { TrainingStep } from "./training_step.ts";
-import type { BatchSource } from "./windows.ts";
 
 /** How a checkpoint is tuned. */
 export interface FinetuneOptions {
   readonly task: FinetuneTask;
   readonly tokenizer: Tokenizer;
-  readonly items: readonly TokenItem[];
+  /** All of them, or a stream of those that do not fit into memory. */
+  readonly items: readonly TokenItem[] | ItemStream<TokenItem>;
   /** Held out, for evaluations. */
   readonly validation?: readonly TokenItem[];
   /** Names of classes or labels, in the order of their numbers. */
@@ -42,9 +45,18 @@ export interface FinetuneOptions {
   readonly steps: number;
   readonly optimizer: OptimizerSpec;
   readonly schedule: Schedule;
-  /** Share of words that masked-lm hides. Default 0.15. */
+  /** Share of tokens that are hidden; by default 0.15 for masked-lm and span-corruption, 0.5 for masked-translation. */
   readonly maskRate?: number;
   readonly dropout?: { readonly hidden?: number; readonly attention?: number };
+  readonly labelSmoothing?: number;
+  /** Batches whose gradients make one update. Default 1. */
+  readonly accumulate?: number;
+  /** Keep a block's intermediates only until the next block; backward computes them again. */
+  readonly recompute?: boolean;
+  /** Default `f32`; `mixed` needs a device with f16. */
+  readonly precision?: Precision;
+  /** How the weights beside an adapter are kept; other than `f32` needs `lora`. `auto`: as in the file, which may be quantised. Default `f32`. */
+  readonly base?: BaseDType;
   readonly evaluateEvery?: number;
   readonly patience?: number;
   readonly seed?: number;
@@ -71,32 +83,49 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
   readonly config: Readonly<Record<string, unknown>>;
   readonly #device: Device;
   readonly #checkpoint: Checkpoint;
-  readonly #tokenizer: Tokenizer;
-  readonly #opened: OpenedModel;
+  readonly #options: FinetuneOptions;
+  #opened: OpenedModel;
   readonly #step: TrainingStep;
   readonly #models = new Set<TextModel>();
 
   private constructor(device: Device, checkpoint: Checkpoint, opened: OpenedModel, options: FinetuneOptions) {
-    const { validation, steps, schedule, optimizer, dropout, seed = 0, signal } = options;
+    const { validation, steps, schedule, accumulate, optimizer, dropout, recompute, precision, seed = 0 } = options;
     this.#device = device;
     this.#checkpoint = checkpoint;
-    this.#tokenizer = options.tokenizer;
+    this.#options = options;
     this.#opened = opened;
     this.config = opened.config;
     const modules = options.lora && linearModules(opened.model, opened.body, opened.config);
     this.lora = modules && createLora(device, modules, { seed, ...options.lora });
     const objective = this.lora ? withLora(opened.objective, this.lora) : opened.objective;
     const parameters = [...(this.lora?.parameters ?? []), ...trainedParameters(opened, options)];
-    this.#step = new TrainingStep(device, { objective, parameters, optimizer, dropout, seed });
-    const { data, ordered } = batchesOf(opened, options);
-    const held = validation && validation.length > 0 ? { validation: () => ordered(validation) } : {};
-    const { evaluateEvery, patience } = options;
-    this.trainer = new Trainer({ step: this.#step, data, steps, schedule, evaluateEvery, patience, signal, ...held });
+    try {
+      const how = { optimizer, dropout, recompute, precision, seed };
+      this.#step = new TrainingStep(device, { objective, parameters, ...how });
+      const batching = batchingOf(opened, options);
+      const data =
+        "read" in options.items
+          ? new StreamedBatches(options.items, batching, seed)
+          : new EpochBatches(options.items, batching, seed);
+      const held =
+        validation && validation.length > 0 ? { validation: () => orderedBatches(validation, batching) } : {};
+      const { evaluateEvery, patience, signal } = options;
+      const when = { steps, schedule, accumulate, evaluateEvery, patience, signal };
+      this.trainer = new Trainer({ step: this.#step, data, ...when, ...held });
+    } catch (error) {
+      this.lora?.dispose();
+      throw error;
+    }
   }
 
   /** Loads a checkpoint and makes ready to tune it. Throws `USAGE`, `BAD_FILE`, `UNSUPPORTED`, with nothing left allocated. */
   static async open(device: Device, checkpoint: Checkpoint, options: FinetuneOptions): Promise<Finetuning> {
-    const opened = await openForFinetuning(device, checkpoint, options);
+    const { lora, base = lora && isQuantised(checkpoint) ? "auto" : "f32" } = options;
+    if (!lora && base !== "f32") {
+      throw new HeedError("USAGE", `finetune: a base in ${base} stays as it is, so it needs lora; got none. Add lora.`);
+    }
+    checkPrecision(device, options.precision ?? "f32");
+    const opened = await openForFinetuning(device, checkpoint, { ...options, base });
     try {
       const tuning = new Finetuning(device, checkpoint, opened, options);
       try {
@@ -139,7 +168,7 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
     const { config, generationConfig, source } = this.#checkpoint;
     const { lora } = this;
     const parts = {
-      ...{ source: source.description, tokenizer: this.#tokenizer },
+      ...{ source: source.description, tokenizer: this.#options.tokenizer },
       defaults: readGenerationDefaults(config, generationConfig),
     };
     const weights: LoadedWeights = {
@@ -158,17 +187,18 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
     return encodeLora(this.lora.layers, this.lora.config, { base, taskType: this.#opened.peftTask });
   }
 
+  /** False for a base that was published in blocks of a GGUF file: an adapter of it can be saved, and not merged. */
+  get canMerge(): boolean {
+    return !isQuantised(this.#checkpoint);
+  }
+
   /**
    * config.json, model.safetensors, and what the checkpoint has for a tokenizer; an adapter is merged into the weights, after which training
-   * can't go on.
+   * can't go on. A base that was kept smaller is loaded anew in f32 for it, as it was published. Throws `UNSUPPORTED` where
+   * {@link canMerge} is false.
    */
   async files(dtype: "f32" | "f16" = "f32"): Promise<Map<string, readonly Uint8Array[] | string>> {
-    if (this.lora) await this.#endModels();
-    for (const { module, a, b, scale } of this.lora?.layers ?? []) {
-      const [left, right] = [new Float32Array(await a.read()), new Float32Array(await b.read())];
-      await mergeLoraLayer({ module, a: left, b: right }, scale);
-    }
-    if (this.lora) this.lora.dispose();
+    if (this.lora) await this.#merge(this.lora);
     const { rules, tree } = this.#opened;
     const files = new Map<string, readonly Uint8Array[] | string>([
       ["config.json", `${JSON.stringify(this.config, null, 2)}\n`],
@@ -179,6 +209,33 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
       if (file) files.set(name, [await file.read(0, file.sizeBytes)]);
     }
     return files;
+  }
+
+  async #merge(lora: Lora): Promise<void> {
+    if (!this.canMerge) {
+      throw new HeedError(
+        "UNSUPPORTED",
+        `finetune: an adapter can't be merged into ${this.#checkpoint.source.description}, which is quantised. Save adapterFiles(), and load them beside it.`,
+      );
+    }
+    await this.#endModels();
+    if ((this.#options.base ?? "f32") !== "f32") await this.#loadAgain();
+    const { model, body, config } = this.#opened;
+    const modules = new Map(linearModules(model, body, config).map((module) => [module.name, module]));
+    for (const { module, a, b, scale } of lora.layers) {
+      const [left, right] = [new Float32Array(await a.read()), new Float32Array(await b.read())];
+      await mergeLoraLayer({ module: modules.get(module.name) ?? module, a: left, b: right }, scale);
+    }
+    lora.dispose();
+  }
+
+  /** Puts the base in f32 in the place of the smaller one, with the head as it was trained. */
+  async #loadAgain(): Promise<void> {
+    const head = await Promise.all(this.#opened.head.map(({ tensor }) => tensor.read()));
+    await this.#step.dispose();
+    this.#opened.dispose();
+    this.#opened = await openForFinetuning(this.#device, this.#checkpoint, { ...this.#options, base: "f32" });
+    for (const [i, { tensor }] of this.#opened.head.entries()) tensor.write(0, new Uint8Array(head[i] as ArrayBuffer));
   }
 
   /** Everything that tuning goes on from, beside the model that it began with: what is trained, moments, RNG and data position. */
@@ -220,28 +277,34 @@ function trainedParameters(
   return train === "all" ? all : all.filter(({ name }) => train.test(name));
 }
 
-/** Batches for training, and of what is held out. */
-function batchesOf(
-  opened: OpenedModel,
-  options: FinetuneOptions,
-): { readonly data: BatchSource; ordered(items: readonly TokenItem[]): Iterable<Batch> } {
-  const { items, batch, length, seed = 0 } = options;
-  const { decoderStart } = opened;
-  if (decoderStart === undefined) {
-    const sizes = batchOptions(opened, options);
-    return { data: new ItemBatches(items, sizes, seed), ordered: (held) => orderedItems(held, sizes) };
+/** Targets of an item, where they are not one a token. */
+const TARGETS_EACH: Readonly<Partial<Record<FinetuneTask, number>>> = {
+  ...{ classification: 1, "next-sentence": 1, answer: 2 },
+};
+
+/** How examples of a task become batches. */
+function batchingOf({ inputs, decoderStart }: OpenedModel, options: FinetuneOptions): Batching<TokenItem> {
+  const { task, batch, length, tokenizer, maskRate } = options;
+  if (decoderStart !== undefined) {
+    const vary =
+      task === "masked-translation"
+        ? maskBothSides(tokenizer, decoderStart, maskRate)
+        : task === "span-corruption"
+          ? dropSpans(tokenizer, maskRate)
+          : undefined;
+    return pairBatching({ batch, length, decoderStart, vary });
   }
-  const sizes = { batch, length, decoderStart };
-  const pairs = (all: readonly TokenItem[]) => all.map(({ ids, targets }) => ({ source: ids, target: targets }));
-  return { data: new PairBatches(pairs(items), sizes, seed), ordered: (held) => orderedPairs(pairs(held), sizes) };
+  const each = TARGETS_EACH[task];
+  const vary =
+    task === "masked-lm"
+      ? maskWords(tokenizer, maskRate)
+      : task === "next-sentence"
+        ? pairSentences(tokenizer, length)
+        : undefined;
+  return itemBatching({ batch, length, inputs, vary, ...(each === undefined ? {} : { targetsEach: each }) });
 }
 
-/** Targets of an item, where they are not one a token. */
-const TARGETS_EACH: Readonly<Partial<Record<FinetuneTask, number>>> = { classification: 1, answer: 2 };
-
-function batchOptions({ inputs }: OpenedModel, options: FinetuneOptions): ItemBatchOptions {
-  const { task, batch, length, tokenizer, maskRate } = options;
-  const each = TARGETS_EACH[task];
-  const sizes = { batch, length, inputs, ...(each === undefined ? {} : { targetsEach: each }) };
-  return task === "masked-lm" ? { ...sizes, vary: maskWords(tokenizer, maskRate) } : sizes;
+/** True for a file of blocks, which are read as they are stored. */
+export function isQuantised({ tensors }: Checkpoint): boolean {
+  return [...tensors.values()].some(({ format }) => isPacked(format) && format !== "bf16");
 }

@@ -2,8 +2,9 @@ import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
+import type { Encoder } from "../models/encoder_family.ts";
 import { type Decoder, mapRules, type Model, type WeightRule, type WeightTree } from "../models/family.ts";
-import { type LoadedWeights, loadWeights } from "../models/load.ts";
+import { loadWeights } from "../models/load.ts";
 import { openDecoder, openEncoder, openEncoderDecoder } from "../models/registry.ts";
 import { encoderObjective } from "./encoder_objective.ts";
 import { initialise } from "./initialise.ts";
@@ -14,7 +15,8 @@ import { disposeTree, type Parameter, parametersOf } from "./parameters.ts";
 
 /** What a checkpoint can be tuned for here. */
 export const FINETUNE_TASKS = [
-  ...(["lm", "completion", "prefix-lm", "classification", "labels", "masked-lm", "answer", "translation"] as const),
+  ...(["lm", "completion", "prefix-lm", "classification", "labels", "masked-lm", "next-sentence", "answer"] as const),
+  ...(["translation", "masked-translation", "span-corruption"] as const),
 ] as const;
 
 /** One of {@link FINETUNE_TASKS}. */
@@ -46,38 +48,53 @@ export interface OpenForFinetuning {
   readonly labels?: readonly string[];
   /** Of a fresh head. Default 0. */
   readonly seed?: number;
+  readonly labelSmoothing?: number | undefined;
+  /** How the weights are kept that an adapter leaves as they are; `auto` as in the file. Default `f32`. */
+  readonly base?: BaseDType | undefined;
 }
 
-/** Loads a checkpoint in f32 with what a task needs of it. Throws `USAGE`, `BAD_FILE`, `UNSUPPORTED`, with nothing left allocated. */
+/** What a frozen base may be kept in. */
+export type BaseDType = "f32" | "f16" | "q8_0" | "q4_0" | "auto";
+
+/** Loads a checkpoint, in f32 unless its base is frozen, with what a task needs of it. Throws `USAGE`, `BAD_FILE`, `UNSUPPORTED`, with nothing left allocated. */
 export function openForFinetuning(
   device: Device,
   checkpoint: Checkpoint,
   options: OpenForFinetuning,
 ): Promise<OpenedModel> {
   const { task } = options;
-  if (task === "translation") return openForTranslation(device, checkpoint);
+  if (task === "translation" || task === "masked-translation" || task === "span-corruption")
+    return openForTranslation(device, checkpoint, options);
   return (task in HEADS ? openForHead : openForText)(device, checkpoint, options);
 }
 
-async function openForTranslation(device: Device, checkpoint: Checkpoint): Promise<OpenedModel> {
+async function openForTranslation(
+  device: Device,
+  checkpoint: Checkpoint,
+  { base = "f32", labelSmoothing }: OpenForFinetuning,
+): Promise<OpenedModel> {
   const { config } = checkpoint;
   const model = openEncoderDecoder(config);
-  const { tree, dispose } = await loadWeights(device, model, checkpoint, { dtype: "f32" });
+  const { tree, dispose } = await loadWeights(device, model, checkpoint, { dtype: base });
   return {
     ...{ model, config, rules: model.rules, tree, body: tree, head: [], inputs: [], dispose },
-    objective: translationObjective(model, tree),
+    objective: translationObjective(model, tree, { labelSmoothing }),
     peftTask: "SEQ_2_SEQ_LM",
     decoderStart: model.facts.decoderStart,
   };
 }
 
-async function openForText(device: Device, checkpoint: Checkpoint, { task }: OpenForFinetuning): Promise<OpenedModel> {
+async function openForText(
+  device: Device,
+  checkpoint: Checkpoint,
+  { task, base = "f32", labelSmoothing }: OpenForFinetuning,
+): Promise<OpenedModel> {
   const model: Decoder = openDecoder(checkpoint.config);
-  const weights = await loadWeights(device, model, checkpoint, { dtype: "f32" });
+  const weights = await loadWeights(device, model, checkpoint, { dtype: base });
   const prefix = task === "prefix-lm";
   return {
     ...{ model, config: checkpoint.config, rules: model.rules, tree: weights.tree, body: weights.tree, head: [] },
-    objective: languageModelObjective(model, weights.tree, { prefix }),
+    objective: languageModelObjective(model, weights.tree, { prefix, labelSmoothing }),
     peftTask: "CAUSAL_LM",
     inputs: prefix ? ["prefix_lengths"] : [],
     dispose: () => weights.dispose(),
@@ -89,6 +106,7 @@ const HEADS: Readonly<Partial<Record<FinetuneTask, readonly [ending: string, pef
   labels: ["ForTokenClassification", "TOKEN_CLS"],
   answer: ["ForQuestionAnswering", "QUESTION_ANS"],
   "masked-lm": ["ForMaskedLM", "FEATURE_EXTRACTION"],
+  "next-sentence": ["ForNextSentencePrediction", "FEATURE_EXTRACTION"],
 };
 
 /** An encoder with its own head if it has the one that the task needs and as many labels, else with a fresh one. */
@@ -97,29 +115,52 @@ async function openForHead(device: Device, checkpoint: Checkpoint, options: Open
   const stem = stemOf(checkpoint.config);
   const config = headConfig(checkpoint.config, `${stem}${ending}`, options.labels);
   const encoder = openEncoder(config);
-  const hasHead = sameHead(checkpoint.config, config);
-  const base = hasHead ? encoder : openEncoder({ ...checkpoint.config, architectures: [`${stem}Model`] });
-  const weights: LoadedWeights = await loadWeights(device, base, checkpoint, { dtype: "f32" });
+  const hasHead = sameHead(checkpoint.config, config) || isPretrained(checkpoint, encoder);
+  const plain = openEncoder({ ...checkpoint.config, architectures: [`${stem}Model`] });
+  const weights = await loadWeights(device, plain, checkpoint, { dtype: options.base ?? "f32" });
   const { body, head: headRules } = encoder.rules as {
     readonly body: WeightTree<WeightRule>;
     readonly head: WeightTree<WeightRule>;
   };
-  const loaded = weights.tree as { readonly body: WeightTree<Tensor>; readonly head: WeightTree<Tensor> };
-  const fresh = hasHead ? undefined : initialise(device, { ...encoder, rules: headRules }, { seed: options.seed ?? 0 });
-  const tree = { body: loaded.body, head: fresh ?? loaded.head };
+  const loaded = weights.tree as { readonly body: WeightTree<Tensor> };
+  const head = await openHeadWeights(device, checkpoint, { encoder, headRules, hasHead, seed: options.seed }).catch(
+    (error: unknown) => {
+      weights.dispose();
+      throw error;
+    },
+  );
+  const tree = { body: loaded.body, head };
   const [prefix = ""] = encoder.prefixes;
   const named = mapRules(body, (rule): WeightRule => ({ ...rule, from: rule.from.map((name) => prefix + name) }));
   return {
     ...{ model: { ...encoder, rules: body }, config, tree, body: loaded.body, peftTask },
     rules: { body: named, head: headRules },
     head: parametersOf(headRules, tree.head),
-    objective: encoderObjective(encoder, tree),
+    objective: encoderObjective(encoder, tree, { labelSmoothing: options.labelSmoothing }),
     inputs: encoder.facts.segments > 0 ? ["lengths", "segments"] : ["lengths"],
     dispose: () => {
       weights.dispose();
-      if (fresh) disposeTree(fresh);
+      disposeTree(head);
     },
   };
+}
+
+/** A head is trained whatever becomes of the base: always in f32, from the checkpoint where it has it, else drawn. */
+async function openHeadWeights(
+  device: Device,
+  checkpoint: Checkpoint,
+  { encoder, headRules, hasHead, seed = 0 }: OwnHead,
+): Promise<WeightTree<Tensor>> {
+  if (!hasHead) return initialise(device, { ...encoder, rules: headRules }, { seed });
+  const all = { ...encoder, rules: headRules, ignored: [/./] };
+  return (await loadWeights(device, all, checkpoint, { dtype: "f32" })).tree;
+}
+
+interface OwnHead {
+  readonly encoder: Encoder;
+  readonly headRules: WeightTree<WeightRule>;
+  readonly hasHead: boolean;
+  readonly seed: number | undefined;
 }
 
 /** `Bert` of `BertModel` or `BertForMaskedLM`. */
@@ -145,6 +186,16 @@ function headConfig(
     id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
     label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
   };
+}
+
+/** Heads of pre-training are used wherever they are: config.json names one of the two that BERT's files have. */
+function isPretrained({ tensors }: Checkpoint, { head, prefixes, rules }: Encoder): boolean {
+  if (head?.kind !== "words" && !head?.architecture.endsWith("ForNextSentencePrediction")) return false;
+  const names: string[][] = [];
+  mapRules((rules as { readonly head: WeightTree<WeightRule> }).head, ({ from, or = [] }) =>
+    names.push([...from, ...or].flatMap((name) => ["", ...prefixes].map((prefix) => prefix + name))),
+  );
+  return names.every((candidates) => candidates.some((name) => tensors.has(name)));
 }
 
 function sameHead(old: Readonly<Record<string, unknown>>, config: Readonly<Record<string, unknown>>): boolean {

@@ -5,7 +5,7 @@ import type { Engine } from "../tasks/engine.ts";
 import { openTokenizers, type Tokenizers } from "../text/open_tokenizers.ts";
 import { Finetuning, type FinetuneOptions } from "./finetune.ts";
 import type { TokenItem } from "./item_batches.ts";
-import { classItem, completionItem, textItem, translationItem } from "./task_items.ts";
+import { classItem, completionItem, textItems, translationItem } from "./task_items.ts";
 
 /** What a checkpoint is tuned on, by task. */
 export type FinetuneExamples =
@@ -86,7 +86,7 @@ function itemsOf(examples: FinetuneExamples, { tokenizers, length, labels }: Rea
   const tokenizer = tokenizers.source;
   switch (examples.task) {
     case "lm":
-      return examples.texts.flatMap((text) => pieces(textItem(tokenizer, text), length));
+      return examples.texts.flatMap((text) => textItems(tokenizer, text, length));
     case "completion":
     case "prefix-lm":
       return examples.pairs.map(({ prompt, completion }) => completionItem(tokenizer, prompt, completion));
@@ -100,15 +100,6 @@ function itemsOf(examples: FinetuneExamples, { tokenizers, length, labels }: Rea
         return classItem(tokenizer, text, number, length);
       });
   }
-}
-
-/** A text's tokens in pieces, so that none is left out. */
-function pieces({ ids, targets }: TokenItem, length: number): TokenItem[] {
-  const cut: TokenItem[] = [];
-  for (let at = 0; at < ids.length; at += length) {
-    cut.push({ ids: ids.slice(at, at + length), targets: targets.slice(at, at + length) });
-  }
-  return cut;
 }
 
 /** The labels of a task with classes: those that the model's own head knows keep their numbers. */

@@ -76,7 +76,11 @@ export class Optimizer {
       }
       const decayed = type === "adamw" ? { weightDecay: decay } : { weightDecay: 0, l2: decay };
       const moments = { m: moment("m"), v: moment("v") };
-      adamwStep(rec, { param, grad, ...moments, ...scaled, norm, lr, step }, { beta1, beta2, eps, maxNorm, ...decayed });
+      adamwStep(
+        rec,
+        { param, grad, ...moments, ...scaled, norm, lr, step },
+        { beta1, beta2, eps, maxNorm, ...decayed },
+      );
     });
     return norm;
   }

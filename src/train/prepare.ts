@@ -4,12 +4,13 @@ import type { Tensor } from "../gpu/tensor.ts";
 import type { Model, WeightTree } from "../models/family.ts";
 import { openModel } from "../models/registry.ts";
 import { loadTokenizer, type Tokenizer } from "../text/tokenizer.ts";
+import type { BatchSource } from "./batches.ts";
 import { initialise } from "./initialise.ts";
 import { languageModelObjective } from "./losses.ts";
 import type { Batch, Objective } from "./objective.ts";
 import type { Recipe } from "./recipe.ts";
 import { trainTokenizer } from "./tokenizer/train_tokenizer.ts";
-import { type BatchSource, consecutiveWindows, RandomWindows } from "./windows.ts";
+import { consecutiveWindows, RandomWindows } from "./windows.ts";
 
 /** What a recipe trains: a model, its tokenizer, and batches. */
 export interface Prepared {

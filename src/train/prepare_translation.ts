@@ -1,8 +1,10 @@
 import { HeedError } from "../core/errors.ts";
 import { openModel } from "../models/registry.ts";
+import { EpochBatches, orderedBatches } from "./batches.ts";
 import { everydayCorpus } from "./corpus/everyday.ts";
+import type { TokenItem } from "./item_batches.ts";
 import { translationObjective } from "./losses.ts";
-import { type EncodedPair, orderedPairs, PairBatches } from "./pairs.ts";
+import { checkPairs, pairBatching } from "./pairs.ts";
 import { checkLength, openTokenizerFiles, type Prepared, type ReadText, tokenizerFiles } from "./prepare.ts";
 import type { Recipe } from "./recipe.ts";
 
@@ -29,18 +31,19 @@ export async function prepareTranslation(recipe: Recipe, readText: ReadText): Pr
     throw new HeedError("USAGE", `train: task translation needs an encoder–decoder; got ${opened.model.family}.`);
   }
   checkLength(recipe, Math.min(opened.model.facts.contextLength, opened.model.facts.encoder.contextLength));
-  const encode = (pairs: readonly TextPair[]): EncodedPair[] =>
-    pairs.map(({ source, target }) => ({ source: tokenizer.encode(source), target: tokenizer.encode(target) }));
+  const encode = (pairs: readonly TextPair[]): TokenItem[] =>
+    pairs.map(({ source, target }) => ({ ids: tokenizer.encode(source), targets: tokenizer.encode(target) }));
   const { batch, length, seed = 0 } = recipe;
-  const sizes = { batch, length, decoderStart: opened.model.facts.decoderStart };
-  const heldOut = encode(held);
+  const batching = pairBatching({ batch, length, decoderStart: opened.model.facts.decoderStart });
+  const [items, heldOut] = [encode(train), encode(held)];
+  checkPairs(items, length);
   return {
     config,
     model: opened.model,
     tokenizerFiles: files,
     tokenizer,
-    data: new PairBatches(encode(train), sizes, seed),
-    validation: heldOut.length > 0 ? (most) => orderedPairs(heldOut, sizes, most) : undefined,
+    data: new EpochBatches(items, batching, seed),
+    validation: heldOut.length > 0 ? (most) => orderedBatches(heldOut, batching, most) : undefined,
     objective: (weights) => translationObjective(opened.model, weights, { labelSmoothing: recipe.labelSmoothing }),
   };
 }

@@ -13,6 +13,7 @@ import {
   writeCheckpoint,
 } from "./checkpoint_node.ts";
 import { type CurvePoint, curvesSvg } from "./curves.ts";
+import type { Precision } from "./mixed.ts";
 import { parseRecipe, type Recipe } from "./recipe.ts";
 import type { Trainer, TrainingProgress } from "./trainer.ts";
 import { Training } from "./training.ts";
@@ -25,6 +26,8 @@ export interface RunOptions {
   readonly output?: string | undefined;
   /** Takes the place of the recipe's `data.text`; of parallel text, the folder that its files are in. */
   readonly text?: string | undefined;
+  /** Takes the place of the recipe's. */
+  readonly precision?: Precision | undefined;
   /** Go on from the newest checkpoint in the output folder. Default: begin, and refuse a folder that has any. */
   readonly resume?: boolean | undefined;
   readonly signal?: AbortSignal;
@@ -87,7 +90,8 @@ const DEFAULT_KEEP = 2;
  * written, so that a run that was stopped goes on where it was.
  */
 export async function trainRecipe(device: Device, recipe: unknown, options: RunOptions): Promise<RunResult> {
-  const parsed = parseRecipe(recipe);
+  const given = parseRecipe(recipe);
+  const parsed = options.precision === undefined ? given : { ...given, precision: options.precision };
   const output = resolve(options.folder, options.output ?? parsed.output);
   const latest = await startingPoint(output, options.resume ?? false);
   const { text } = options;
@@ -229,7 +233,11 @@ async function readUtf8(path: string): Promise<string> {
     return new TextDecoder("utf-8", { fatal: true }).decode(path.endsWith(".gz") ? gunzipSync(bytes) : bytes);
   } catch (cause) {
     const got = cause instanceof Error ? cause.message : String(cause);
-    throw new HeedError("BAD_FILE", `train: ${path} must be a text file in UTF-8; got ${got}.`, { cause });
+    throw new HeedError(
+      "BAD_FILE",
+      `train: ${path} must be a text file in UTF-8; got ${got}. Check the path in the recipe, or name another file with --data.`,
+      { cause },
+    );
   }
 }
 

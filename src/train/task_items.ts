@@ -1,6 +1,6 @@
 import { HeedError } from "../core/errors.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
-import type { TokenItem } from "./item_batches.ts";
+import type { TokenItem, VaryItem } from "./item_batches.ts";
 import { IGNORED_TARGET } from "./losses.ts";
 
 /** A text to go on with: each token is predicted from those before it, the end token last where the tokenizer has one. */
@@ -9,6 +9,16 @@ export function textItem(tokenizer: Tokenizer, text: string): TokenItem {
   const framed = tokenizer.encode(text);
   const ids = eosId === undefined || framed.at(-1) === eosId ? framed : [...framed, eosId];
   return { ids: ids.slice(0, -1), targets: ids.slice(1) };
+}
+
+/** The same in pieces of at most `length` tokens, so that none is left out. */
+export function textItems(tokenizer: Tokenizer, text: string, length: number): TokenItem[] {
+  const { ids, targets } = textItem(tokenizer, text);
+  const count = Math.ceil(ids.length / length);
+  return Array.from({ length: count }, (_, i) => {
+    const [from, to] = [i * length, (i + 1) * length];
+    return { ids: ids.slice(from, to), targets: targets.slice(from, to) };
+  });
 }
 
 /** A prompt and its completion, of which the completion alone is predicted; `prefix` lets the prompt see itself both ways. */
@@ -94,6 +104,16 @@ export function wordsItem(tokenizer: Tokenizer, text: string, length: number): T
   return { ids, segments: typeIds, targets: ids.map(() => IGNORED_TARGET) };
 }
 
+/** A text for an encoder–decoder that is to be masked, cut to `length` tokens, its end token among them. */
+export function sourceItem(tokenizer: Tokenizer, text: string, length: number): TokenItem {
+  const own = tokenizer.encode(text);
+  const { eosId } = tokenizer;
+  const words = own.at(-1) === eosId && eosId !== undefined ? own.slice(0, -1) : own;
+  const end = eosId === undefined ? [] : [eosId];
+  const ids = [...words.slice(0, length - end.length), ...end];
+  return { ids, targets: ids };
+}
+
 function framedText(tokenizer: Tokenizer, text: string, length: number): { ids: number[]; typeIds: number[] } {
   const own = tokenizer.encode(text, { addSpecialTokens: false });
   const frame = tokenizer.framePair([]).ids.length;
@@ -120,7 +140,7 @@ export function translationItem(
  * Chooses a share of the tokens to be predicted (Devlin et al. 2019, §3.1: 15 %), special ones never, at least one: of these 80 % become
  * the mask token, 10 % any token, 10 % stay. Throws `USAGE` for a tokenizer without a mask token.
  */
-export function maskWords(tokenizer: Tokenizer, rate = 0.15): (item: TokenItem, uniform: () => number) => TokenItem {
+export function maskWords(tokenizer: Tokenizer, rate = 0.15): VaryItem {
   const mask = tokenizer.tokenToId("[MASK]") ?? tokenizer.tokenToId("<mask>");
   if (mask === undefined || !(rate > 0 && rate <= 1)) {
     throw new HeedError(

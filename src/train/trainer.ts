@@ -1,10 +1,10 @@
 import { HeedError, throwIfAborted } from "../core/errors.ts";
+import type { BatchSource } from "./batches.ts";
 import { firstNotFinite } from "./diagnose.ts";
 import type { LossScaleState } from "./mixed.ts";
 import type { Batch } from "./objective.ts";
 import { checkSchedule, learningRateAt, type Schedule } from "./schedule.ts";
 import type { StepResult, TrainingStep } from "./training_step.ts";
-import type { BatchSource } from "./windows.ts";
 
 /** What a trainer does, and for how long. */
 export interface TrainerOptions {

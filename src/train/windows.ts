@@ -1,15 +1,8 @@
 import { HeedError } from "../core/errors.ts";
+import { type Batching, type BatchSource, shuffle } from "./batches.ts";
 import { UniformGenerator } from "./initialise.ts";
 import { IGNORED_TARGET } from "./losses.ts";
 import type { Batch } from "./objective.ts";
-
-/** Batches without end. Its state is plain JSON: a source that is given it goes on where the other stood. */
-export interface BatchSource {
-  next(): Batch | Promise<Batch>;
-  state(): unknown;
-  /** Throws `BAD_FILE` for what is no state of such a source. */
-  restore(state: unknown): void;
-}
 
 /** Windows at random places of one long text, as nanoGPT draws them: each of `batch` rows is `length` tokens and their successors. */
 export class RandomWindows implements BatchSource {
@@ -68,16 +61,56 @@ export function* consecutiveWindows(
   }
 }
 
-/** Rows of `length` tokens from the given places; what lies past the end of the text is padding that does not count. */
-function windowBatch(ids: Uint32Array, starts: readonly number[], length: number): Batch {
+/** Rows of `length` tokens from the given places; what lies past the end of the text, or of a row's own, is padding that does not count. */
+function windowBatch(ids: Uint32Array, starts: readonly number[], length: number, ends?: readonly number[]): Batch {
   const tokens = new Uint32Array(starts.length * length);
   const targets = new Int32Array(starts.length * length).fill(IGNORED_TARGET);
   let count = 0;
   starts.forEach((start, b) => {
-    const own = Math.max(0, Math.min(length, ids.length - 1 - start));
+    const end = ends ? (ends[b] ?? start) : ids.length;
+    const own = Math.max(0, Math.min(length, end - 1 - start));
     tokens.set(ids.subarray(start, start + own), b * length);
     targets.set(ids.subarray(start + 1, start + 1 + own), b * length);
     count += own;
   });
   return { shape: { batch: starts.length, length }, inputs: { tokens, targets }, count, tokens: count };
+}
+
+/**
+ * Texts that are read piece by piece, as one text: the tokens of the lines that are held, one behind the other, in windows side by side, which
+ * begin at another place each time. A window is predicted whole; the one at the end may be shorter.
+ */
+export function windowBatching({
+  batch,
+  length,
+}: {
+  readonly batch: number;
+  readonly length: number;
+}): Batching<Uint32Array> {
+  return {
+    groups(lines, uniform) {
+      const ids = new Uint32Array(lines.reduce((sum, line) => sum + line.length, 0));
+      let at = 0;
+      for (const line of lines) {
+        ids.set(line, at);
+        at += line.length;
+      }
+      const windows: Uint32Array[] = [];
+      // One token more than a window: the last one's successor.
+      for (let from = Math.floor(uniform() * length); from + 1 < ids.length; from += length)
+        windows.push(ids.subarray(from, from + length + 1));
+      shuffle(windows, uniform);
+      const count = Math.ceil(windows.length / batch);
+      return Array.from({ length: count }, (_, i) => windows.slice(i * batch, (i + 1) * batch));
+    },
+    batch: (group) => {
+      const joined = new Uint32Array(batch * (length + 1));
+      for (const [b, window] of group.entries()) joined.set(window, b * (length + 1));
+      const ends = group.map((window, b) => b * (length + 1) + window.length);
+      const starts = Array.from({ length: batch }, (_, b) => b * (length + 1));
+      return windowBatch(joined, starts, length, ends);
+    },
+    shufflesGroups: false,
+    keepsOrder: true,
+  };
 }

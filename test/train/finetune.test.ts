@@ -79,7 +79,7 @@ it("masks the share that it is asked for: 80 % masks, 10 % others, 10 % as they 
     state = (state * 48271) % 2147483647;
     return state / 2147483647;
   };
-  const masked = maskWords(tokenizer, 0.5)({ ids, targets: [] }, uniform);
+  const masked = maskWords(tokenizer, 0.5)({ ids, targets: [] }, uniform, []);
   const chosen = masked.targets.flatMap((target, t) => (target === -100 ? [] : [t]));
   expect(chosen).not.toContain(0);
   expect(chosen.length / 5000).toBeCloseTo(0.5, 1);

@@ -1,6 +1,6 @@
 import type { HeadLayouts } from "../encoder_heads.ts";
 
-/** The heads of §3.1 (masked words) and §4 (classes of the pooled first token, answers), with the released code's names. */
+/** The heads of §3.1 (masked words, the next sentence) and §4 (classes of the pooled first token, answers), with the released code's names. */
 export const heads: HeadLayouts = {
   words: {
     dense: { name: "cls.predictions.transform.dense" },
@@ -15,6 +15,7 @@ export const heads: HeadLayouts = {
     out: "classifier",
     dropout: ["out"],
   },
+  next: { first: true, dense: { name: "pooler.dense", activation: "tanh" }, out: "cls.seq_relationship", dropout: [] },
   labels: { out: "classifier", dropout: ["out"] },
   span: { out: "qa_outputs", dropout: [] },
 };

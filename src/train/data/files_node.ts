@@ -19,7 +19,9 @@ async function* readChunks(path: string): AsyncGenerator<Uint8Array> {
     for await (const chunk of unpacked) yield chunk as Uint8Array;
   } catch (cause) {
     const got = cause instanceof Error ? cause.message : String(cause);
-    throw new HeedError("BAD_FILE", `data: ${path} must be a file that can be read; got ${got}.`, { cause });
+    throw new HeedError("BAD_FILE", `data: ${path} must be a file that can be read; got ${got}. Check the path.`, {
+      cause,
+    });
   } finally {
     file.destroy();
   }

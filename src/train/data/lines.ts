@@ -13,6 +13,8 @@ export interface BadLineOptions {
   readonly skipBad?: boolean;
   /** Called with the message of each line that is left out. */
   readonly onBad?: (message: string) => void;
+  /** So many first lines are passed over unread. Default 0. */
+  readonly afterLine?: number;
 }
 
 /** A line without its end; `text` is undefined if the line is not UTF-8. */
@@ -120,7 +122,7 @@ export async function* readExamples<T>(
   options: BadLineOptions = {},
 ): AsyncGenerator<T> {
   for await (const { number, text } of readLines(file)) {
-    if (text === "") continue;
+    if (text === "" || number <= (options.afterLine ?? 0)) continue;
     try {
       if (text === undefined) throw new Misfit("must be UTF-8", "other bytes");
       const example = parse(text, number);

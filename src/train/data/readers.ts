@@ -10,10 +10,10 @@ export function readText(file: DataFile, options?: BadLineOptions): AsyncGenerat
 /** JSON Lines: an object a line, made into an example by `parse`, which may throw {@link Misfit}. */
 export function readJsonl<T>(
   file: DataFile,
-  parse: (object: JsonObject) => T,
+  parse: (object: JsonObject, line: number) => T,
   options?: BadLineOptions,
 ): AsyncGenerator<T> {
-  return readExamples(file, (text) => parse(parseObject(text)), options);
+  return readExamples(file, (text, line) => parse(parseObject(text), line), options);
 }
 
 function parseObject(text: string): JsonObject {
@@ -38,13 +38,13 @@ export interface TsvOptions extends BadLineOptions {
  */
 export async function* readTsv<T>(
   file: DataFile,
-  parse: (columns: Readonly<Record<string, string>>) => T,
+  parse: (columns: Readonly<Record<string, string>>, line: number) => T,
   options: TsvOptions = {},
 ): AsyncGenerator<T> {
   let names = options.columns;
   yield* readExamples(
     file,
-    (text) => {
+    (text, line) => {
       const cells = text.split("\t");
       if (!names) {
         names = cells;
@@ -57,7 +57,7 @@ export async function* readTsv<T>(
       names.forEach((name, i) => {
         row[name] = cells[i] ?? "";
       });
-      return parse(row);
+      return parse(row, line);
     },
     options,
   );
