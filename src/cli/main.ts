@@ -16,7 +16,7 @@ import { labelCommand } from "./label.ts";
 import { Replaced } from "./gpu.ts";
 import { inspectCommand } from "./inspect.ts";
 import { logitsCommand } from "./logits.ts";
-import { printError } from "./output.ts";
+import { note, printError } from "./output.ts";
 import { summarizeCommand } from "./summarize.ts";
 import { tokenizerCommand } from "./tokenizer.ts";
 import { trainCommand } from "./train.ts";
@@ -39,7 +39,7 @@ heed <command> --help shows a command's options and examples.`;
  */
 export async function main(argv: readonly string[]): Promise<number> {
   const interrupt = new AbortController();
-  const stop = listenForInterrupt(interrupt);
+  const stop = listenForInterrupt(interrupt, { patient: PATIENT_COMMANDS.has(argv[0] ?? "") });
   let code: number = EXIT.OK;
   const program = buildProgram(interrupt.signal, (result) => {
     code = result;
@@ -92,15 +92,19 @@ function buildProgram(signal: AbortSignal, done: (code: number) => void): Comman
 /** How long interrupted work may take to stop by itself; a shader that is being compiled can't be stopped. */
 const GRACE_MS = 5000;
 
+/** Commands that first finish an update and write a checkpoint, however long that takes. */
+const PATIENT_COMMANDS: ReadonlySet<string> = new Set(["train", "finetune"]);
+
 /** Ctrl-C asks the work to stop. A second one, a second or more later, ends the process, and so does waiting. */
-function listenForInterrupt(interrupt: AbortController): () => void {
+function listenForInterrupt(interrupt: AbortController, { patient }: { readonly patient: boolean }): () => void {
   let first = 0;
   const onSignal = () => {
     // One Ctrl-C can arrive twice: from the terminal, and from the process that started this one.
     if (first > 0 && performance.now() - first > 1000) process.exit(EXIT.INTERRUPTED);
     if (first > 0) return;
     first = performance.now();
-    setTimeout(() => process.exit(EXIT.INTERRUPTED), GRACE_MS).unref();
+    if (patient) note("heed: stopping after this update, with a checkpoint; interrupt again to stop at once");
+    else setTimeout(() => process.exit(EXIT.INTERRUPTED), GRACE_MS).unref();
     interrupt.abort();
   };
   process.on("SIGINT", onSignal);
