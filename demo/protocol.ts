@@ -80,6 +80,8 @@ export interface GenerateRequest {
   readonly stop?: readonly string[];
   /** Send the attention of each step, as it is written. */
   readonly watch?: boolean;
+  /** So many first tokens see each other both ways; all of the prompt. */
+  readonly prefix?: number | "prompt";
 }
 
 /** The attention of one step: of the token at `position`, in every layer and head. */
@@ -125,8 +127,8 @@ export interface LookRequest {
   readonly text: string | readonly number[];
   /** Heads that are switched off. */
   readonly ablate?: readonly HeadName[];
-  /** Send no weights, only what may come next. */
-  readonly nextOnly?: boolean;
+  /** So many first tokens see each other both ways. */
+  readonly prefix?: number | "prompt";
 }
 
 /** What a forward pass showed. */
@@ -154,6 +156,7 @@ export interface ContinueRequest {
   readonly ids: readonly number[];
   readonly ablate: readonly HeadName[];
   readonly tokens: number;
+  readonly prefix: number;
 }
 
 /** Something to translate. */
@@ -209,18 +212,28 @@ export interface Bar {
 
 /** What an encoder said. */
 export interface ReadReport extends Omit<LookReport, "next"> {
+  /** The last tokens are so much padding, which brought the text to the length of another in its batch. */
+  readonly padding: number;
   readonly text: string;
   readonly headline: string;
   readonly spans: readonly Span[];
   readonly bars: readonly (readonly Bar[])[];
 }
 
-/** What was said in a sound. */
+/** What was said in a sound, and where each step of the decoder looked in it. */
 export interface ListenReport {
   readonly text: string;
   /** Length of the sound. */
   readonly seconds: number;
   readonly elapsedMs: number;
+  readonly layers: number;
+  readonly heads: number;
+  /** What the decoder read at each step; empty for a long sound. */
+  readonly queries: readonly TokenText[];
+  /** The encoder's rows, by their time. */
+  readonly frames: readonly TokenText[];
+  /** Cross-attention of each step, `[heads, 1, frames]` of each layer. */
+  readonly steps: readonly (readonly LayerWeights[])[];
 }
 
 /** A model that begins with nothing, and how large it is. */
@@ -295,7 +308,7 @@ export interface EngineWorker {
   generate(request: GenerateRequest, onPiece: (report: PieceReport) => void): Promise<Outcome<WritingReport>>;
   stop(): void;
   look(request: LookRequest): Promise<Outcome<LookReport>>;
-  steps(text: readonly number[], head: HeadName): Promise<Outcome<StepsReport>>;
+  steps(text: readonly number[], head: HeadName, prefix: number): Promise<Outcome<StepsReport>>;
   /** Greedy tokens, computed without a cache because heads are off. */
   continueWith(request: ContinueRequest): Promise<Outcome<readonly TokenText[]>>;
   translate(request: TranslateRequest, onPiece: (text: string) => void): Promise<Outcome<TranslateReport>>;

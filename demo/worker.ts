@@ -17,7 +17,6 @@ import type {
   EngineWorker,
   Failure,
   GenerateRequest,
-  ListenReport,
   LoadReport,
   ModelReport,
   ModelSpec,
@@ -28,7 +27,7 @@ import type {
   WatchedStep,
   WritingReport,
 } from "./protocol.ts";
-import type { Samples } from "./sound.ts";
+import { listen } from "./worker/listen.ts";
 import { continueWith, look, steps, watchedStep } from "./worker/look.ts";
 import { Models } from "./worker/models.ts";
 import { read } from "./worker/read.ts";
@@ -54,11 +53,11 @@ const worker: EngineWorker = {
   generate: (request, onPiece) => outcome(() => stoppable((signal) => generate(request, onPiece, signal))),
   stop: () => running?.abort(),
   look: (request) => outcome(() => look(models.get("text"), request)),
-  steps: (ids, head) => outcome(() => steps(models.get("text"), ids, head)),
+  steps: (ids, head, prefix) => outcome(() => steps(models.get("text"), ids, head, prefix)),
   continueWith: (request) => outcome(() => continueWith(models.get("text"), request)),
   translate: (request, onPiece) =>
     outcome(() => stoppable((signal) => translate(models.get("translator"), request, signal, onPiece))),
-  listen: (sound) => outcome(() => stoppable((signal) => listen(sound, signal))),
+  listen: (sound) => outcome(() => stoppable((signal) => listen(models.get("listener"), sound, signal))),
   read: (request) => outcome(() => read(models.get("reader"), request)),
   teach: (request, onReport) =>
     outcome(() => stoppable((signal) => teacher.teach(started(), models, request, signal, onReport))),
@@ -114,26 +113,24 @@ async function measure(): Promise<SpeedReport> {
 async function load(slot: Slot, spec: ModelSpec, onProgress: (report: LoadReport) => void): Promise<ModelReport> {
   const controller = new AbortController();
   loading = controller;
-  let reportedAt = 0;
+  let newest: LoadReport | undefined;
+  // The newest report now and then, so that one that nothing follows is sent too.
+  const send = () => {
+    if (newest) onProgress(newest);
+    newest = undefined;
+  };
+  const timer = setInterval(send, REPORT_EVERY_MS);
   try {
     return await models.load(started(), slot, spec, {
       signal: controller.signal,
       onProgress(report) {
-        const now = performance.now();
-        if (now - reportedAt < REPORT_EVERY_MS && report.loadedBytes < report.totalBytes) return;
-        reportedAt = now;
-        onProgress(report);
+        newest = report;
       },
     });
   } finally {
+    clearInterval(timer);
     loading = undefined;
   }
-}
-
-async function listen(sound: Samples, signal: AbortSignal): Promise<ListenReport> {
-  const began = performance.now();
-  const { text, seconds } = await models.get("listener").transcribe(sound, { signal });
-  return { text, seconds, elapsedMs: performance.now() - began };
 }
 
 async function clearCache(): Promise<DownloadUsage> {
@@ -174,10 +171,10 @@ async function generate(
 ): Promise<WritingReport> {
   const { device } = started();
   const writer = models.get("text");
-  const { prompt, watch = false, ...options } = request;
+  const { prompt, watch = false, prefix = 0, ...options } = request;
   let steps: WatchedStep[] = [];
   const attention = watch ? { onStep: (step: AttentionStep) => steps.push(watchedStep(writer, step)) } : undefined;
-  const generation = writer.generate(prompt, { ...options, attention, signal });
+  const generation = writer.generate(prompt, { ...options, prefixLength: prefix, attention, signal });
   let text = "";
   let pieces = 0;
   let reportedAt = 0;

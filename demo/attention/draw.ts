@@ -74,26 +74,27 @@ export interface MapLayout {
 const LABEL_FONT = "12px ui-monospace, Menlo, Consolas, monospace";
 const MAX_LABEL = 96;
 const MIN_LABELLED_CELL = 11;
+/** Rows that carry their token are at least this tall. */
+const MIN_ROW = 14;
 /** A map of a short text is not taller than a screen. */
 const TALLEST = 560;
 
-/** Room for the labels and square cells within a width. */
+/** Room for the labels, and cells within a width: square, unless one side alone has few enough tokens to name them. */
 export function layoutOf(maps: AttentionMaps, width: number): MapLayout {
   const keys = Math.max(1, maps.keyTokens.length);
   const queries = Math.max(1, maps.queryTokens.length);
   const label = Math.min(MAX_LABEL, Math.max(40, width * 0.16));
   const cell = Math.max(1, Math.min(28, (width - label) / keys, Math.max(MIN_LABELLED_CELL, TALLEST / queries)));
   const labelled = cell >= MIN_LABELLED_CELL;
-  const left = labelled ? label : 24;
+  const rowsLabelled = labelled || queries * MIN_ROW <= TALLEST;
+  const left = rowsLabelled ? label : 24;
   const top = labelled ? label * 0.9 : 24;
   const cellWidth = labelled ? cell : Math.min(28, (width - left) / keys);
+  const cellHeight = rowsLabelled && !labelled ? MIN_ROW : cellWidth;
   return {
-    left,
-    top,
-    cellWidth,
-    cellHeight: cellWidth,
+    ...{ left, top, cellWidth, cellHeight },
     width: left + keys * cellWidth,
-    height: top + queries * cellWidth,
+    height: top + queries * cellHeight,
   };
 }
 
@@ -153,7 +154,7 @@ function hatch(context: CanvasRenderingContext2D, { left, top, width, height }: 
 /** Pairs that the mask allows have no hatching, known or not. */
 function clearVisible(context: CanvasRenderingContext2D, maps: AttentionMaps, layout: MapLayout): void {
   maps.queryTokens.forEach((_, query) => {
-    const keys = maps.mask === "causal" ? Math.min(query + 1, maps.keyTokens.length) : maps.keyTokens.length;
+    const keys = maps.visibleKeys(query);
     const y = layout.top + query * layout.cellHeight;
     context.clearRect(layout.left, y, keys * layout.cellWidth, layout.cellHeight);
   });
@@ -163,10 +164,14 @@ function drawLabels(context: CanvasRenderingContext2D, maps: AttentionMaps, layo
   context.fillStyle = style.ink;
   context.font = LABEL_FONT;
   context.textBaseline = "middle";
-  if (layout.cellWidth < MIN_LABELLED_CELL) {
-    context.textAlign = "left";
-    context.fillText("keys →", layout.left, 12);
+  drawRowLabels(context, maps, layout);
+  drawColumnLabels(context, maps, layout);
+}
+
+function drawRowLabels(context: CanvasRenderingContext2D, maps: AttentionMaps, layout: MapLayout): void {
+  if (layout.cellHeight < MIN_LABELLED_CELL) {
     context.save();
+    context.textAlign = "left";
     context.translate(12, layout.top);
     context.rotate(Math.PI / 2);
     context.fillText("queries →", 0, 0);
@@ -178,7 +183,15 @@ function drawLabels(context: CanvasRenderingContext2D, maps: AttentionMaps, layo
     const y = layout.top + (query + 0.5) * layout.cellHeight;
     context.fillText(shown(text), layout.left - 6, y, layout.left - 8);
   });
+}
+
+function drawColumnLabels(context: CanvasRenderingContext2D, maps: AttentionMaps, layout: MapLayout): void {
   context.textAlign = "left";
+  if (layout.cellWidth < MIN_LABELLED_CELL) {
+    const [first, last] = [maps.keyTokens[0]?.text ?? "", maps.keyTokens.at(-1)?.text ?? ""];
+    context.fillText(`keys → ${shown(first)} … ${shown(last)}`, layout.left, 12, layout.width - layout.left);
+    return;
+  }
   maps.keyTokens.forEach(({ text }, key) => {
     context.save();
     context.translate(layout.left + (key + 0.5) * layout.cellWidth, layout.top - 6);

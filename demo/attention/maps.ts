@@ -14,8 +14,13 @@ export interface LayerWeights {
   readonly weights: Float32Array;
 }
 
-/** What may be seen by what; it is drawn apart from weights that are merely small. */
-export type MaskKind = "causal" | "none";
+/**
+ * What may be seen by what; it is drawn apart from weights that are merely small. `causal`: what came before, and the first `prefix` tokens
+ * each other both ways; `none`: everything but the last `padding` keys, which are no part of the text.
+ */
+export type Mask =
+  | { readonly kind: "causal"; readonly prefix?: number }
+  | { readonly kind: "none"; readonly padding?: number };
 
 /**
  * The attention weights that the page knows: for each layer, head and query one row of weights over the keys. Rows come
@@ -24,7 +29,7 @@ export type MaskKind = "causal" | "none";
 export class AttentionMaps {
   readonly layers: number;
   readonly heads: number;
-  readonly mask: MaskKind;
+  readonly mask: Mask;
   readonly queryTokens: TokenText[];
   readonly keyTokens: TokenText[];
   readonly #rows = new Map<number, Float32Array>();
@@ -32,7 +37,7 @@ export class AttentionMaps {
   /** Without `keyTokens` the rows attend to their own tokens. */
   constructor(
     sizes: { readonly layers: number; readonly heads: number },
-    mask: MaskKind,
+    mask: Mask,
     queryTokens: readonly TokenText[],
     keyTokens?: readonly TokenText[],
   ) {
@@ -64,7 +69,16 @@ export class AttentionMaps {
 
   /** True where the mask lets a query see a key. */
   visible(query: number, key: number): boolean {
-    return this.mask === "none" || key <= query;
+    return key < this.visibleKeys(query);
+  }
+
+  /** So many first keys are seen by a query. */
+  visibleKeys(query: number): number {
+    const { mask } = this;
+    const keys = this.keyTokens.length;
+    if (mask.kind === "none") return keys - (mask.padding ?? 0);
+    const prefix = mask.prefix ?? 0;
+    return Math.min(keys, query < prefix ? prefix : query + 1);
   }
 
   /** Queries whose rows are known for a layer. */

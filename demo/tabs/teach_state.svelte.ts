@@ -20,6 +20,8 @@ export class TeachState {
   step = $state(0);
   steps = $state(0);
   tokensPerSecond = $state(0);
+  /** Of the last update. */
+  loss = $state(0);
   startedAt = 0;
   /** One entry an update; the curve reads them when {@link step} changes. */
   losses: number[] = [];
@@ -91,7 +93,10 @@ export class TeachState {
 
   #take(report: TeachReport): void {
     const { step, loss, validationLoss, tokensPerSecond, sample, before, after } = report;
-    if (loss !== undefined) this.losses[step - 1] = loss;
+    if (loss !== undefined) {
+      this.losses[step - 1] = loss;
+      this.loss = loss;
+    }
     if (validationLoss !== undefined) this.validation.push([step, validationLoss]);
     if (tokensPerSecond !== undefined) this.tokensPerSecond = tokensPerSecond;
     if (sample !== undefined) this.sample = sample;
@@ -102,7 +107,7 @@ export class TeachState {
 }
 
 function show(look: LookState, { tokens, layers, heads }: TaughtAttention): void {
-  const maps = new AttentionMaps({ layers: layers.length, heads }, "causal", tokens);
+  const maps = new AttentionMaps({ layers: layers.length, heads }, { kind: "causal" }, tokens);
   for (const layer of layers) maps.add(layer);
   look.show(maps);
 }

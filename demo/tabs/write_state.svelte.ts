@@ -30,7 +30,15 @@ export interface WritingState {
 }
 
 /** Sampling as the form has it. */
-export type Sampling = Omit<GenerateRequest, "prompt" | "watch">;
+export type Sampling = Omit<GenerateRequest, "prompt" | "watch" | "prefix">;
+
+/** What a generation goes on from. */
+interface Beginning {
+  readonly prompt: string | readonly number[];
+  /** The same as text. */
+  readonly shown: string;
+  readonly prefix: number | "prompt";
+}
 
 /** A longer text is looked into only when a person asks. */
 const LOOK_AT_ONCE = 256;
@@ -44,6 +52,8 @@ export class WriteState {
   tokens = $state.raw<readonly TokenText[]>([]);
   /** Tokens of the prompt that a person typed. */
   promptTokens = $state(0);
+  /** So many first tokens see each other both ways. */
+  prefix = $state(0);
   next = $state.raw<readonly Candidate[]>([]);
   /** What might have come next with every head on. */
   nextBefore = $state.raw<readonly Candidate[] | undefined>();
@@ -72,31 +82,29 @@ export class WriteState {
     this.nextBefore = undefined;
     this.changed = undefined;
     this.fault = undefined;
+    this.prefix = 0;
     this.look.off = [];
     this.look.clear();
   }
 
-  /** Continues a prompt. */
-  async write(prompt: string, sampling: Sampling): Promise<void> {
+  /** Continues a prompt, whose tokens see each other both ways if `bothWays` is set. */
+  async write(prompt: string, sampling: Sampling, bothWays = false): Promise<void> {
     this.promptTokens = 0;
-    await this.#generate(prompt, prompt, sampling);
+    await this.#generate({ prompt, shown: prompt, prefix: bothWays ? "prompt" : 0 }, sampling);
   }
 
   /** Writes on after the tokens that there are, `tokens` more of them first chosen by a person. */
   async goOn(sampling: Sampling, chosen: readonly TokenText[] = []): Promise<void> {
     const all = [...this.tokens, ...chosen];
     const shown = all.map(({ text }) => text).join("");
-    await this.#generate(
-      all.map(({ id }) => id),
-      shown,
-      sampling,
-    );
+    await this.#generate({ prompt: all.map(({ id }) => id), shown, prefix: this.prefix }, sampling);
   }
 
   /** Cuts the text after so many tokens, and shows what may come there. */
   async rewind(count: number): Promise<void> {
     this.#become(this.tokens.slice(0, count));
     this.promptTokens = Math.min(this.promptTokens, count);
+    this.prefix = Math.min(this.prefix, count);
     const text = this.tokens.map(({ text }) => text).join("");
     if (this.writing) this.writing = { ...this.writing, prompt: text, text: "", report: undefined };
     await this.lookInside();
@@ -108,12 +116,13 @@ export class WriteState {
     this.page.stop();
   }
 
-  /** A forward pass over the text (or a prompt that nothing was written for yet): all maps, and what may come next. */
-  async lookInside(text?: string): Promise<void> {
+  /** A forward pass over the text: all maps, and what may come next. */
+  async lookInside(): Promise<void> {
+    const { prefix } = this;
     const { off } = this.look;
-    const target = text ?? this.tokens.map(({ id }) => id);
-    if (target.length === 0) return;
-    const result = await this.page.ask((engine) => engine.look({ text: target, ablate: [...off] }));
+    const text = this.tokens.map(({ id }) => id);
+    if (text.length === 0) return;
+    const result = await this.page.ask((engine) => engine.look({ text, ablate: [...off], prefix }));
     if (!result) return;
     if (!result.ok) {
       this.fault = result.error;
@@ -133,7 +142,8 @@ export class WriteState {
     this.nextBefore = off.length > 0 ? before : undefined;
     this.changed = undefined;
     if (off.length === 0) return;
-    const request = { ids: this.tokens.map(({ id }) => id), ablate: [...off], tokens: CONTINUED };
+    const { prefix } = this;
+    const request = { ids: this.tokens.map(({ id }) => id), ablate: [...off], tokens: CONTINUED, prefix };
     const result = await this.page.ask((engine) => engine.continueWith(request));
     if (result?.ok) this.changed = result.value.map(({ text }) => text).join("");
   }
@@ -141,10 +151,10 @@ export class WriteState {
   /** The three steps of a head over the text. */
   steps(head: HeadName): Promise<Outcome<StepsReport> | undefined> {
     const ids = this.tokens.map(({ id }) => id);
-    return this.page.ask((engine) => engine.steps(ids, head));
+    return this.page.ask((engine) => engine.steps(ids, head, this.prefix));
   }
 
-  async #generate(prompt: string | readonly number[], shown: string, sampling: Sampling): Promise<void> {
+  async #generate({ prompt, shown, prefix }: Beginning, sampling: Sampling): Promise<void> {
     const { page } = this;
     if (page.busy || !this.model) return;
     const begun: WritingState = {
@@ -156,13 +166,13 @@ export class WriteState {
     this.nextBefore = undefined;
     this.look.off = [];
     this.writing = begun;
-    const watch = this.live && (await this.#watchPrompt(prompt));
+    const watch = this.live && (await this.#watchPrompt({ prompt, prefix }));
     if (this.writing?.stopping) {
       this.writing = { ...this.writing, running: false, stopping: false };
       return;
     }
     const onPiece = (report: PieceReport) => this.#take(begun, report);
-    const result = await page.ask((engine) => engine.generate({ prompt, ...sampling, watch }, proxy(onPiece)));
+    const result = await page.ask((engine) => engine.generate({ prompt, ...sampling, watch, prefix }, proxy(onPiece)));
     const last = this.writing ?? begun;
     if (!result) {
       this.writing = { ...last, running: false };
@@ -177,6 +187,7 @@ export class WriteState {
     page.gpuBytes = report.gpuBytes;
     this.#become([...report.prompt, ...report.tokens]);
     if (typeof prompt === "string") this.promptTokens = report.prompt.length;
+    this.prefix = prefix === "prompt" ? report.prompt.length : prefix;
     if (this.tokens.length <= LOOK_AT_ONCE && this.live) await this.lookInside();
   }
 
@@ -187,10 +198,11 @@ export class WriteState {
   }
 
   /** Shows the prompt's maps before its first token is written. False where the prompt is too long for that. */
-  async #watchPrompt(prompt: string | readonly number[]): Promise<boolean> {
+  async #watchPrompt({ prompt, prefix }: Pick<Beginning, "prompt" | "prefix">): Promise<boolean> {
     if (prompt.length > 4 * LOOK_AT_ONCE) return false;
-    const result = await this.page.ask((engine) => engine.look({ text: prompt }));
+    const result = await this.page.ask((engine) => engine.look({ text: prompt, prefix }));
     if (!result?.ok || result.value.tokens.length > LOOK_AT_ONCE) return false;
+    this.prefix = prefix === "prompt" ? result.value.tokens.length : prefix;
     this.#show(result.value);
     return true;
   }
@@ -198,7 +210,7 @@ export class WriteState {
   #show({ tokens, layers, next }: LookReport): void {
     const { model } = this;
     if (!model) return;
-    const maps = new AttentionMaps(model, "causal", tokens);
+    const maps = new AttentionMaps(model, { kind: "causal", prefix: this.prefix }, tokens);
     for (const layer of layers) maps.add(layer);
     this.look.show(maps);
     this.tokens = tokens;

@@ -14,12 +14,10 @@ import { tokenText, tokenTexts } from "./token_text.ts";
 const CANDIDATES = 12;
 
 /** A forward pass over a text: every weight of every head, and what may come next. */
-export async function look(model: TextModel, { text, ablate, nextOnly = false }: LookRequest): Promise<LookReport> {
+export async function look(model: TextModel, { text, ablate, prefix = 0 }: LookRequest): Promise<LookReport> {
   const ids = idsOf(model, text);
   const { attention, logits } = await model.run(ids, {
-    ablate,
-    logits: "last",
-    ...(nextOnly ? {} : { attention: true }),
+    ...{ ablate, logits: "last", attention: true, prefixLength: prefix },
   });
   return {
     tokens: tokenTexts(model.tokenizer, ids),
@@ -29,11 +27,16 @@ export async function look(model: TextModel, { text, ablate, nextOnly = false }:
 }
 
 /** The scores, weights and sums of one head. */
-export async function steps(model: TextModel, ids: readonly number[], { layer, head }: HeadName): Promise<StepsReport> {
+export async function steps(
+  model: TextModel,
+  ids: readonly number[],
+  { layer, head }: HeadName,
+  prefix: number,
+): Promise<StepsReport> {
   const { heads, kvHeads, headDim } = model.facts;
   const at = `block.${layer}.attention`;
   const capture = ["scores", "probs", "v", "mixed"].map((name) => `${at}.${name}`);
-  const { values } = await model.run(ids, { capture, logits: false });
+  const { values } = await model.run(ids, { capture, logits: false, prefixLength: prefix });
   const read = (name: string): Float32Array => {
     const value = values[`${at}.${name}`];
     if (!value) throw new HeedError("INTERNAL", `look: the model gave no ${name}.`);
@@ -54,11 +57,11 @@ export async function steps(model: TextModel, ids: readonly number[], { layer, h
 /** Greedy tokens with heads off: each is a forward pass of its own over the whole text. */
 export async function continueWith(
   model: TextModel,
-  { ids, ablate, tokens }: ContinueRequest,
+  { ids, ablate, tokens, prefix }: ContinueRequest,
 ): Promise<readonly TokenText[]> {
   const all = [...ids];
   while (all.length < Math.min(ids.length + tokens, model.contextLength)) {
-    const { logits } = await model.run(all, { ablate, logits: "last" });
+    const { logits } = await model.run(all, { ablate, logits: "last", prefixLength: prefix });
     all.push(indexOfLargest(logits?.at(-1) ?? new Float32Array(1)));
   }
   return tokenTexts(model.tokenizer, all).slice(ids.length);

@@ -23,20 +23,36 @@ export async function read(model: EncoderModel, request: ReadRequest): Promise<R
   return { ...{ text: request.text, spans: [], bars: [] }, ...seen, ...told };
 }
 
+type Seen = Pick<ReadReport, "tokens" | "layers" | "padding">;
+
+const PADDING = { id: -1, text: "[PAD]" };
+
 /** Longer texts are read, but every weight of every head would be too much to show. */
 const LOOKED_AT = 256;
 
 /** What every head looks at in the text, or in the question and its context. */
-async function lookAt(
-  model: EncoderModel,
-  { ability, text, second }: ReadRequest,
-): Promise<Pick<ReadReport, "tokens" | "layers">> {
+async function lookAt(model: EncoderModel, request: ReadRequest): Promise<Seen> {
   const { tokenizer } = model;
+  const { ability, text, second } = request;
+  if (ability === "embed" && second !== undefined) return lookAtShorter(model, text, second);
   const pair = ability === "answer" && second !== undefined;
   const ids = pair ? tokenizer?.encodePair(second, text).ids : tokenizer?.encode(text);
-  if (!ids || ids.length > LOOKED_AT) return { tokens: [], layers: [] };
+  if (!ids || ids.length > LOOKED_AT) return { tokens: [], layers: [], padding: 0 };
   const { attention } = await model.run(pair ? { text: second, pair: text } : ids, { attention: true, logits: false });
-  return { tokens: ids.map((id) => tokenText(tokenizer, id)), layers: attention.map(layerWeights) };
+  return { tokens: ids.map((id) => tokenText(tokenizer, id)), layers: attention.map(layerWeights), padding: 0 };
+}
+
+/** Texts that are compared are read as one batch: the shorter one is padded to the length of the longer, and must not see that. */
+async function lookAtShorter(model: EncoderModel, text: string, other: string): Promise<Seen> {
+  const { tokenizer } = model;
+  const [shorter, longer] = [text, other]
+    .map((each) => tokenizer?.encode(each) ?? [])
+    .sort((a, b) => a.length - b.length);
+  if (!shorter || !longer || longer.length > LOOKED_AT) return { tokens: [], layers: [], padding: 0 };
+  const padding = longer.length - shorter.length;
+  const { attention } = await model.run(shorter, { attention: true, logits: false });
+  const tokens = [...shorter.map((id) => tokenText(tokenizer, id)), ...Array.from({ length: padding }, () => PADDING)];
+  return { tokens, layers: attention.map(layerWeights), padding };
 }
 
 type Told = Pick<ReadReport, "headline"> & Partial<ReadReport>;
