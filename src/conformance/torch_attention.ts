@@ -83,7 +83,7 @@ function optionsOf(call: TorchCall): AttentionCallOptions {
   const { options, inputs } = call;
   const other = Object.keys(options).find((name) => ![...OPTIONS, ...SIZES].includes(name) && options[name]);
   if (other !== undefined) throw new HeedError("UNSUPPORTED", `attention with the option "${other}"`);
-  const lengths = options["key_lengths"];
+
   const perBatch = (name: string) => {
     const value = options[name] ?? undefined;
     return value === undefined ? undefined : (value as number | number[]);
@@ -93,9 +93,10 @@ function optionsOf(call: TorchCall): AttentionCallOptions {
     causal: options["causal"] === true,
     queryStart: perBatch("query_start"),
     prefix: perBatch("prefix"),
+    keyLengths: perBatch("key_lengths"),
     window: (options["window"] ?? undefined) as AttentionCallOptions["window"],
     softcap: call.number("softcap"),
-    ...(Array.isArray(lengths) ? { keyLengths: lengths as number[] } : {}),
+
     ...(options["alibi"] ? { alibiSlopes: alibiSlopes(call.input("q").shape[1] as number) } : {}),
     ...(inputs["bias"] ? { bias: toF32(inputs["bias"]) } : {}),
     ...(inputs["mask"] ? { mask: inputs["mask"] } : {}),
@@ -114,5 +115,19 @@ function slackOf(name: string, call: TorchCall, headDim: number, scores: ArrayLi
   const of = (input: string) => (call.inputs[input] ? toF32(call.input(input)).data : Float32Array.of(1));
   if (name === "out") return largeScoreSlack(headDim, scores, of("v"));
   if (name === "weights") return largeScoreSlack(headDim, scores, [1]);
-  return largeScoreSlack(headDim, scores, [largest(call.outputs[name] ? toF32(call.outputs[name]).data : [1])]);
+  const large = largeScoreSlack(headDim, scores, [largest(call.outputs[name] ? toF32(call.outputs[name]).data : [1])]);
+  return name === "dbias" ? Math.max(large, cancelledSlack(call, of("dout"), of("v"))) : large;
+}
+
+/**
+ * What adds up to nothing in the gradient of a bias that is one for all keys: softmax does not see such a bias, so that only the
+ * rounding of the `n` terms is left, each an f32 product of dout and v over Dv channels.
+ */
+function cancelledSlack(call: TorchCall, dout: ArrayLike<number>, v: ArrayLike<number>): number {
+  const [B = 1, H = 1, T = 1] = call.input("q").shape;
+  const [S = 1, Dv = 1] = call.input("v").shape.slice(2);
+  const bias = call.inputs["bias"]?.shape ?? [];
+  if (bias.at(-1) !== 1 || S === 1) return 0;
+  const terms = (B * H * T * S) / bias.reduce((a, b) => a * b, 1);
+  return 2 ** -24 * Math.sqrt(terms * Dv) * largest(dout) * largest(v);
 }

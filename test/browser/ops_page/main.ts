@@ -15,6 +15,8 @@ export interface OpsPage {
   readonly heed: typeof heed;
   /** Runs every case of a file on a device of the tier; `match` narrows it to names that hold that text. */
   run(file: string, tier: heed.Tier, match?: string): Promise<CaseResult[]>;
+  /** The self test, as a user runs it: a result for each kernel variant. */
+  selfTest(tier: heed.Tier): Promise<CaseResult[]>;
   /** Runs the kernels by which speed is measured, which are no ops, for a moment each. */
   probe(tier: heed.Tier): Promise<void>;
 }
@@ -37,6 +39,25 @@ async function run(file: string, tier: heed.Tier, match = ""): Promise<CaseResul
     device.dispose();
   }
   return results;
+}
+
+async function selfTest(tier: heed.Tier): Promise<CaseResult[]> {
+  const engine = await heed.createEngine({ tier });
+  try {
+    const from = performance.now();
+    const { variants, unusable } = await engine.selfTest();
+    const elapsedMs = performance.now() - from;
+    return [
+      ...variants.map(({ variant, ok, error }) => ({
+        name: variant,
+        elapsedMs,
+        ...(ok ? {} : { error: String(error) }),
+      })),
+      ...unusable.map(({ name, error }) => ({ name, elapsedMs, error })),
+    ];
+  } finally {
+    await engine.dispose();
+  }
 }
 
 async function probe(tier: heed.Tier): Promise<void> {
@@ -65,5 +86,5 @@ async function runCase(c: OpCase, name: string, device: heed.Device): Promise<Ca
   return { name, elapsedMs: performance.now() - from, error };
 }
 
-const page: OpsPage = { heed, run, probe };
+const page: OpsPage = { heed, run, selfTest, probe };
 Object.assign(globalThis, { opsPage: page });
