@@ -1,6 +1,7 @@
 // best[n, 0] = (chosen[n], logprob of it); best[n, 1 + r] = (token, score) of rank r by falling score, the lower token of equals;
 // logprob[i] = logit[i] − log Σ exp(logits); score: the logprob, of a token that was seen times the penalty, banned ones left out;
-// where the rules say so, less log Σ exp of the scores that are left
+// where the rules say so, less log Σ exp of the scores that are left; where the tokens from the rules' group on are together likelier
+// than any before it, those before it are left out too
 //
 // in:  logits [rows, vocabulary] f32 as bits, rows `row_stride` apart from `offset` on; chosen [rows] u32 (bound to `logits` and
 //      not used where `has_chosen` is 0); rules: rules_*.wgsl
@@ -66,9 +67,14 @@ fn main(
   }
   let penalty = rule_penalty(row);
   var left = 0.0;
+  var begin = 0u;
   if (HAS_RULES) {
+    let group_first = rule_group(row);
     var top_left = MASKED;
     var sum_left = 0.0;
+    var top_before = MASKED;
+    var top_group = MASKED;
+    var sum_group = 0.0;
     for (var i = lane; i < params.vocabulary; i += ROW_LANES) {
       let raw = penalised(logits[first + i], false, 1.0);
       if (raw > MASKED && !rule_banned(row, i)) {
@@ -76,11 +82,22 @@ fn main(
         let next = max(top_left, score);
         sum_left = sum_left * exp(top_left - next) + exp(score - next);
         top_left = next;
+        if (i < group_first) {
+          top_before = max(top_before, score);
+        } else {
+          let next_group = max(top_group, score);
+          sum_group = sum_group * exp(top_group - next_group) + exp(score - next_group);
+          top_group = next_group;
+        }
       }
     }
     let row_top = workgroup_max(top_left, local);
     let total_left = workgroup_sum(sum_left * exp(top_left - row_top), local);
     left = select(0.0, row_top + log(total_left), rule_renormalised(row) && row_top > MASKED);
+    let row_before = workgroup_max(top_before, local);
+    let row_group = workgroup_max(top_group, local);
+    let total_group = workgroup_sum(sum_group * exp(top_group - row_group), local);
+    begin = select(0u, group_first, row_group > MASKED && row_group + log(total_group) > row_before);
   }
   // The token before in the order of falling scores and rising tokens.
   var last_score = -LOWEST;
@@ -94,7 +111,7 @@ fn main(
       // Logprobs are not positive.
       let candidate = select(logprob, logprob * penalty, rule_seen(row, i)) - left;
       let follows = candidate < last_score || (candidate == last_score && i > last_token);
-      if (follows && candidate > score && raw > MASKED && !rule_banned(row, i)) {
+      if (follows && candidate > score && raw > MASKED && i >= begin && !rule_banned(row, i)) {
         score = candidate;
         token = i;
       }

@@ -10,6 +10,10 @@ fn rule_renormalised(row: u32) -> bool {
   return false;
 }
 
+fn rule_group(row: u32) -> u32 {
+  return 0xffffffffu;
+}
+
 fn rule_banned(row: u32, token: u32) -> bool {
   return false;
 }

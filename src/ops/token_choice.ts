@@ -81,17 +81,18 @@ const BAN_TOKENS: OpDef<null> = {
   },
 };
 
-/** Words of a row of {@link topTokens}' rules: a penalty, a flag, then a bit a token for banned and for seen ones. */
+/** Words of a row of {@link topTokens}' rules: a penalty, a flag, a token, then a bit a token for banned and for seen ones. */
 export function ruleWords(vocabulary: number): number {
-  return 2 + 2 * seenWords(vocabulary);
+  return 3 + 2 * seenWords(vocabulary);
 }
 
 /**
  * The likeliest next tokens of each row with their log-probabilities, and that of a token that was chosen.
  *
  * logits `[N, V]` f32; chosen `[N]` u32; rules `[N, ruleWords(V)]` u32: bits of the f32 factor of seen tokens' log-probabilities,
- * 1 where the scores are brought to a sum of one again over the tokens that are left, then a bit a token for those that are left
- * out and for those that were seen → `[N, 1 + top, 2]` u32 (token, bits of an f32): the chosen token, then the others by falling
+ * 1 where the scores are brought to a sum of one again over the tokens that are left, the first token of a group ({@link NO_TOKEN}
+ * for none) whose tokens alone may come where they are together likelier than any before them, then a bit a token for those that are
+ * left out and for those that were seen → `[N, 1 + top, 2]` u32 (token, bits of an f32): the chosen token, then the others by falling
  * score. It has no gradient. Throws `SHAPE`.
  */
 export function topTokens(

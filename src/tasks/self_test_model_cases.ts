@@ -14,7 +14,7 @@ import { POOLINGS, type Pooling, poolRows as poolRowsOp } from "../ops/pool_rows
 import { rmsNorm as rmsNormOp } from "../ops/rms_norm.ts";
 import { packSeen } from "../ops/sample.ts";
 import { softcap } from "../ops/softcap.ts";
-import { banTokens, topTokens } from "../ops/token_choice.ts";
+import { banTokens, NO_TOKEN, topTokens } from "../ops/token_choice.ts";
 import { wholeNorm } from "../ops/whole_norm.ts";
 import type { HostArray } from "../program/host_array.ts";
 import { activation } from "../reference/activation.ts";
@@ -161,7 +161,7 @@ function topTokensCase(ruled: boolean): SelfTestCase {
   const order = Array.from(logits.keys()).sort((a, b) => (logits[b] as number) - (logits[a] as number));
   const [banned, seen, chosen] = [order[0] as number, order[1] as number, order[20] as number];
   const [factor = 0] = new Uint32Array(Float32Array.of(penalty).buffer);
-  const rules = [factor, 1, ...packSeen([banned], V), ...packSeen([seen], V)];
+  const rules = [factor, 1, NO_TOKEN, ...packSeen([banned], V), ...packSeen([seen], V)];
   return {
     name: `likeliest tokens${ruled ? " by rules" : ""}`,
     inputs: {

@@ -26,6 +26,7 @@ import { cutAtSilences, type SoundChunk } from "./speech_chunks.ts";
 import { SpeechEncoder } from "./speech_encoder.ts";
 import { type SpeechFiles, speechPrompt, type SpeechPrompt, type SpeechPromptOptions } from "./speech_prompt.ts";
 import type { LoadOptions } from "./text_model.ts";
+import type { TimestampRule } from "./token_rules.ts";
 
 /** Sound: mono samples from −1 to 1 with their rate, or the bytes of a WAV file. */
 export type SpeechInput = MonoSound | Uint8Array;
@@ -173,6 +174,9 @@ export class SpeechModel extends LoadedModel {
     if (attention && beams > 1) {
       throw new HeedError("USAGE", `transcribe: attention is of one hypothesis; got ${beams} beams. Leave one out.`);
     }
+    if (attention && options.timestamps) {
+      throw new HeedError("USAGE", "transcribe: attention is not captured beside timestamps. Leave one out.");
+    }
     return this.track("transcribe", async () => {
       const samples = this.#samplesOf(input);
       const { sampleRate, chunkSeconds } = this.#parts.model.sound;
@@ -279,6 +283,7 @@ export class SpeechModel extends LoadedModel {
       if (prompt.language)
         ids[prompt.language.at] = await this.#hear(memory, ids[0] as number, prompt.language.ids, signal);
       const generation = this.#generate(memory, ids, {
+        timestamps: this.#timeRule(prompt),
         beams: options.beams,
         maxTokens: options.maxTokens ?? model.sound.mostTokens(samples.length),
         signal,
@@ -302,20 +307,31 @@ export class SpeechModel extends LoadedModel {
   #generate(
     memory: CachedSequence,
     ids: readonly number[],
-    { watch, ...options }: GenerateOptions & { readonly watch: AttentionWatch | undefined },
+    {
+      watch,
+      timestamps,
+      ...options
+    }: GenerateOptions & {
+      readonly watch: AttentionWatch | undefined;
+      readonly timestamps: TimestampRule | undefined;
+    },
   ): Generation {
     const { runtime, tokenizer, files } = this.#parts;
     const defaults = readGenerationDefaults(files.config, files.generationConfig ?? files.config);
     // What older files force is in the prompt already.
     const own = { ...defaults, maxTokens: undefined, maxLength: undefined };
-    const resolved = resolveGeneration({ greedy: options.beams === undefined || options.beams === 1, ...options }, own);
+    const isGreedy = options.beams === undefined || options.beams === 1;
+    const asked = resolveGeneration({ greedy: isGreedy, ...options }, own);
+    // The rule of times weighs tokens against each other, as a search's scores are: one of a single beam is greedy.
+    const beams = timestamps && isGreedy ? { ...asked.beams, beams: 1, earlyStopping: true } : asked.beams;
+    const resolved = { ...asked, beams, rules: { ...asked.rules, timestamps } };
     runtime.checkIds(ids);
     const maxTokens = tokenBudget(resolved, ids.length, runtime.contextLength);
     const start = () => {
       const sequence = runtime.cache.open();
       sequence.memory = memory;
       const task = new GenerationTask(sequence, ids, maxTokens, resolved, tokenizer?.detokenizer(), watch);
-      if (resolved.beams.beams > 1) void runBeams({ runtime, tokenizer }, [task]);
+      if (beams.beams > 1 || timestamps) void runBeams({ runtime, tokenizer }, [task]);
       else this.#batcher.add(task);
       return task;
     };
@@ -324,6 +340,17 @@ export class SpeechModel extends LoadedModel {
       ({ sequence }) => sequence.dispose(),
       () => runtime.device.peakBytes,
     );
+  }
+
+  /** The rule by which the model writes times, if it is to write them. */
+  #timeRule({ timestamps }: SpeechPrompt): TimestampRule | undefined {
+    if (!timestamps) return undefined;
+    const most = this.#parts.files.generationConfig?.["max_initial_timestamp_index"];
+    return {
+      firstId: timestamps.firstId,
+      lastId: this.#parts.model.facts.vocabSize - 1,
+      mostInitial: typeof most === "number" ? most : undefined,
+    };
   }
 
   /** The likeliest language: that whose token would follow the start token. */

@@ -1,5 +1,5 @@
 import { packSeen, seenWords } from "../ops/sample.ts";
-import { ruleWords } from "../ops/token_choice.ts";
+import { NO_TOKEN, ruleWords } from "../ops/token_choice.ts";
 
 /** Which tokens may come next, whatever the model says. Each rule looks at the tokens so far. */
 export interface TokenRules {
@@ -23,6 +23,16 @@ export interface TokenRules {
   readonly repetitionPenalty: number;
   /** In a search the probabilities of the tokens that may come sum to one again, whatever the other rules did to them. */
   readonly isRenormalised: boolean;
+  /** Speech with times: where in the sound a text begins and ends is written as tokens. For a search alone. */
+  readonly timestamps?: TimestampRule | undefined;
+}
+
+/** Tokens that stand for times, from the first to the last of the vocabulary. The token before the first says that there are none. */
+export interface TimestampRule {
+  readonly firstId: number;
+  readonly lastId: number;
+  /** The first time is at most so many steps from the beginning; default: none. */
+  readonly mostInitial?: number | undefined;
 }
 
 /** Where a generation stands. */
@@ -41,7 +51,13 @@ export type RuledNext = { readonly only: readonly number[] } | { readonly banned
 export function hasRules(rules: TokenRules): boolean {
   const { noRepeatNgram, badWords, suppressed, beginSuppressed, forcedBos, forcedEos, minLength, minNewTokens } = rules;
   const lists = [badWords, suppressed, beginSuppressed, forcedEos];
-  return noRepeatNgram + minLength + minNewTokens > 0 || forcedBos !== undefined || lists.some((l) => l.length > 0);
+  const isTimed = rules.timestamps !== undefined;
+  return (
+    isTimed ||
+    noRepeatNgram + minLength + minNewTokens > 0 ||
+    forcedBos !== undefined ||
+    lists.some((l) => l.length > 0)
+  );
 }
 
 /** How many next tokens have the same rules, whatever those tokens are: 1 where the rules look at them. */
@@ -71,8 +87,41 @@ export function nextTokens(rules: TokenRules, at: RuledTokens): RuledNext {
       ...(isEarly ? eosIds : []),
       ...repeated(ids, rules.noRepeatNgram),
       ...rules.badWords.flatMap((word) => (endsWith(ids, word.slice(0, -1)) ? (word.at(-1) ?? []) : [])),
+      ...(rules.timestamps ? untimely(rules.timestamps, at) : []),
     ],
   };
+}
+
+/**
+ * Tokens that would break the order of times: the first token is one, they come in pairs (an end, then the next beginning) or right
+ * before the end of all, and they never fall. Source: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"
+ * (2022), §4.5, and the released code's decoding.
+ */
+function untimely(
+  { firstId, lastId, mostInitial }: TimestampRule,
+  { ids, promptLength, eosIds }: RuledTokens,
+): number[] {
+  const made = ids.slice(promptLength);
+  const isTime = (id: number | undefined) => id !== undefined && id >= firstId;
+  const noTimes = firstId - 1;
+  if (made.length === 0) {
+    const most = mostInitial === undefined ? lastId : firstId + mostInitial;
+    return [...span(0, firstId - 1), ...span(most + 1, lastId)];
+  }
+  const endsText = isTime(made.at(-1)) && made.length > 1 && !isTime(made.at(-2));
+  const time = made.findLast(isTime);
+  // After a text's end the next text may begin at that very time; otherwise a time does not come again.
+  const least = time === undefined ? firstId : endsText ? time : time + 1;
+  const tooEarly = span(firstId, Math.min(least - 1, lastId));
+  if (!isTime(made.at(-1))) return [noTimes, ...tooEarly];
+  return endsText
+    ? [noTimes, ...span(0, Math.min(...eosIds, firstId) - 1), ...tooEarly]
+    : [noTimes, ...span(firstId, lastId)];
+}
+
+/** Whole numbers from `from` to `to`. */
+function span(from: number, to: number): number[] {
+  return Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i);
 }
 
 /** A bit a token for those that may not come, `[seenWords(V)]`. */
@@ -92,8 +141,9 @@ export function packRules(rules: TokenRules, at: RuledTokens, vocabSize: number)
   const words = new Uint32Array(ruleWords(vocabSize));
   new Float32Array(words.buffer)[0] = rules.repetitionPenalty;
   words[1] = rules.isRenormalised ? 1 : 0;
-  words.set(packBanned(nextTokens(rules, at), vocabSize), 2);
-  if (rules.repetitionPenalty !== 1) words.set(packSeen(at.ids, vocabSize), 2 + seenWords(vocabSize));
+  words[2] = rules.timestamps?.firstId ?? NO_TOKEN;
+  words.set(packBanned(nextTokens(rules, at), vocabSize), 3);
+  if (rules.repetitionPenalty !== 1) words.set(packSeen(at.ids, vocabSize), 3 + seenWords(vocabSize));
   return words;
 }
 

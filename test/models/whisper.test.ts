@@ -1,6 +1,8 @@
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { logMel } from "../../src/models/whisper/log_mel.ts";
 import { type AssetArray, decodeArray, readJson } from "../support/assets.ts";
 import { assertClose } from "../support/close.ts";
@@ -12,6 +14,18 @@ interface Expected extends Record<"samples" | "mel80" | "mel128" | "encoder" | "
   ids: number[];
   greedy: number[];
 }
+
+/** What transformers writes with times, under the settings of one generation_config.json. */
+interface TimedCase {
+  generation: { suppress_tokens: number[]; lang_to_id: Record<string, number>; task_to_id: Record<string, number> };
+  ids: number[];
+  beams: number;
+  tokens: number[];
+}
+
+const TIMED = readJson<TimedCase[]>(fileURLToPath(new URL("../fixtures/whisper_timestamps.json", import.meta.url)));
+const folder = mkdtempSync(join(tmpdir(), "heed-whisper-"));
+afterAll(() => rmSync(folder, { recursive: true }));
 
 const expected = readJson<Expected>(join(FOLDER, "expected.json"));
 const samples = Float32Array.from(decodeArray(expected.samples));
@@ -64,5 +78,26 @@ await describeOnTiers("whisper", (engine) => {
       code: "USAGE",
     });
     await model.dispose();
+  });
+
+  it("writes times by transformers' rules, greedily and with beams", async () => {
+    const settings = [...new Set(TIMED.map((c) => JSON.stringify(c.generation)))];
+    for (const [i, generation] of settings.entries()) {
+      const path = join(folder, `${i}`);
+      cpSync(FOLDER, path, { recursive: true });
+      writeFileSync(join(path, "generation_config.json"), generation);
+      const model = await engine().loadSpeech(path);
+      for (const { ids, beams, tokens, generation: own } of TIMED) {
+        if (JSON.stringify(own) !== generation) continue;
+        const language = ids[1] === own.lang_to_id["<|en|>"] ? "en" : "de";
+        const task = ids[2] === own.task_to_id["translate"] ? "translate" : "transcribe";
+        const options = { language, task, beams, timestamps: true, maxTokens: 18 } as const;
+        const found = await model.transcribe({ samples, sampleRate: 16_000 }, options);
+        expect(found.ids, JSON.stringify({ ids, beams })).toEqual([[...ids, ...tokens]]);
+        const ends = found.segments.flatMap(({ start, end }) => [start, end]);
+        expect(ends).toEqual([...ends].sort((a, b) => a - b));
+      }
+      await model.dispose();
+    }
   });
 });
