@@ -1,12 +1,10 @@
-import { readFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
-import { isObject } from "../core/json.ts";
 import { TIERS } from "../gpu/tiers.ts";
 import { openSource } from "../sources/open_source_node.ts";
-import { createEngineWith } from "../tasks/engine.ts";
+import { createEngineWith, type Engine } from "../tasks/engine.ts";
 import { diskFile } from "../train/data/files_node.ts";
-import { readLines } from "../train/data/lines.ts";
 import { readSquad } from "../train/data/readers.ts";
 import { BLEU_TOKENIZERS, type BleuTokenizer, bleu } from "../train/metrics/bleu.ts";
 import { chrf } from "../train/metrics/chrf.ts";
@@ -14,6 +12,8 @@ import { type ClassificationReport, type ClassScores, classificationReport } fro
 import { perplexity } from "../train/metrics/perplexity.ts";
 import { encodeText } from "../train/prepare.ts";
 import { squadScores } from "../train/metrics/squad.ts";
+import { answersById, linesOf } from "./evaluate_files.ts";
+import { type PredictOptions, predictAnswers, predictClasses, predictTranslations } from "./evaluate_model.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { loadModel, type ModelOptions, modelSpec } from "./model.ts";
@@ -30,21 +30,31 @@ interface CommandOptions extends GpuOptions, ModelOptions {
   tokenize?: BleuTokenizer;
   data?: string;
   length?: number;
+  beams?: number;
+  output?: string;
   skipBad?: boolean;
   json?: boolean;
 }
 
 const EXAMPLES = `
-bleu, chrf:               a line of --predictions against the same line of each --references
-accuracy, classification: a class a line, on both sides
-squad:                    --predictions is SQuAD's {id: answer} or an answer a line, --references a file in SQuAD's format
-perplexity:               --model on --data, a text; windows of --length tokens, each token but the first predicted once
+Files alone:
+  bleu, chrf              a line of --predictions against the same line of each --references
+  accuracy, classification  a class a line, on both sides
+  squad                   --predictions is SQuAD's {id: answer} or an answer a line, --references a file in SQuAD's format
+With --model it is run on --data first:
+  bleu, chrf              a .tsv of source and target, or .jsonl with {"source", "target"}; or a text a line, with --references
+  accuracy, classification  a .tsv of text and label, or .jsonl with {"text", "label"}
+  squad                   a file in SQuAD's format
+  perplexity              a text; windows of --length tokens, each token but the first predicted once
 
 Examples:
   $ heed evaluate --metric bleu --predictions out.txt --references ref.txt
   $ heed evaluate --metric bleu --tokenize zh --predictions out.zh --references ref1.zh --references ref2.zh --json
   $ heed evaluate --metric classification --predictions predicted.txt --references labels.txt
   $ heed evaluate --metric squad --predictions answers.json --references dev-v1.1.json
+  $ heed evaluate --metric bleu --model ./translator --data pairs.tsv --output translations.txt
+  $ heed evaluate --metric squad --model ./span-model --data dev-v1.1.json
+  $ heed evaluate --metric classification --model ./classifier --data dev.tsv
   $ heed evaluate --metric perplexity --model ./folder --data text.txt
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
@@ -57,10 +67,21 @@ export function evaluateCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--predictions <file>", "what a model gave")
     .option("--references <file>", "what is right; may be given several times (bleu, chrf)", collect)
     .addOption(new Option("--tokenize <name>", "how BLEU finds words; 13a unless given").choices(BLEU_TOKENIZERS))
-    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder (perplexity)")
+    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder: run it on --data")
     .option("--revision <name>", "branch, tag or commit of a Hub model")
-    .option("--data <file>", "the text (perplexity)")
-    .option("--length <n>", "tokens of a window; 512 unless given", numberIn({ min: 1, integer: true }))
+    .option("--data <file>", "what the model is run on")
+    .option("--adapter <spec>", "a LoRA adapter beside the model (perplexity)")
+    .option(
+      "--beams <n>",
+      "of translations; default as the checkpoint says",
+      numberIn({ min: 1, max: 32, integer: true }),
+    )
+    .option("--output <file>", "write what the model gave there, a line each")
+    .option(
+      "--length <n>",
+      "tokens of a window; 512 unless given (perplexity), as the model has them (squad)",
+      numberIn({ min: 1, integer: true }),
+    )
     .option("--skip-bad", "leave out questions that don't fit SQuAD's format")
     .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
     .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
@@ -68,7 +89,9 @@ export function evaluateCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText("after", EXAMPLES)
     .action(async (options: CommandOptions) => {
-      const result = options.metric === "perplexity" ? await ofModel(options, signal) : await ofFiles(options);
+      const { metric, model } = options;
+      const ofText = metric === "perplexity";
+      const result = ofText || model !== undefined ? await ofModel(options, signal) : await ofFiles(options);
       printLine(options.json ? JSON.stringify(result.values) : result.text);
       done(EXIT.OK);
     });
@@ -85,14 +108,21 @@ async function ofFiles(options: CommandOptions): Promise<Result> {
   if (predictions === undefined || references.length === 0) {
     throw new HeedError(
       "USAGE",
-      `evaluate: ${metric} needs --predictions FILE and --references FILE; got too few. Name both.`,
+      `evaluate: ${metric} needs --predictions FILE and --references FILE, or --model and --data FILE; got too few. Name both.`,
     );
   }
   const first = references[0] ?? "";
   if (metric === "squad") return ofAnswers(predictions, first, options);
-  const own = await linesOf(predictions);
-  const others = await Promise.all(references.map(linesOf));
-  if (metric === "bleu") return bleuResult(own, others, options.tokenize ?? "13a");
+  return scored(options, await linesOf(predictions), await Promise.all(references.map(linesOf)));
+}
+
+/** Lines against lines of references. */
+function scored(
+  { metric, tokenize = "13a" }: CommandOptions,
+  own: readonly string[],
+  others: readonly string[][],
+): Result {
+  if (metric === "bleu") return bleuResult(own, others, tokenize);
   if (metric === "chrf") {
     const score = chrf(own, others);
     return { values: { chrf: score }, text: `chrF2 ${score.toFixed(2)}` };
@@ -121,44 +151,16 @@ async function ofAnswers(predictions: string, references: string, { skipBad }: C
   }
   const given = predictions.endsWith(".json") ? await answersById(predictions) : undefined;
   const own = given ? questions.map(({ id }) => given.get(id) ?? "") : await linesOf(predictions);
-  const scores = squadScores(
+  return squadResult(
     own,
     questions.map(({ answers }) => answers),
   );
-  const text = `exact match ${scores.exactMatch.toFixed(2)}, F1 ${scores.f1.toFixed(2)} (${questions.length} questions)`;
-  return { values: { ...scores, questions: questions.length }, text };
 }
 
-async function answersById(path: string): Promise<Map<string, string>> {
-  const text = await readFile(path, "utf8").catch((cause: unknown) => {
-    throw new HeedError("BAD_FILE", `evaluate: ${path} must be a file that can be read; got ${String(cause)}.`, {
-      cause,
-    });
-  });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new HeedError("BAD_FILE", `evaluate: ${path} must be JSON; got ${String(cause)}.`, { cause });
-  }
-  if (!isObject(value) || !Object.values(value).every((answer) => typeof answer === "string")) {
-    throw new HeedError(
-      "BAD_FILE",
-      `evaluate: ${path} must be an object of answers by question id; got something else.`,
-    );
-  }
-  return new Map(Object.entries(value as Record<string, string>));
-}
-
-/** Lines of a file, empty ones too. Throws `BAD_FILE` for what is not UTF-8. */
-async function linesOf(path: string): Promise<string[]> {
-  const lines: string[] = [];
-  for await (const { number, text } of readLines(diskFile(path))) {
-    if (text === undefined)
-      throw new HeedError("BAD_FILE", `evaluate: ${path} line ${number} must be UTF-8; got other bytes.`);
-    lines.push(text);
-  }
-  return lines;
+function squadResult(own: readonly string[], answers: readonly (readonly string[])[]): Result {
+  const scores = squadScores(own, answers);
+  const text = `exact match ${scores.exactMatch.toFixed(2)}, F1 ${scores.f1.toFixed(2)} (${answers.length} questions)`;
+  return { values: { ...scores, questions: answers.length }, text };
 }
 
 function reportTable({ accuracy, classes, micro, macro, weighted }: ClassificationReport): string {
@@ -176,25 +178,62 @@ function reportTable({ accuracy, classes, micro, macro, weighted }: Classificati
 }
 
 async function ofModel(options: CommandOptions, signal: AbortSignal): Promise<Result> {
-  const { model: name, data, length = 512 } = options;
+  const { metric, model: name, data } = options;
   if (name === undefined || data === undefined) {
-    throw new HeedError("USAGE", "evaluate: perplexity needs --model and --data FILE; got too few. Name both.");
+    throw new HeedError("USAGE", `evaluate: ${metric} needs --model and --data FILE; got too few. Name both.`);
   }
-  const text = (await linesOf(data)).join("\n");
+  if (options.predictions !== undefined) {
+    throw new HeedError(
+      "USAGE",
+      "evaluate: --model gives the predictions itself; got --predictions beside it. Leave one out.",
+    );
+  }
   const spec = modelSpec("evaluate", name, options.revision);
   const gpu = await openGpu(options);
   const engine = await createEngineWith({ gpu, tier: options.tier }, openSource);
   try {
-    const model = await loadModel(engine, spec, options, signal);
-    if (!model.tokenizer)
-      throw new HeedError("USAGE", `evaluate: perplexity needs a model with a tokenizer; got ${name}.`);
-    const start = model.tokenizer.encode("").filter((id, i) => i === 0 && id === model.tokenizer?.bosId);
-    const ids = [...start, ...encodeText(model.tokenizer, text)];
-    const window = Math.min(length, model.contextLength);
-    const result = await perplexity(ids, { length: window, logits: (part) => model.logits(part, { signal }) });
-    const summary = `perplexity ${result.perplexity.toFixed(4)}, ${result.nats.toFixed(4)} nats a token (${result.tokens} tokens)`;
-    return { values: { ...result }, text: summary };
+    const predict = { ...options, data };
+    if (metric === "perplexity") return await perplexityOf(engine, spec, predict, signal);
+    if (metric === "squad") {
+      const { predictions, answers } = await predictAnswers(engine, spec, predict, signal);
+      await keep(options, predictions);
+      return squadResult(predictions, answers);
+    }
+    const run = metric === "bleu" || metric === "chrf" ? predictTranslations : predictClasses;
+    const { predictions, references } = await run(engine, spec, predict, signal);
+    await keep(options, predictions);
+    return scored(options, predictions, references);
   } finally {
     await engine.dispose();
   }
+}
+
+/** Writes what a model gave, a line each, where it was asked for. Throws `BAD_FILE`. */
+async function keep({ output }: CommandOptions, predictions: readonly string[]): Promise<void> {
+  if (output === undefined) return;
+  const text = predictions.map((line) => `${line.replace(/\r?\n/g, " ")}\n`).join("");
+  await writeFile(output, text).catch((cause: unknown) => {
+    throw new HeedError("BAD_FILE", `evaluate: ${output} must be written; got ${String(cause)}. Check --output.`, {
+      cause,
+    });
+  });
+}
+
+async function perplexityOf(
+  engine: Engine,
+  spec: string,
+  options: PredictOptions,
+  signal: AbortSignal,
+): Promise<Result> {
+  const { data, length = 512 } = options;
+  const text = (await linesOf(data)).join("\n");
+  const model = await loadModel(engine, spec, options, signal);
+  if (!model.tokenizer)
+    throw new HeedError("USAGE", `evaluate: perplexity needs a model with a tokenizer; got ${spec}.`);
+  const start = model.tokenizer.encode("").filter((id, i) => i === 0 && id === model.tokenizer?.bosId);
+  const ids = [...start, ...encodeText(model.tokenizer, text)];
+  const window = Math.min(length, model.contextLength);
+  const result = await perplexity(ids, { length: window, logits: (part) => model.logits(part, { signal }) });
+  const summary = `perplexity ${result.perplexity.toFixed(4)}, ${result.nats.toFixed(4)} nats a token (${result.tokens} tokens)`;
+  return { values: { ...result }, text: summary };
 }

@@ -3,6 +3,8 @@ import { folderSource } from "../sources/folder_node.ts";
 import { EncoderModel } from "../tasks/encoder_model.ts";
 import { Seq2SeqModel } from "../tasks/seq2seq_model.ts";
 import type { FinetuneTask } from "../train/finetune_models.ts";
+import { pairSentences } from "../train/denoise_items.ts";
+import { uniformGenerator } from "../train/initialise.ts";
 import { IGNORED_TARGET } from "../train/losses.ts";
 import { bleu } from "../train/metrics/bleu.ts";
 import { type ClassificationReport, classificationReport } from "../train/metrics/classification.ts";
@@ -45,9 +47,10 @@ export async function scoreFolder(device: Device, options: ScoreOptions): Promis
       await model.dispose();
     }
   }
-  if (task !== "classification" && task !== "labels" && task !== "answer") return { perplexity: Math.exp(heldLoss) };
+  if (!ENCODER_TASKS.has(task)) return { perplexity: Math.exp(heldLoss) };
   const model = await EncoderModel.load(device, await folderSource(folder), { signal });
   try {
+    if (task === "next-sentence") return await scoreNextSentences(model, { held, heldLoss, length, signal });
     if (task === "labels") return await scoreLabels(model, held, signal);
     if (task === "answer") {
       const answers = await model.answer(held.questions, { maxTokens: Math.min(length, model.contextLength), signal });
@@ -68,6 +71,26 @@ export async function scoreFolder(device: Device, options: ScoreOptions): Promis
   } finally {
     await model.dispose();
   }
+}
+
+const ENCODER_TASKS: ReadonlySet<FinetuneTask> = new Set(["classification", "labels", "answer", "next-sentence"]);
+
+/** Of pairs that are drawn as in training, the same ones each time. */
+async function scoreNextSentences(
+  model: EncoderModel,
+  { held, heldLoss, length, signal }: Pick<ScoreOptions, "held" | "heldLoss" | "length" | "signal">,
+): Promise<Scores> {
+  const { tokenizer } = model;
+  if (!tokenizer) return { perplexity: Math.exp(heldLoss) };
+  const [vary, uniform] = [pairSentences(tokenizer, length), uniformGenerator(1)];
+  let right = 0;
+  for (const item of held.items) {
+    const { ids, segments, targets } = vary(item, uniform, held.items);
+    const typeIds = model.facts.segments > 1 ? segments : undefined;
+    const { logits } = (await model.logits(ids, { typeIds, signal })) as { logits: Float32Array };
+    if (logits.indexOf(Math.max(...logits)) === targets[0]) right++;
+  }
+  return { accuracy: right / held.items.length, perplexity: Math.exp(heldLoss) };
 }
 
 /** Of the first token of each word. */

@@ -122,7 +122,10 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
   static async open(device: Device, checkpoint: Checkpoint, options: FinetuneOptions): Promise<Finetuning> {
     const { lora, base = lora && isQuantised(checkpoint) ? "auto" : "f32" } = options;
     if (!lora && base !== "f32") {
-      throw new HeedError("USAGE", `finetune: a base in ${base} stays as it is, so it needs lora; got none. Add lora.`);
+      throw new HeedError(
+        "USAGE",
+        `finetune: a base in ${base} stays as it is, so it needs lora; got none. Add lora (--lora), or keep the base in f32.`,
+      );
     }
     checkPrecision(device, options.precision ?? "f32");
     const opened = await openForFinetuning(device, checkpoint, { ...options, base });

@@ -6,6 +6,7 @@ import type { Encoder } from "../models/encoder_family.ts";
 import { type Decoder, mapRules, type Model, type WeightRule, type WeightTree } from "../models/family.ts";
 import { loadWeights } from "../models/load.ts";
 import { openDecoder, openEncoder, openEncoderDecoder } from "../models/registry.ts";
+import { NEXT_SENTENCE_LABELS } from "./denoise_items.ts";
 import { encoderObjective } from "./encoder_objective.ts";
 import { initialise } from "./initialise.ts";
 import type { ItemBatchOptions } from "./item_batches.ts";
@@ -113,7 +114,8 @@ const HEADS: Readonly<Partial<Record<FinetuneTask, readonly [ending: string, pef
 async function openForHead(device: Device, checkpoint: Checkpoint, options: OpenForFinetuning): Promise<OpenedModel> {
   const [ending, peftTask] = HEADS[options.task] ?? ["", ""];
   const stem = stemOf(checkpoint.config);
-  const config = headConfig(checkpoint.config, `${stem}${ending}`, options.labels);
+  const labels = options.task === "next-sentence" ? NEXT_SENTENCE_LABELS : options.labels;
+  const config = headConfig(checkpoint.config, `${stem}${ending}`, labels);
   const encoder = openEncoder(config);
   const hasHead = sameHead(checkpoint.config, config) || isPretrained(checkpoint, encoder);
   const plain = openEncoder({ ...checkpoint.config, architectures: [`${stem}Model`] });

@@ -2,6 +2,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { openCheckpoint } from "../../src/formats/checkpoint.ts";
+import { folderSource } from "../../src/sources/folder_node.ts";
 import { runMain } from "../support/cli.ts";
 import { writeSeq2SeqFolder } from "../support/seq2seq_folder.ts";
 import { tinyEncoder } from "../support/tiny_encoder.ts";
@@ -96,6 +98,99 @@ describe("heed finetune", () => {
     expect(result.loss).toBeLessThan(0.5 * first);
     expect(result.scores).toMatchObject({ bleu: expect.any(Number), perplexity: expect.any(Number) });
     expect(existsSync(join(at("translator"), "tokenizer.json"))).toBe(true);
+  });
+
+  it("learns the next sentence, whose head transformers knows, and scores it", async () => {
+    const documents = [
+      ["the cat sat", "the dog sat", "the cat sat on the mat"],
+      ["ada wrote code", "ada lived in london", "ada wrote the first program"],
+    ];
+    writeFileSync(at("documents.txt"), `${documents.map((lines) => lines.join("\n")).join("\n\n")}\n`);
+    const files = ["--data", at("documents.txt"), "--eval", at("documents.txt"), "--output", at("next")];
+    const result = await finetune("--model", encoder.path, "--task", "next-sentence", "--steps", "20", ...files);
+    expect(result.scores).toMatchObject({ accuracy: expect.any(Number), perplexity: expect.any(Number) });
+    const config = JSON.parse(readFileSync(join(at("next"), "config.json"), "utf8"));
+    expect(config.architectures).toEqual(["BertForNextSentencePrediction"]);
+    expect(config.id2label).toEqual({ 0: "IsNext", 1: "NotNext" });
+    const { tensors } = await openCheckpoint(await folderSource(at("next")));
+    expect(tensors.get("cls.seq_relationship.weight")?.shape[0]).toBe(2);
+    expect(tensors.has("bert.pooler.dense.weight") || tensors.has("pooler.dense.weight")).toBe(true);
+    // The head that was trained is the one that goes on.
+    const more = ["--model", at("next"), "--task", "next-sentence", "--train", "head", "--steps", "1"];
+    const again = await finetune(...more, ...files.slice(0, 4), "--output", at("next-again"));
+    expect(again.loss).toBeLessThan(1);
+  });
+
+  it.each(["masked-translation", "span-corruption"])("learns from texts alone: %s", async (task) => {
+    writeSeq2SeqFolder(at(`base-${task}`), "transformer");
+    const path = join(at(`base-${task}`), "tokenizer.json");
+    const tokenizer = JSON.parse(readFileSync(path, "utf8"));
+    // Pieces that the text below has not.
+    const marks = task === "masked-translation" ? ["<mask>"] : [0, 1, 2, 3, 4].map((i) => `<extra_id_${i}>`);
+    for (const [i, content] of marks.entries()) {
+      const id = tokenizer.model.vocab.length - 1 - i;
+      tokenizer.model.vocab[id][0] = content;
+      tokenizer.added_tokens.push({ ...tokenizer.added_tokens[0], id, content });
+    }
+    writeFileSync(path, JSON.stringify(tokenizer));
+    if (task === "masked-translation") {
+      const config = join(at(`base-${task}`), "tokenizer_config.json");
+      writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, "utf8")), mask_token: "<mask>" }));
+    }
+    writeFileSync(at("letters.txt"), "abcabcabcabc\nbcabcabcabca\n".repeat(4));
+    const files = ["--data", at("letters.txt"), "--eval", at("letters.txt"), "--output", at(task)];
+    const result = await finetune("--model", at(`base-${task}`), "--task", task, "--steps", "40", ...files);
+    const [first = 0] = losses(at(task));
+    expect(result.loss).toBeLessThan(0.7 * first);
+    expect(result.scores.perplexity).toBeGreaterThan(1);
+  });
+
+  it("streams a file through a buffer, in mixed precision, and goes on after a stop as if there had been none", async () => {
+    const words = ["cat", "dog", "mat", "book", "code", "line"];
+    const lines = words.flatMap((a) => words.map((b) => JSON.stringify({ text: `the ${a} sat on the ${b}` })));
+    writeFileSync(at("stream.jsonl"), `${lines.join("\n")}\n`);
+    const task = ["--model", encoder.path, "--task", "masked-lm", "--data", at("stream.jsonl"), "--buffer", "10"];
+    const how = [
+      ...task,
+      "--precision",
+      "mixed",
+      "--checkpoint-every",
+      "5",
+      "--steps",
+      "12",
+      "--output",
+      at("streamed"),
+    ];
+    const whole = await finetune(...how);
+    const expected = losses(at("streamed"));
+    rmSync(join(at("streamed"), "checkpoints", "step-00000012"), { recursive: true });
+    expect((await finetune(...how, "--resume")).loss).toBe(whole.loss);
+    expect(losses(at("streamed"))).toEqual(expected);
+    const log = readFileSync(join(at("streamed"), "log.jsonl"), "utf8").split("\n")[0] ?? "";
+    expect(Math.log2(JSON.parse(log).lossScale)).toBeGreaterThan(10);
+    // A bad line is met when it is read, and named.
+    writeFileSync(at("stream.jsonl"), `${lines.slice(0, 12).join("\n")}\n{"text": 3}\n`);
+    const bad = [...task, "--steps", "12", "--output", at("streamed-bad")];
+    const { code, stderr } = await runMain(["finetune", ...SIZES, ...bad]);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/stream\.jsonl line 13: .*--skip-bad/)]);
+    expect((await finetune(...task, "--steps", "12", "--skip-bad", "--output", at("streamed-skipped"))).steps).toBe(12);
+  });
+
+  it("collects the labels of a streamed file first, and trains an adapter on a quantised base", async () => {
+    writeFileSync(at("many.tsv"), "the cat sat\tanimal\nada wrote code\tperson\n".repeat(6));
+    const task = ["--model", encoder.path, "--task", "classification", "--data", at("many.tsv"), "--buffer", "4"];
+    const how = [...task, "--lora", "--dtype", "q8_0", "--steps", "3", "--output", at("quantised")];
+    const { code, stderr } = await runMain(["finetune", ...SIZES, ...how]);
+    expect([code, stderr]).toEqual([
+      0,
+      expect.stringContaining(`the adapter is in ${join(at("quantised"), "adapter")}`),
+    ]);
+    const config = JSON.parse(readFileSync(join(at("quantised"), "config.json"), "utf8"));
+    expect(config.id2label).toEqual({ 0: "animal", 1: "person" });
+    expect((await runMain(["classify", "--model", at("quantised"), "--json", "the cat sat"])).code).toBe(0);
+    const whole = ["--model", encoder.path, "--task", "classification", "--data", at("many.tsv"), "--dtype", "q4_0"];
+    const refused = await runMain(["finetune", ...SIZES, ...whole, "--output", at("refused")]);
+    expect([refused.code, refused.stderr]).toEqual([2, expect.stringMatching(/needs lora.*--lora/)]);
   });
 
   it("names the line of an example that does not fit", async () => {

@@ -1,0 +1,86 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { ROOT } from "../support/built.ts";
+import { runMain } from "../support/cli.ts";
+import { tinyEncoder } from "../support/tiny_encoder.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "heed-evaluate-"));
+const encoders = [tinyEncoder("bert_classes"), tinyEncoder("bert_span")] as const;
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+  for (const { remove } of encoders) remove();
+});
+
+function write(name: string, text: string): string {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+async function evaluate(...args: string[]) {
+  const { code, stdout, stderr } = await runMain(["evaluate", "--json", ...args]);
+  expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+  return JSON.parse(stdout);
+}
+
+describe("heed evaluate", () => {
+  it("scores lines against lines", async () => {
+    const predictions = write("own.txt", "the cat sat on the mat\n");
+    const references = write("right.txt", "the cat sat on a mat\n");
+    const files = ["--predictions", predictions, "--references", references];
+    expect((await evaluate("--metric", "bleu", ...files)).bleu).toBeCloseTo(53.7285, 3);
+    expect((await evaluate("--metric", "chrf", ...files)).chrf).toBeGreaterThan(60);
+  });
+
+  it("translates a file of pairs, and scores and keeps what came of it", async () => {
+    const data = write("pairs.tsv", "我是一名工程师\tI am an engineer.\n我是一名老师\tI am a teacher.\n");
+    const output = join(folder, "translations.txt");
+    const model = ["--model", `${ROOT}/models/zh_en`, "--data", data, "--output", output];
+    expect((await evaluate("--metric", "bleu", ...model)).bleu).toBeCloseTo(100, 9);
+    expect(readFileSync(output, "utf8")).toBe("I am an engineer.\nI am a teacher.\n");
+    const sources = write("sources.txt", "我是一名工程师\n我是一名老师\n");
+    const parts = ["--model", `${ROOT}/models/zh_en`, "--data", sources, "--references", output];
+    expect((await evaluate("--metric", "chrf", ...parts)).chrf).toBeCloseTo(100, 9);
+  });
+
+  it("classifies a file of texts, and reports each class", async () => {
+    const [{ path }] = encoders;
+    const texts = ["the cat sat", "ada wrote code", "who lived in london ?"];
+    const told = await runMain(["classify", "--model", path, "--json", texts[0] ?? ""]);
+    const { label } = JSON.parse(told.stdout);
+    const data = write("classes.jsonl", texts.map((text) => `${JSON.stringify({ text, label })}\n`).join(""));
+    const report = await evaluate("--metric", "classification", "--model", path, "--data", data);
+    expect(report.classes[label].support).toBe(3);
+    expect(report.classes[label].recall).toBeGreaterThanOrEqual(1 / 3);
+    expect(report.accuracy).toBeCloseTo(report.classes[label].recall, 9);
+    const strange = write("strange.tsv", "the cat sat\tnobody\n");
+    const refused = await runMain(["evaluate", "--metric", "accuracy", "--model", path, "--data", strange]);
+    expect([refused.code, refused.stderr]).toEqual([
+      2,
+      expect.stringMatching(/labels must be those of the model.*nobody/),
+    ]);
+  });
+
+  it("answers the questions of a file in SQuAD's format", async () => {
+    const context = "ada lived in london and wrote the first program";
+    const qas = [{ id: "1", question: "where did ada live", answers: [{ text: "london", answer_start: 13 }] }];
+    const data = write("squad.json", JSON.stringify({ data: [{ title: "ada", paragraphs: [{ context, qas }] }] }));
+    const scores = await evaluate("--metric", "squad", "--model", encoders[1].path, "--data", data);
+    expect(scores).toMatchObject({ questions: 1, exactMatch: expect.any(Number), f1: expect.any(Number) });
+  });
+
+  it("says which files are missing", async () => {
+    const none = await runMain(["evaluate", "--metric", "bleu", "--predictions", "a.txt"]);
+    expect([none.code, none.stderr]).toEqual([
+      2,
+      expect.stringMatching(/--predictions FILE and --references FILE, or --model/),
+    ]);
+    const absent = ["--predictions", join(folder, "absent"), "--references", join(folder, "absent")];
+    const { code, stderr } = await runMain(["evaluate", "--metric", "bleu", ...absent]);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/must be a file that can be read.*Check the path/)]);
+    const both = await runMain(["evaluate", "--metric", "bleu", "--model", "m", "--data", "d", "--predictions", "p"]);
+    expect([both.code, both.stderr]).toEqual([2, expect.stringMatching(/Leave one out/)]);
+  });
+});
