@@ -28,7 +28,7 @@ await describeOnTiers("the self test", (engine) => {
     expect(progress.at(-1)).toBe(progress.length);
     await device.idle();
     expect({ buffers: device.buffersInUse, bytes: device.bytesInUse }).toEqual(before);
-  });
+  }, 900_000);
 });
 
 /** A device that runs what `breakCode` makes of the shaders. */
@@ -151,7 +151,7 @@ describe("the cases of the self test", () => {
     const kernels = readdirSync(`${ROOT}/shaders`).filter((name) => name.endsWith(".wgsl"));
     const absent = kernels.map((name) => name.replace(".wgsl", "")).filter((name) => !seen.has(name));
     expect(absent.filter((name) => !NOT_COVERED.test(name))).toEqual([]);
-  });
+  }, 900_000);
 
   it("stop for their signal", async () => {
     const device = await Device.request({ gpu: await nodeGpu(), tier: "core" });
