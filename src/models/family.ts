@@ -42,6 +42,8 @@ export type WithLeaf<T, Leaf> = T extends WeightRule
 export interface DecoderFacts {
   readonly vocabSize: number;
   readonly contextLength: number;
+  /** Where longer contexts turn all positions otherwise (LongRoPE): the context unless a longer one is asked for. */
+  readonly shortContext?: number | undefined;
   readonly layers: number;
   readonly heads: number;
   readonly kvHeads: number;

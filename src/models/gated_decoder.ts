@@ -43,6 +43,7 @@ const schema = v.object({
   max_position_embeddings: count(1 << 24),
   rms_norm_eps: v.optional(v.number(), 1e-6),
   hidden_act: v.optional(v.string(), "silu"),
+  original_max_position_embeddings: v.nullish(count(1 << 24)),
   partial_rotary_factor: v.optional(v.number()),
   rope_theta: v.optional(v.number()),
   rope_scaling: v.nullish(v.record(v.string(), v.unknown())),
@@ -68,9 +69,20 @@ export function parseGated(family: string, fields: Readonly<Record<string, unkno
       `${family}: the head size must be even and at most 256; got ${headDim}. Check head_dim, hidden_size and num_attention_heads.`,
     );
   }
+  const rotary = rotaryFromHub(
+    family,
+    {
+      ...hub,
+      original_max_position_embeddings: hub.original_max_position_embeddings ?? undefined,
+      rope_scaling: hub.rope_scaling ?? null,
+      rope_parameters: hub.rope_parameters ?? null,
+    },
+    headDim,
+  );
   return {
     vocabSize: hub.vocab_size,
     contextLength: hub.max_position_embeddings,
+    shortContext: rotary.scaling?.type === "longrope" ? rotary.scaling.originalPositions : undefined,
     layers: hub.num_hidden_layers,
     kvHeads,
     headDim,
@@ -79,11 +91,7 @@ export function parseGated(family: string, fields: Readonly<Record<string, unkno
     heads,
     normEps: hub.rms_norm_eps,
     activation: activationFromHub(family, hub.hidden_act),
-    rotary: rotaryFromHub(
-      family,
-      { ...hub, rope_scaling: hub.rope_scaling ?? null, rope_parameters: hub.rope_parameters ?? null },
-      headDim,
-    ),
+    rotary,
     tied: hub.tie_word_embeddings,
     headNorms: false,
     biases: { qkv: false, out: false, feedForward: false },

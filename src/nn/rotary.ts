@@ -27,13 +27,23 @@ export type RotaryScaling =
       /** Factor on cos and sin; by default 0.1·ln(factor) + 1 (YaRN §3.4). */
       readonly attentionFactor?: number;
       readonly truncate: boolean;
+    }
+  | {
+      readonly type: "longrope";
+      /** `[rotaryDim / 2]`: what divides the angles of contexts of at most `originalPositions`, and of longer ones. */
+      readonly shortFactor: readonly number[];
+      readonly longFactor: readonly number[];
+      readonly originalPositions: number;
+      /** Factor on cos and sin. */
+      readonly attentionFactor: number;
     };
 
 /**
  * Angles per position, `[rotaryDim / 2]` in float64: θ^(−2i/d) (RoFormer §3.2.2), scaled as the variant says:
- * linear interpolation, the Llama 3 bands, or YaRN's ramp (arXiv 2309.00071, §3.2).
+ * linear interpolation, the Llama 3 bands, YaRN's ramp (arXiv 2309.00071, §3.2), or LongRoPE's factors (arXiv 2402.13753, §3.1)
+ * for contexts of so many `positions`.
  */
-export function inverseFrequencies(config: RotaryConfig): Float64Array {
+export function inverseFrequencies(config: RotaryConfig, positions = 0): Float64Array {
   const { rotaryDim: d, theta, scaling } = config;
   const base = Float64Array.from({ length: d / 2 }, (_, i) => theta ** ((-2 * i) / d));
   if (!scaling) return base;
@@ -44,6 +54,10 @@ export function inverseFrequencies(config: RotaryConfig): Float64Array {
       return base.map((f) => scaleLlama3(f, scaling));
     case "yarn":
       return scaleYarn(base, config, scaling);
+    case "longrope": {
+      const factors = positions > scaling.originalPositions ? scaling.longFactor : scaling.shortFactor;
+      return base.map((f, i) => f / (factors[i] as number));
+    }
   }
 }
 
@@ -74,8 +88,9 @@ function scaleYarn(
   });
 }
 
-/** Factor on cos and sin: 1, but for YaRN. */
+/** Factor on cos and sin: 1, but for YaRN and LongRoPE. */
 export function rotaryMagnitude(scaling: RotaryScaling | undefined): number {
+  if (scaling?.type === "longrope") return scaling.attentionFactor;
   if (scaling?.type !== "yarn") return 1;
   return scaling.attentionFactor ?? (scaling.factor <= 1 ? 1 : 0.1 * Math.log(scaling.factor) + 1);
 }
@@ -84,7 +99,7 @@ export function rotaryMagnitude(scaling: RotaryScaling | undefined): number {
 export function rotaryTable(config: RotaryConfig, positions: number): Float32Array {
   return ropeTable({
     maxPositions: positions,
-    inverseFrequencies: inverseFrequencies(config),
+    inverseFrequencies: inverseFrequencies(config, positions),
     factor: rotaryMagnitude(config.scaling),
   });
 }
@@ -95,6 +110,8 @@ export interface HubRope {
   readonly rope_scaling?: Readonly<Record<string, unknown>> | null;
   readonly rope_parameters?: Readonly<Record<string, unknown>> | null;
   readonly max_position_embeddings: number;
+  /** Positions of training, before they were stretched; `rope_parameters` may say it instead. */
+  readonly original_max_position_embeddings?: number;
   /** Share of the head's channels that turn, unless `rope_parameters` says it; default 1. */
   readonly partial_rotary_factor?: number;
 }
@@ -118,7 +135,10 @@ export function rotaryFromHub(family: string, hub: HubRope, headDim: number): Ro
       throw new HeedError("BAD_FILE", `${family}: rope type "${String(type)}" needs ${name} in config.json`);
     return value;
   };
-  const original = () => numberOf(fields, "original_max_position_embeddings") ?? hub.max_position_embeddings;
+  const original = () =>
+    numberOf(fields, "original_max_position_embeddings") ??
+    hub.original_max_position_embeddings ??
+    hub.max_position_embeddings;
   switch (type) {
     case "default":
     // Dynamic NTK only changes positions past max_position_embeddings, where Heed's context ends.
@@ -140,10 +160,20 @@ export function rotaryFromHub(family: string, hub: HubRope, headDim: number): Ro
       };
     case "yarn":
       return { rotaryDim, theta, scaling: yarnFromHub(fields, need("factor"), original()) };
+    case "longrope":
+      return {
+        rotaryDim,
+        theta,
+        scaling: longFromHub(family, fields, {
+          rotaryDim,
+          positions: hub.max_position_embeddings,
+          original: original(),
+        }),
+      };
     default:
       throw new HeedError(
         "UNSUPPORTED",
-        `${family}: rope type "${String(type)}" in config.json is not supported; Heed has default, linear, dynamic, llama3 and yarn.`,
+        `${family}: rope type "${String(type)}" in config.json is not supported; Heed has default, linear, dynamic, llama3, yarn and longrope.`,
       );
   }
 }
@@ -166,6 +196,33 @@ function yarnFromHub(
       numberOf(fields, "attention_factor") ??
       (mscale && mscaleAllDim ? magnitude(mscale) / magnitude(mscaleAllDim) : undefined),
     truncate: fields.truncate !== false,
+  };
+}
+
+/** The factors of each pair of channels; the factor on cos and sin is √(1 + ln s / ln L) unless it is given. */
+function longFromHub(
+  family: string,
+  fields: Readonly<Record<string, unknown>>,
+  { rotaryDim, positions, original }: { rotaryDim: number; positions: number; original: number },
+): RotaryScaling {
+  const factors = (name: string): number[] => {
+    const list = fields[name];
+    const isFit = Array.isArray(list) && list.length === rotaryDim / 2;
+    if (isFit && list.every((f) => typeof f === "number" && f > 0)) return list;
+    throw new HeedError(
+      "BAD_FILE",
+      `${family}: rope type "longrope" needs ${name} with ${rotaryDim / 2} numbers above 0, one for each pair of channels. Check config.json.`,
+    );
+  };
+  const stretch = numberOf(fields, "factor") ?? positions / original;
+  return {
+    type: "longrope",
+    shortFactor: factors("short_factor"),
+    longFactor: factors("long_factor"),
+    originalPositions: original,
+    attentionFactor:
+      numberOf(fields, "attention_factor") ??
+      (stretch <= 1 ? 1 : Math.sqrt(1 + Math.log(stretch) / Math.log(original))),
   };
 }
 

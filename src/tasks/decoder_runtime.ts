@@ -86,7 +86,10 @@ export class DecoderRuntime {
     this.device = device;
     this.decoder = decoder;
     this.weights = weights;
-    const { layers, kvHeads, headDim, contextLength } = decoder.facts;
+    const { layers, kvHeads, headDim, shortContext } = decoder.facts;
+    // A model that turns long contexts otherwise is at its best within the short one: the long one is for those who ask.
+    const isShort = shortContext !== undefined && (options.cacheTokens ?? 0) <= shortContext;
+    const contextLength = isShort ? Math.min(shortContext, decoder.facts.contextLength) : decoder.facts.contextLength;
     if (headDim % 4 !== 0) {
       throw new HeedError(
         "UNSUPPORTED",
@@ -98,7 +101,7 @@ export class DecoderRuntime {
     const affordable = Math.max(MIN_CACHE_TOKENS, Math.floor(DEFAULT_CACHE_BYTES / (layers * layerBytes)));
     const bindable =
       Math.floor(device.raw.limits.maxStorageBufferBindingSize / (layerBytes * PAGE_TOKENS)) * PAGE_TOKENS;
-    const byDefault = Math.min(4 * contextLength, affordable, bindable);
+    const byDefault = Math.min(Math.max(4 * contextLength, MIN_CACHE_TOKENS), affordable, bindable);
     const cacheTokens = positiveInteger("cacheTokens", options.cacheTokens ?? byDefault, 1 << 30);
     this.contextLength = Math.min(contextLength, ceilDiv(cacheTokens, PAGE_TOKENS) * PAGE_TOKENS);
     const maxSequences = positiveInteger("maxSequences", options.maxSequences ?? DEFAULT_SEQUENCES, MOST_SEQUENCES);

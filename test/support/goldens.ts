@@ -18,6 +18,7 @@ export const GOLDEN_NAMES = [
   "gpt_neox_sequential",
   "opt",
   "phi3",
+  "phi3_longrope",
   "gemma2",
   "gemma3",
   "bloom",
