@@ -21,6 +21,7 @@ interface CommandOptions extends GpuOptions {
 
 const EXAMPLES = `
 The recipe is a JSON file: task, model (a config.json), tokenizer, data, batch, length, steps, optimizer, schedule, output.
+A file that is too large for memory is streamed with data.buffer: so many lines at a time, shuffled among each other. precision: "mixed" computes products of f16.
 The result is a folder in the Hub's format, with log.jsonl, curves.svg and checkpoints beside the model.
 
 Examples:

@@ -4,13 +4,15 @@ import type { Tensor } from "../gpu/tensor.ts";
 import type { Model, WeightTree } from "../models/family.ts";
 import { openModel } from "../models/registry.ts";
 import { loadTokenizer, type Tokenizer } from "../text/tokenizer.ts";
-import type { BatchSource } from "./batches.ts";
+import { type BatchSource, type ItemLine, StreamedBatches } from "./batches.ts";
+import { type DataFile, textFile } from "./data/lines.ts";
+import { readTextLines } from "./data/readers.ts";
 import { initialise } from "./initialise.ts";
 import { languageModelObjective } from "./losses.ts";
 import type { Batch, Objective } from "./objective.ts";
 import type { Recipe } from "./recipe.ts";
 import { trainTokenizer } from "./tokenizer/train_tokenizer.ts";
-import { consecutiveWindows, RandomWindows } from "./windows.ts";
+import { consecutiveWindows, RandomWindows, windowBatching } from "./windows.ts";
 
 /** What a recipe trains: a model, its tokenizer, and batches. */
 export interface Prepared {
@@ -29,24 +31,34 @@ export interface Prepared {
 /** Reads a text file that a recipe names. */
 export type ReadText = (path: string) => Promise<string>;
 
+/** Opens a file that a recipe streams. */
+export type OpenFile = (path: string) => DataFile;
+
+/** How a recipe's files are reached. */
+export interface RecipeFiles {
+  readonly readText: ReadText;
+  readonly openFile?: OpenFile;
+}
+
 /** Share of a text that is held out where a recipe does not say. */
 const VALIDATION_SHARE = 0.1;
 
 /** Reads a recipe's data and makes its tokenizer and batches. Throws `USAGE`, `BAD_FILE` and `UNSUPPORTED`. */
-export async function prepareRecipe(recipe: Recipe, readText: ReadText): Promise<Prepared> {
+export async function prepareRecipe(recipe: Recipe, files: RecipeFiles): Promise<Prepared> {
   if (recipe.task === "translation") {
     const { prepareTranslation } = await import("./prepare_translation.ts");
-    return prepareTranslation(recipe, readText);
+    return prepareTranslation(recipe, files);
   }
-  return prepareLanguageModel(recipe, readText);
+  return prepareLanguageModel(recipe, files);
 }
 
-async function prepareLanguageModel(recipe: Recipe, readText: ReadText): Promise<Prepared> {
+async function prepareLanguageModel(recipe: Recipe, from: RecipeFiles): Promise<Prepared> {
   const { data } = recipe;
   if (!("text" in data)) throw new HeedError("USAGE", "train: task language-model needs data.text, a text file.");
-  const text = await readText(data.text);
-  const held = data.validation === undefined ? undefined : await readText(data.validation);
-  const files = await tokenizerFiles(recipe, readText, () => linesWithEnds(text));
+  const held = data.validation === undefined ? undefined : await textOf(data.validation, data, from);
+  const text = data.buffer === undefined ? await textOf(data.text, data, from) : "";
+  const first = data.buffer === undefined ? linesWithEnds(text) : await firstTexts(data.text, data, from);
+  const files = await tokenizerFiles(recipe, from.readText, () => first);
   const tokenizer = openTokenizerFiles(files);
   const config = { vocab_size: tokenizer.vocabSize, ...recipe.model };
   const opened = openModel(config);
@@ -54,21 +66,90 @@ async function prepareLanguageModel(recipe: Recipe, readText: ReadText): Promise
     throw new HeedError("USAGE", `train: task language-model needs a causal decoder; got ${opened.model.family}.`);
   }
   checkLength(recipe, opened.model.facts.contextLength);
-  // Split by characters, as nanoGPT does, so that the held-out text is the same whatever the tokenizer.
-  const share = held === undefined ? (data.validationShare ?? VALIDATION_SHARE) : 0;
-  const cut = Math.floor(text.length * (1 - share));
-  const ids = encodeText(tokenizer, text.slice(0, cut));
-  const heldIds = encodeText(tokenizer, held ?? text.slice(cut));
-  const sizes = { batch: recipe.batch, length: recipe.length };
+  const parts = { tokenizer, text, held, from };
   return {
     config,
     model: opened.model,
     tokenizerFiles: files,
     tokenizer,
-    data: new RandomWindows(ids, sizes, recipe.seed ?? 0),
-    validation: heldIds.length > 1 ? (most) => consecutiveWindows(heldIds, sizes, most) : undefined,
+    ...(data.buffer === undefined ? wholeText(recipe, data, parts) : streamedText(recipe, data, parts)),
     objective: (weights) => languageModelObjective(opened.model, weights, { labelSmoothing: recipe.labelSmoothing }),
   };
+}
+
+type TextData = Extract<Recipe["data"], { readonly text: string }>;
+
+interface TextParts {
+  readonly tokenizer: Tokenizer;
+  /** All of it, where it is not streamed. */
+  readonly text: string;
+  readonly held: string | undefined;
+  readonly from: RecipeFiles;
+}
+
+type TextBatches = Pick<Prepared, "data" | "validation">;
+
+function wholeText(recipe: Recipe, { validationShare }: TextData, { tokenizer, text, held }: TextParts): TextBatches {
+  // Split by characters, as nanoGPT does, so that the held-out text is the same whatever the tokenizer.
+  const share = held === undefined ? (validationShare ?? VALIDATION_SHARE) : 0;
+  const cut = Math.floor(text.length * (1 - share));
+  const ids = encodeText(tokenizer, text.slice(0, cut));
+  return {
+    data: new RandomWindows(ids, { batch: recipe.batch, length: recipe.length }, recipe.seed ?? 0),
+    validation: heldWindows(recipe, encodeText(tokenizer, held ?? text.slice(cut))),
+  };
+}
+
+/** A text that is read a buffer of lines at a time; nothing of it is held out. */
+function streamedText(recipe: Recipe, data: TextData, { tokenizer, held, from }: TextParts): TextBatches {
+  const { text: path, buffer = 1, skipBad, validationShare } = data;
+  if (validationShare !== undefined) {
+    throw new HeedError(
+      "USAGE",
+      `train: a share of a text that is streamed can't be held out; got validationShare ${validationShare} beside buffer. Name a file as data.validation.`,
+    );
+  }
+  const read = async function* (afterLine: number): AsyncGenerator<ItemLine<Uint32Array>> {
+    for await (const { line, text } of readTextLines(await openData(path, from), { afterLine, skipBad }))
+      yield { line, items: [Uint32Array.from(tokenizer.encode(text, { addSpecialTokens: false }))] };
+  };
+  const batching = windowBatching({ batch: recipe.batch, length: recipe.length });
+  return {
+    data: new StreamedBatches({ buffer, read }, batching, recipe.seed ?? 0),
+    validation: held === undefined ? undefined : heldWindows(recipe, encodeText(tokenizer, held)),
+  };
+}
+
+function heldWindows({ batch, length }: Recipe, ids: Uint32Array): Prepared["validation"] {
+  return ids.length > 1 ? (most) => consecutiveWindows(ids, { batch, length }, most) : undefined;
+}
+
+/** A text, or those of a file of JSON Lines one behind the other. */
+async function textOf(path: string, { skipBad }: TextData, { readText }: RecipeFiles): Promise<string> {
+  const text = await readText(path);
+  if (!isJsonLines(path)) return text;
+  let joined = "";
+  for await (const part of readTextLines(textFile(text, path.replace(/\.gz$/, "")), { skipBad })) joined += part.text;
+  return joined;
+}
+
+/** What the tokenizer of a stream is trained on: as much as is held of it at a time. */
+async function firstTexts(path: string, { buffer = 1, skipBad }: TextData, from: RecipeFiles): Promise<string[]> {
+  const texts: string[] = [];
+  for await (const { text } of readTextLines(await openData(path, from), { skipBad })) {
+    texts.push(text);
+    if (texts.length >= buffer) break;
+  }
+  return texts;
+}
+
+function isJsonLines(path: string): boolean {
+  return /\.jsonl(\.gz)?$/.test(path);
+}
+
+/** A file that a recipe streams; without a way to open it, it is held whole. */
+export async function openData(path: string, { openFile, readText }: RecipeFiles): Promise<DataFile> {
+  return openFile ? openFile(path) : textFile(await readText(path), path.replace(/\.gz$/, ""));
 }
 
 /** Fresh parameters as a recipe asks for them. The caller disposes the tree. */

@@ -1,29 +1,35 @@
 import { HeedError } from "../core/errors.ts";
 import { openModel } from "../models/registry.ts";
-import { EpochBatches, orderedBatches } from "./batches.ts";
+import { EpochBatches, type ItemStream, orderedBatches, StreamedBatches } from "./batches.ts";
 import { everydayCorpus } from "./corpus/everyday.ts";
 import type { TokenItem } from "./item_batches.ts";
 import { translationObjective } from "./losses.ts";
 import { checkPairs, pairBatching } from "./pairs.ts";
-import { checkLength, openTokenizerFiles, type Prepared, type ReadText, tokenizerFiles } from "./prepare.ts";
+import { badLine } from "./data/lines.ts";
+import { readParallelLines, type TextPair } from "./data/readers.ts";
+import {
+  checkLength,
+  openData,
+  openTokenizerFiles,
+  type Prepared,
+  type ReadText,
+  type RecipeFiles,
+  tokenizerFiles,
+} from "./prepare.ts";
 import type { Recipe } from "./recipe.ts";
 
-/** A sentence and its translation. */
-interface TextPair {
-  readonly source: string;
-  readonly target: string;
-}
-
 /** Reads parallel text and makes batches of it; see `prepareRecipe`. */
-export async function prepareTranslation(recipe: Recipe, readText: ReadText): Promise<Prepared> {
-  const { train, held } = await readPairs(recipe, readText);
+export async function prepareTranslation(recipe: Recipe, from: RecipeFiles): Promise<Prepared> {
+  const stream = "source" in recipe.data && recipe.data.buffer !== undefined ? recipe.data : undefined;
+  const { train, held } = await readPairs(recipe, from.readText, stream !== undefined);
+  const first = stream ? await firstPairs(stream, from) : train;
   const texts = function* () {
-    for (const { source, target } of train) {
+    for (const { source, target } of first) {
       yield source;
       yield target;
     }
   };
-  const files = await tokenizerFiles(recipe, readText, texts);
+  const files = await tokenizerFiles(recipe, from.readText, texts);
   const tokenizer = openTokenizerFiles(files);
   const config = { vocab_size: tokenizer.vocabSize, ...recipe.model };
   const opened = openModel(config);
@@ -42,13 +48,57 @@ export async function prepareTranslation(recipe: Recipe, readText: ReadText): Pr
     model: opened.model,
     tokenizerFiles: files,
     tokenizer,
-    data: new EpochBatches(items, batching, seed),
+    data: stream
+      ? new StreamedBatches(pairStream(stream, from, { encode, length }), batching, seed)
+      : new EpochBatches(items, batching, seed),
     validation: heldOut.length > 0 ? (most) => orderedBatches(heldOut, batching, most) : undefined,
     objective: (weights) => translationObjective(opened.model, weights, { labelSmoothing: recipe.labelSmoothing }),
   };
 }
 
-async function readPairs({ data }: Recipe, readText: ReadText): Promise<{ train: TextPair[]; held: TextPair[] }> {
+type ParallelData = Extract<Recipe["data"], { readonly source: string }>;
+
+/** Parallel text that is read a buffer of lines at a time. */
+function pairStream(
+  { source, target, buffer = 1, skipBad = false }: ParallelData,
+  from: RecipeFiles,
+  { encode, length }: { readonly encode: (pairs: readonly TextPair[]) => TokenItem[]; readonly length: number },
+): ItemStream<TokenItem> {
+  return {
+    buffer,
+    async *read(afterLine) {
+      const files = [await openData(source, from), await openData(target, from)] as const;
+      for await (const { line, pair } of readParallelLines(...files, { afterLine, skipBad })) {
+        const items = encode([pair]);
+        const isLong = items.some(({ ids, targets }) => Math.max(ids.length, targets.length) > length);
+        if (isLong && !skipBad)
+          throw badLine(files[0], line, `a sentence may have ${length} tokens, its end among them`, "more");
+        yield { line, items: isLong ? [] : items };
+      }
+    },
+  };
+}
+
+/** What the tokenizer of a stream is trained on: as much as is held of it at a time. */
+async function firstPairs(
+  { source, target, buffer = 1, skipBad }: ParallelData,
+  from: RecipeFiles,
+): Promise<TextPair[]> {
+  const pairs: TextPair[] = [];
+  const files = [await openData(source, from), await openData(target, from)] as const;
+  for await (const { pair } of readParallelLines(...files, { skipBad })) {
+    pairs.push(pair);
+    if (pairs.length >= buffer) break;
+  }
+  return pairs;
+}
+
+/** All pairs; of a stream those that are held out. */
+async function readPairs(
+  { data }: Recipe,
+  readText: ReadText,
+  isStreamed: boolean,
+): Promise<{ train: TextPair[]; held: TextPair[] }> {
   if ("grammar" in data) {
     const { train, validation } = everydayCorpus({ seed: data.seed, train: data.pairs });
     const pairs = (all: readonly { zh: string; en: string }[]) => all.map(({ zh, en }) => ({ source: zh, target: en }));
@@ -61,7 +111,7 @@ async function readPairs({ data }: Recipe, readText: ReadText): Promise<{ train:
   if ((validationSource === undefined) !== (validationTarget === undefined)) {
     throw new HeedError("USAGE", "train: validationSource and validationTarget belong together; got one of them.");
   }
-  const train = await readSides(data.source, data.target, readText);
+  const train = isStreamed ? [] : await readSides(data.source, data.target, readText);
   const held =
     validationSource === undefined || validationTarget === undefined
       ? []

@@ -10,6 +10,9 @@ const whole = (min: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(mi
 const share = v.pipe(v.number(), v.minValue(0), v.ltValue(1));
 const path = v.pipe(v.string(), v.nonEmpty());
 
+/** A file that is too large for memory is read so many lines at a time, which are shuffled among each other. */
+const streamed = { buffer: v.optional(whole(1)), skipBad: v.optional(v.boolean()) };
+
 const schema = v.strictObject({
   $comment: v.optional(v.string()),
   task: v.picklist(["language-model", "translation"]),
@@ -36,13 +39,14 @@ const schema = v.strictObject({
   ]),
   data: v.union([
     /** One text; its last `validationShare` is held out where there is no `validation`. */
-    v.strictObject({ text: path, validation: v.optional(path), validationShare: v.optional(share) }),
+    v.strictObject({ text: path, validation: v.optional(path), validationShare: v.optional(share), ...streamed }),
     /** Parallel text in two files, line by line. */
     v.strictObject({
       source: path,
       target: path,
       validationSource: v.optional(path),
       validationTarget: v.optional(path),
+      ...streamed,
     }),
     /** The grammar of everyday sentences, Chinese to English. */
     v.strictObject({ grammar: v.literal("zh-en"), seed: v.optional(whole(0)), pairs: v.optional(whole(1)) }),

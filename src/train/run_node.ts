@@ -12,6 +12,7 @@ import {
   replaceFile,
   writeCheckpoint,
 } from "./checkpoint_node.ts";
+import { diskFile } from "./data/files_node.ts";
 import { type CurvePoint, curvesSvg } from "./curves.ts";
 import type { Precision } from "./mixed.ts";
 import { parseRecipe, type Recipe } from "./recipe.ts";
@@ -98,6 +99,7 @@ export async function trainRecipe(device: Device, recipe: unknown, options: RunO
   const used = text === undefined ? parsed : { ...parsed, data: dataAt(parsed.data, resolve(text)) };
   const training = await Training.open(device, used, {
     readText: (path) => readUtf8(resolve(options.folder, path)),
+    openFile: (path) => diskFile(resolve(options.folder, path)),
     signal: options.signal,
     ...(latest ? { from: await folderSource(latest.path) } : {}),
   });
@@ -118,7 +120,9 @@ function dataAt(data: Recipe["data"], path: string): Recipe["data"] {
   if ("grammar" in data) {
     throw new HeedError("USAGE", `train: data.grammar ${data.grammar} reads no file; got ${path}. Leave --data out.`);
   }
-  return Object.fromEntries(Object.entries(data).map(([side, name]) => [side, resolve(path, name)])) as typeof data;
+  const { buffer, skipBad, ...sides } = data;
+  const elsewhere = Object.entries(sides).map(([side, name]) => [side, resolve(path, name)]);
+  return { ...data, ...Object.fromEntries(elsewhere) };
 }
 
 /** Trains to the end, with log, curves, checkpoints and the result in a folder; see {@link trainRecipe} for what it throws. */

@@ -9,7 +9,7 @@ import type { Tokenizer } from "../text/tokenizer.ts";
 import { readGenerationDefaults } from "../tasks/generation_options.ts";
 import { TextModel } from "../tasks/text_model.ts";
 import { disposeTree, parametersOf } from "./parameters.ts";
-import { initialiseRecipe, type Prepared, prepareRecipe, type ReadText } from "./prepare.ts";
+import { initialiseRecipe, type OpenFile, type Prepared, prepareRecipe, type ReadText } from "./prepare.ts";
 import { parseRecipe, type Recipe } from "./recipe.ts";
 import { encodeModel } from "./save.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
@@ -23,6 +23,8 @@ export type ModelFiles = ReadonlyMap<string, readonly Uint8Array[] | string>;
 export interface TrainingOptions {
   /** Gives the text of a file that the recipe names. */
   readonly readText: ReadText;
+  /** Opens a file that the recipe streams (`data.buffer`). Default: `readText`, which holds it whole. */
+  readonly openFile?: OpenFile;
   /** A checkpoint to go on from: what {@link Training.checkpoint} gave, as files or a folder. Default: fresh parameters. */
   readonly from?: Source;
   /** Stops before the next update with `ABORTED`. */
@@ -77,9 +79,10 @@ export class Training implements AsyncIterable<TrainingProgress> {
    * Reads data, makes the tokenizer, and draws or loads the parameters. Throws `USAGE` for a recipe that is not understood in full,
    * `BAD_FILE` and `UNSUPPORTED`.
    */
-  static async open(device: Device, recipe: unknown, { readText, from, signal }: TrainingOptions): Promise<Training> {
+  static async open(device: Device, recipe: unknown, options: TrainingOptions): Promise<Training> {
+    const { from, signal } = options;
     const parsed = parseRecipe(recipe);
-    const prepared = await prepareRecipe(parsed, readText);
+    const prepared = await prepareRecipe(parsed, options);
     const tree = from
       ? (await loadWeights(device, prepared.model, await openCheckpoint(from), { dtype: "f32" })).tree
       : initialiseRecipe(device, prepared.model, parsed);

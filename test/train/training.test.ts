@@ -28,6 +28,8 @@ describeOnDevice("training", (device) => {
     ],
     ["a language model with momentum", { ...TINY_RECIPE, optimizer: { type: "sgd", momentum: 0.9 } }],
     ["a translator", TINY_TRANSLATION],
+    ["a streamed text", { ...TINY_RECIPE, data: { text: "text.txt", buffer: 7 }, steps: 30 }],
+    ["streamed pairs", { ...TINY_TRANSLATION, data: { ...TINY_TRANSLATION.data, buffer: 5 }, steps: 14 }],
   ])("of %s goes on from a checkpoint bit for bit", async (_, recipe) => {
     const whole = await open(device(), recipe);
     const expected = await losses(whole);
@@ -154,6 +156,10 @@ describeOnDevice("training", (device) => {
     [{ ...TINY_RECIPE, length: 400 }, /context of 16 tokens/],
     [{ ...TINY_RECIPE, evaluate: { patience: 2 } }, /evaluateEvery/],
     [{ ...TINY_TRANSLATION, length: 2 }, /may have 2 tokens/],
+    [
+      { ...TINY_RECIPE, data: { text: "text.txt", buffer: 4, validationShare: 0.1 } },
+      /Name a file as data\.validation/,
+    ],
     [{ ...TINY_TRANSLATION, model: TINY_RECIPE.model }, /encoder–decoder/],
   ])("refuses a recipe that it can't honour (%#)", async (recipe, message) => {
     await expect(open(device(), recipe)).rejects.toThrow(message);

@@ -85,20 +85,54 @@ export function readPairs(file: DataFile, options?: BadLineOptions): AsyncGenera
   );
 }
 
+/** Texts with the numbers of their lines: a line each with its end, or of JSON Lines the field "text", which is ended alike. */
+export async function* readTextLines(
+  file: DataFile,
+  options: BadLineOptions = {},
+): AsyncGenerator<{ readonly line: number; readonly text: string }> {
+  if (/\.jsonl(\.gz)?$/.test(file.name)) {
+    const parse = ({ text }: JsonObject, line: number): { line: number; text: string } => {
+      if (typeof text !== "string") throw new Misfit('must have text in "text"', JSON.stringify(text) ?? "none");
+      return { line, text: `${text}\n` };
+    };
+    yield* readJsonl(file, parse, options);
+    return;
+  }
+  for await (const { number: line, text } of readLines(file)) {
+    if (line <= (options.afterLine ?? 0)) continue;
+    if (text !== undefined) yield { line, text: `${text}\n` };
+    else {
+      const bad = badLine(file, line, "must be UTF-8", "other bytes");
+      if (!options.skipBad) throw bad;
+      options.onBad?.(bad.message);
+    }
+  }
+}
+
 /** Parallel text in two files, line by line. Throws `BAD_FILE` where one is longer, which `skipBad` doesn't excuse. */
 export async function* readParallel(
   source: DataFile,
   target: DataFile,
   options: BadLineOptions = {},
 ): AsyncGenerator<TextPair> {
+  for await (const { pair } of readParallelLines(source, target, options)) yield pair;
+}
+
+/** The same with the numbers of their lines. */
+export async function* readParallelLines(
+  source: DataFile,
+  target: DataFile,
+  options: BadLineOptions = {},
+): AsyncGenerator<{ readonly line: number; readonly pair: TextPair }> {
   const others = readLines(target);
   try {
     for await (const line of readLines(source)) {
       const other = await others.next();
       if (other.done) throw badLine(target, line.number, `must have as many lines as ${source.name}`, "the end");
+      if (line.number <= (options.afterLine ?? 0)) continue;
       const [a, b] = [line.text, other.value.text];
       if (a?.trim() && b?.trim()) {
-        yield { source: a, target: b };
+        yield { line: line.number, pair: { source: a, target: b } };
         continue;
       }
       const isSource = !a?.trim();
