@@ -3,16 +3,19 @@ import { opCases } from "../support/op_cases.ts";
 import { createRandom, testSeed } from "../support/random.ts";
 import { checkSpec, drawSpec, spec } from "./attention_spec_support.ts";
 
+/** Draws of each path and tier: 400 in all, 1,000 in the long run. The browser has no process. */
+const DRAWS = globalThis.process?.env["HEED_LONG"] === "1" ? 125 : 50;
 const SEEDS = { core: 400, subgroups: 401, f16: 402, full: 403 };
 
 export const cases = opCases("attention (specification)", (add) => {
-  add("three kernels match the reference on 50 drawn specifications, forward and backward", async (device) => {
+  add(`three kernels match the reference on ${DRAWS} drawn specifications, forward and backward`, async (device) => {
     const random = createRandom(testSeed(`three kernels on ${device.facts.tier}`, SEEDS[device.facts.tier]));
-    for (let i = 0; i < 50; i++) await checkSpec(device, random, drawSpec(random), { path: "unfused", backward: true });
+    for (let i = 0; i < DRAWS; i++)
+      await checkSpec(device, random, drawSpec(random), { path: "unfused", backward: true });
   });
-  add("fused kernels match the reference on 50 drawn specifications, forward and backward", async (device) => {
+  add(`fused kernels match the reference on ${DRAWS} drawn specifications, forward and backward`, async (device) => {
     const random = createRandom(testSeed(`fused kernels on ${device.facts.tier}`, SEEDS[device.facts.tier] + 10));
-    for (let i = 0; i < 50; i++) {
+    for (let i = 0; i < DRAWS; i++) {
       const s = drawSpec(random, { few: true });
       const isUnfused = s.selection === "hard" || s.dropout || (s.bias && s.mask && s.relative);
       const fused = isUnfused ? "attention" : random.pick(["attention", "attention", "tiled"] as const);
