@@ -6,7 +6,8 @@ const { executablePath, args, env } = await provideChromium();
 // `npm test` runs these after Vitest's. One browser at a time: its GPU is the CPU.
 export default defineConfig({
   testDir: "test/browser",
-  testMatch: "**/*.spec.ts",
+  // Pictures are written on request alone: test/browser/pictures.ts.
+  testMatch: process.env["HEED_SCREENSHOTS"] ? "**/pictures.ts" : "**/*.spec.ts",
   outputDir: "node_modules/.cache/playwright",
   globalSetup: "./test/browser/support/global_setup.ts",
   workers: 1,

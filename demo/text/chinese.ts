@@ -178,7 +178,7 @@ export const CHINESE: Readonly<Record<string, string>> = {
     "{rate} 词元/秒：权重 {gb} GB/s，为复制字节两倍的 {share} %",
   "“{query}” ({q}) gives “{key}” ({k}) the weight {weight}.": "“{query}”（{q}）给“{key}”（{k}）的权重是 {weight}。",
   "“{query}” ({q}) may not see “{key}” ({k}): the mask hides it.": "“{query}”（{q}）看不到“{key}”（{k}）：被掩码遮住。",
-  "Prefix mask: the given text sees itself both ways": "前缀掩码：提示内部双向可见",
+  "Prefix mask: the given text sees itself both ways": "前缀掩码：给定文本内部双向可见",
   "LoRA adapter": "LoRA 适配器",
   "In this tab, a new small transformer learns your text from zero, character by character, or the model of the Write tab is tuned on it.":
     "在此标签页里，一个新的小型 Transformer 从零开始、逐字符学习你的文本，或者用它微调“写作”里的模型。",

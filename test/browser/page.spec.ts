@@ -1,25 +1,19 @@
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join } from "node:path";
-import type { Locator, Page } from "@playwright/test";
-import type { AxeResults } from "axe-core";
-import { ROOT } from "../support/built.ts";
-import { chooseFolder, expect, openPage, runInNode, test, tinyLlama, write } from "./support/page_test.ts";
+import {
+  chooseFolder,
+  downloadsOf,
+  expect,
+  expectAccessible,
+  openPage,
+  openTab,
+  runInNode,
+  runModuleInNode,
+  shownWeights,
+  test,
+  tinyLlama,
+  write,
+} from "./support/page_test.ts";
 
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const SENTENCE = "我是一名工程师";
-
-/** The tab of that name, after it is chosen. */
-async function openTab(page: Page, name: string): Promise<Locator> {
-  await page.getByRole("tab", { name, exact: true }).click();
-  return page.getByRole("tabpanel", { name });
-}
-
-/** What a click downloads, as JSON. */
-async function downloadedJson(page: Page, button: Locator): Promise<{ weights: number[][]; queries: number[] }> {
-  const [download] = await Promise.all([page.waitForEvent("download"), button.click()]);
-  return JSON.parse(readFileSync(await download.path(), "utf8")) as { weights: number[][]; queries: number[] };
-}
 
 test("opens with the models that come with it, translates as Node does, and goes on without a network", async ({
   page,
@@ -40,7 +34,7 @@ test("opens with the models that come with it, translates as Node does, and goes
   await expect(panel.getByTestId("candidates").getByRole("listitem")).toHaveCount(10);
   await panel.getByRole("button", { name: "Hard attention" }).click();
   await expect(panel.getByTestId("translation")).toHaveAttribute("aria-busy", "false");
-  const hard = await downloadedJson(page, panel.getByRole("button", { name: "JSON" }));
+  const hard = await shownWeights(page, panel);
   for (const row of hard.weights) expect([...row].sort().at(-1)).toBe(1);
 
   await page.evaluate(async () => {
@@ -57,57 +51,127 @@ test("opens with the models that come with it, translates as Node does, and goes
   await context.setOffline(false);
 });
 
-test("shows the attention that Node computes, and what changes when a head is off", async ({ page, home }) => {
+/** What Node computes of a text: a head's weights, its sum for the last token, the text with the head off, and weights under a prefix. */
+const LOOK = `
+const { createEngine } = await import(NODE);
+const engine = await createEngine({ tier: "core", autotune: false });
+const model = await engine.load(input.model);
+const ids = model.tokenizer.encode(input.text);
+const weightsOf = ({ attention }) => {
+  const { keys, weights } = attention.find(({ layer }) => layer === 1);
+  const head = weights.subarray(2 * ids.length * keys);
+  return ids.map((_, q) => [...head.subarray(q * keys, (q + 1) * keys)]);
+};
+const name = "block.1.attention.mixed";
+const { values, ...plain } = await model.run(ids, { attention: true, capture: [name], logits: false });
+const { headDim, heads } = model.facts;
+const row = values[name].data.subarray((ids.length - 1) * heads * headDim + 2 * headDim);
+const all = [...ids];
+while (all.length < ids.length + 24) {
+  const { logits } = await model.run(all, { ablate: [{ layer: 1, head: 2 }], logits: "last" });
+  const last = logits.at(-1);
+  all.push(last.indexOf(last.reduce((a, b) => Math.max(a, b))));
+}
+const both = await model.run(ids, { attention: true, logits: false, prefixLength: input.prefix });
+const detokenizer = model.tokenizer.detokenizer({ skipSpecial: false });
+const pieces = all.map((id) => detokenizer.push(id));
+console.log(JSON.stringify({
+  weights: weightsOf(plain), both: weightsOf(both), mixed: [...row.subarray(0, 6)], tokens: ids.length,
+  changed: pieces.slice(ids.length).join(""),
+}));
+await engine.dispose();
+`;
+
+interface Looked {
+  weights: number[][];
+  both: number[][];
+  mixed: number[];
+  tokens: number;
+  changed: string;
+}
+
+function expectSame(rows: readonly number[][], expected: readonly number[][]): void {
+  expect(rows.length).toBe(expected.length);
+  for (const [q, row] of rows.entries()) {
+    for (const [k, weight] of row.entries()) expect(Math.abs(weight - (expected[q]?.[k] ?? -1))).toBeLessThan(1e-4);
+  }
+}
+
+test("shows the attention that Node computes in every view, and what changes when a head is off", async ({
+  page,
+  home,
+}) => {
   await openPage(page, home, "core");
   await chooseFolder(page, tinyLlama());
   await write(page, { prompt: "Once upon", maxTokens: 6 });
   const panel = page.getByRole("tabpanel", { name: "Write" });
   await expect(panel.getByTestId("tokens-list").getByRole("button")).not.toHaveCount(0);
-  await panel.locator('[data-head="1.2"]').click();
+  // Both by the keyboard and by the mouse.
+  await panel.locator('[data-head="0.0"]').focus();
+  for (const key of ["ArrowDown", "ArrowRight", "ArrowRight"]) await page.keyboard.press(key);
   await expect(panel.getByTestId("head-name")).toHaveText("Layer 1, head 2");
-  const shown = await downloadedJson(page, panel.getByRole("button", { name: "JSON" }));
+  const shown = await shownWeights(page, panel);
   const text = `Once upon${await page.getByTestId("generated").textContent()}`;
-  const node = await runInNode([
-    "inspect",
-    "--json",
-    "--tier",
-    "core",
-    "--layers",
-    "1",
-    "--heads",
-    "2",
-    "--model",
-    tinyLlama(),
-    text,
-  ]);
-  const rows = node.layers?.[0]?.heads[0]?.queries.map(({ weights }) => weights) ?? [];
-  expect(rows.length).toBe(shown.weights.length);
-  for (const [query, row] of shown.weights.entries()) {
-    for (const [key, weight] of row.slice(0, query + 1).entries()) {
-      expect(Math.abs(weight - (rows[query]?.[key] ?? -1))).toBeLessThan(1e-4);
-    }
-  }
+  const prefix = (await panel.locator(".tokens .given").count()) || 1;
+  const node = await runModuleInNode<Looked>(LOOK, { model: tinyLlama(), text, prefix });
+  expectSame(shown.weights, node.weights);
+
+  const map = panel.getByTestId("head-map");
+  const canvas = map.locator("canvas");
+  const colours = () => canvas.evaluate((element) => (element as HTMLCanvasElement).toDataURL());
+  const cividis = await colours();
+  await panel.getByLabel("Colours").selectOption("viridis");
+  expect(await colours()).not.toBe(cividis);
+  const [png] = [...(await downloadsOf(page, panel.getByRole("button", { name: "PNG" }))).values()];
+  expect(png?.subarray(1, 4).toString()).toBe("PNG");
+  const box = await canvas.boundingBox();
+  const bottom = (box?.height ?? 0) - 4;
+  await canvas.hover({ position: { x: 5, y: bottom } });
+  await expect(panel.getByTestId("pair")).toContainText("Point at a cell");
+  const left = Math.min(96, Math.max(40, (await map.evaluate((e) => e.clientWidth)) * 0.16));
+  await canvas.hover({ position: { x: left + 3, y: bottom } });
+  await expect(panel.getByTestId("pair")).toContainText(`the weight ${(node.weights.at(-1)?.[0] ?? 0).toFixed(4)}.`);
 
   for (const [view, found] of [
     ["Lines", panel.getByRole("img", { name: /Lines from each query/ })],
     ["Table", panel.getByRole("table")],
     ["Three steps", panel.getByTestId("three-steps")],
-    ["Map", panel.getByTestId("head-map")],
   ] as const) {
     await panel.getByRole("button", { name: view, exact: true }).click();
     await expect(found).toBeVisible();
+    await expectAccessible(page, view);
   }
-  await panel.getByTestId("head-map").focus();
-  await page.keyboard.press("ArrowDown");
-  await expect(panel.getByTestId("pair")).toContainText("the weight");
-  await page.keyboard.press("ArrowRight");
+  await panel.getByLabel("Query").selectOption(String(node.tokens - 1));
+  await expect(panel.getByTestId("three-steps").locator("tbody tr").first()).toContainText(
+    (node.weights.at(-1)?.[0] ?? 0).toFixed(4),
+  );
+  const sum = (await panel.getByTestId("weighted-sum").textContent()) ?? "";
+  const numbers = sum.match(/-?\d+\.\d+/g)?.map(Number) ?? [];
+  expect(numbers.length).toBe(node.mixed.length);
+  for (const [i, x] of numbers.entries()) expect(Math.abs(x - (node.mixed[i] ?? 0))).toBeLessThan(0.0051);
+  await panel.getByRole("button", { name: "Map", exact: true }).click();
+  await map.focus();
+  for (let i = 0; i < 20; i++) await page.keyboard.press("ArrowUp");
   await page.keyboard.press("ArrowRight");
   await expect(panel.getByTestId("pair")).toContainText("the mask hides it");
 
   await panel.getByLabel("This head is on").uncheck();
-  await expect(panel.getByTestId("changed")).toBeVisible();
+  await expect(panel.getByTestId("changed")).toHaveText(`… ${node.changed}`);
   await panel.getByLabel("This head is on").check();
   await expect(panel.getByTestId("changed")).toBeHidden();
+
+  // The same text as a prompt whose tokens see each other both ways.
+  await expect(panel.getByRole("button", { name: "One token" })).toBeEnabled();
+  await panel.getByText("More", { exact: true }).click();
+  await panel.getByLabel(/Prefix mask/).check();
+  await write(page, { prompt: "Once upon", maxTokens: 1 });
+  await expect(panel.getByRole("button", { name: "One token" })).toBeEnabled();
+  const both = await shownWeights(page, panel);
+  expect(both.mask).toEqual({ kind: "causal", prefix });
+  expectSame(
+    both.weights.slice(0, prefix),
+    node.both.slice(0, prefix).map((row) => row.slice(0, prefix + 1)),
+  );
 });
 
 test("goes on a token at a time, and from a token that a person chose", async ({ page, home }) => {
@@ -126,20 +190,6 @@ test("goes on a token at a time, and from a token that a person chose", async ({
   expect(text.replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥")).toBe(chosen);
   await tokens.nth(before).click();
   await expect(tokens).toHaveCount(before);
-});
-
-test("teaches a model from zero, shows its attention before and after, and writes with it", async ({ page, home }) => {
-  await openPage(page, home, "core");
-  const panel = await openTab(page, "Teach");
-  await panel.getByLabel(/Text to learn/).fill("the cat sat on the mat. the dog sat on the log. ".repeat(10));
-  await panel.getByLabel("Updates").fill("12");
-  await panel.getByRole("button", { name: "Teach", exact: true }).click();
-  await expect(panel.getByTestId("teach-status")).toContainText("Update 12 of 12", { timeout: 100_000 });
-  await expect(panel.getByTestId("head-grid")).toHaveCount(2);
-  await expect(panel.getByTestId("teach-sample")).not.toHaveText("");
-  await panel.getByRole("button", { name: "Write with it" }).click();
-  await expect(page.getByTestId("model-name")).toHaveText("taught here");
-  expect(await write(page, { prompt: "the ", maxTokens: 5 })).toHaveLength(5);
 });
 
 test("keeps its state in the address, speaks Chinese, and holds two pages at once", async ({ page, home, context }) => {
@@ -168,59 +218,10 @@ test("checks its device", async ({ page, home }) => {
   await expect(panel.getByTestId("speed")).toContainText("GFLOP/s");
 });
 
-for (const colorScheme of ["light", "dark"] as const) {
-  test(`axe finds nothing serious in any tab, ${colorScheme}; nothing is wider than a phone`, async ({
-    page,
-    home,
-  }) => {
-    await page.emulateMedia({ colorScheme });
-    await openPage(page, home, "core");
-    await page.evaluate(axe);
-    for (const name of ["Write", "Translate", "Read", "Listen", "Teach", "This device"]) {
-      await openTab(page, name);
-      const { violations } = (await page.evaluate("axe.run(document)")) as AxeResults;
-      const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-      expect(serious.map(({ id, nodes }) => `${name}: ${id}: ${nodes[0]?.html}`)).toEqual([]);
-      for (const width of [320, 1280]) {
-        await page.setViewportSize({ width, height: 800 });
-        expect(await page.evaluate(() => document.documentElement.scrollWidth), name).toBeLessThanOrEqual(width);
-      }
-    }
-  });
-}
-
-/** Pictures for the README and for whoever looks after the page; `HEED_SCREENSHOTS=1` writes them again. */
-test("looks as in its pictures", async ({ page, home }) => {
-  test.skip(!process.env["HEED_SCREENSHOTS"], "HEED_SCREENSHOTS is not set");
-  test.setTimeout(600_000);
-  const folder = join(ROOT, "demo/screenshots");
-  await page.goto(home);
-  await expect(page.getByTestId("model-name")).toBeVisible({ timeout: 60_000 });
-  await page.getByLabel("Prompt").fill("ROMEO:");
-  await page.getByLabel("Seed").fill("3");
-  await page.getByLabel("Max tokens").fill("24");
-  await page.getByRole("button", { name: "Continue the text" }).click();
-  await expect(page.getByTestId("tokens-list")).toBeVisible({ timeout: 60_000 });
-  const shoot = async (name: string) => {
-    for (const width of [1280, 390]) {
-      await page.setViewportSize({ width, height: 900 });
-      await page.screenshot({ path: join(folder, `${name}-${width}.png`), fullPage: true });
-    }
-    await page.setViewportSize({ width: 1280, height: 900 });
-  };
-  await shoot("write");
-  const translate = await openTab(page, "Translate");
-  await translate.getByRole("button", { name: "Translate it" }).click();
-  await expect(translate.getByTestId("translation-steps")).toBeVisible({ timeout: 60_000 });
-  await shoot("translate");
-  const teach = await openTab(page, "Teach");
-  await teach.getByLabel(/Text to learn/).fill("the cat sat on the mat. the dog sat on the log. ".repeat(20));
-  await teach.getByLabel("Updates").fill("60");
-  await teach.getByRole("button", { name: "Teach", exact: true }).click();
-  await expect(teach.getByRole("button", { name: "Write with it" })).toBeVisible({ timeout: 300_000 });
-  await shoot("teach");
-  for (const name of ["Read", "Listen", "This device"]) {
+test("axe finds nothing serious in any tab, light or dark; nothing is wider than a phone", async ({ page, home }) => {
+  await openPage(page, home, "core");
+  for (const name of ["Write", "Translate", "Read", "Listen", "Teach", "This device"]) {
     await openTab(page, name);
-    await shoot(name.toLowerCase().replace(/ /g, "-"));
+    await expectAccessible(page, name);
   }
 });

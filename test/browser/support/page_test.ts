@@ -1,6 +1,9 @@
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
-import { test as base, expect, type Page } from "@playwright/test";
+import { test as base, expect, type Locator, type Page } from "@playwright/test";
+import type { AxeResults } from "axe-core";
 import { findSoftwareGpus } from "../../../src/gpu/drivers_node.ts";
 import { ROOT } from "../../support/built.ts";
 import type { OpsPage } from "../ops_page/main.ts";
@@ -71,18 +74,88 @@ export function generateInNode(args: readonly string[]): Promise<NodeResult> {
 }
 
 /** Runs a verb of `heed` on the SwiftShader that the browser has too. */
-export async function runInNode(args: readonly string[]): Promise<NodeResult> {
+export function runInNode<T = NodeResult>(args: readonly string[]): Promise<T> {
+  return onSwiftShader<T>([`${ROOT}/bin/heed.mjs`, ...args]);
+}
+
+/**
+ * Runs the text of a module on the SwiftShader that the browser has too; what it prints is JSON. It finds Heed's entries by the constants
+ * `NODE` and `TRAIN`, and `input` by that name.
+ */
+export function runModuleInNode<T>(code: string, input: unknown): Promise<T> {
+  const entry = (name: string) => JSON.stringify(`${ROOT}/dist/${name}.mjs`);
+  const head = `const NODE = ${entry("node")}, TRAIN = ${entry("train")}, input = ${JSON.stringify(input)};`;
+  return onSwiftShader<T>(["--input-type=module", "-e", `${head}\n${code}`]);
+}
+
+async function onSwiftShader<T>(args: readonly string[]): Promise<T> {
   const gpu = (await findSoftwareGpus({ ...process.env, VK_DRIVER_FILES: "/nonexistent" })).at(-1);
   if (!gpu) throw new Error("the SwiftShader of @sparticuz/chromium is not there: run `npm ci`");
   const env = { ...process.env, ...gpu.environment };
-  const child = spawn(process.execPath, [`${ROOT}/bin/heed.mjs`, ...args], { env });
+  const child = spawn(process.execPath, args, { env });
   let out = "";
   let err = "";
   child.stdout.on("data", (text) => (out += text));
   child.stderr.on("data", (text) => (err += text));
   const code = await new Promise((resolve) => child.on("close", resolve));
-  if (code !== 0) throw new Error(`heed ${args[0]} ended with ${code}: ${err}`);
-  return JSON.parse(out) as NodeResult;
+  if (code !== 0) throw new Error(`node ${args.slice(0, 2).join(" ")} ended with ${code}: ${err}`);
+  return JSON.parse(out) as T;
+}
+
+/** The tab of that name, after it is chosen. */
+export async function openTab(page: Page, name: string): Promise<Locator> {
+  await page.getByRole("tab", { name, exact: true }).click();
+  return page.getByRole("tabpanel", { name });
+}
+
+/** What a click downloads, by file name. */
+export async function downloadsOf(page: Page, button: Locator, count = 1): Promise<Map<string, Buffer>> {
+  const files = new Map<string, Buffer>();
+  const arrived = new Promise<void>((resolve) => {
+    page.on("download", async (download) => {
+      files.set(download.suggestedFilename(), readFileSync(await download.path()));
+      if (files.size === count) resolve();
+    });
+  });
+  await button.click();
+  await arrived;
+  page.removeAllListeners("download");
+  return files;
+}
+
+/** What the JSON button gives, as far as the tests read it. */
+export interface ShownHead {
+  readonly weights: number[][];
+  readonly queries: number[];
+  readonly mask: object;
+}
+
+/** The weights of a head as the JSON button gives them. */
+export async function shownWeights(page: Page, panel: Locator): Promise<ShownHead> {
+  const [file = Buffer.of()] = (await downloadsOf(page, panel.getByRole("button", { name: "JSON" }))).values();
+  return JSON.parse(file.toString()) as ShownHead;
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** Expects that axe calls nothing serious, in light and in dark, and that nothing is wider than a phone. */
+export async function expectAccessible(page: Page, state: string): Promise<void> {
+  await page.evaluate(axe);
+  for (const colorScheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme });
+    const { violations } = (await page.evaluate("axe.run(document)")) as AxeResults;
+    const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+    const found = serious.flatMap(({ id, nodes }) =>
+      nodes.map((node) => `${state}, ${colorScheme}: ${id}: ${node.html}`),
+    );
+    expect(found).toEqual([]);
+  }
+  await page.emulateMedia({ colorScheme: null });
+  for (const width of [320, 1280]) {
+    await page.setViewportSize({ width, height: 900 });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    expect(wide, `${state}, at ${width} pixels`).toBeLessThanOrEqual(width);
+  }
 }
 
 /** Opens the page without the models of its own, and waits for its GPU, on the given tier. */
