@@ -1,97 +1,16 @@
-import {
-  type Action,
-  type ObjectStyle,
-  otherThan,
-  personAction,
-  plainAction,
-  thingAction,
-  travelAction,
-} from "./actions.ts";
-import type { Draw } from "./draw.ts";
-import { be, does, has, present, type Verb } from "./english.ts";
-import { DEFINITE_PEOPLE, NAMES, type Person, PRONOUNS, RELATIVES, together } from "./people.ts";
-import { PLACES } from "./places.ts";
-import { FREQUENCIES, FUTURE_TIMES, HABIT_TIMES, PAST_TIMES, type Time } from "./times.ts";
-
-/** A sentence in both languages without its end, and what it ends with. */
-export interface Sentence {
-  readonly zh: string;
-  readonly en: string;
-  readonly end: "." | "?" | "!";
-  /** Its combination of content words; undefined for what is never held out. */
-  readonly key: string | undefined;
-}
-
-/** A subject: pronouns most often, then people by name, relation or description. */
-export function drawSubject(draw: Draw): Person {
-  const roll = draw.uniform();
-  if (roll < 0.42) return draw.from(PRONOUNS);
-  if (roll < 0.64) return draw.from(RELATIVES);
-  if (roll < 0.82) return draw.from(NAMES);
-  if (roll < 0.95) return draw.from(DEFINITE_PEOPLE);
-  const first = draw.from(draw.chance(0.5) ? PRONOUNS.slice(0, 1) : NAMES);
-  const others = draw.from([NAMES, RELATIVES]).filter(({ en }) => en !== first.en);
-  return together(first, draw.from(others));
-}
-
-function drawAction(draw: Draw, subject: Person, style: ObjectStyle): Action {
-  const roll = draw.uniform();
-  if (roll < 0.5) return thingAction(draw, style);
-  if (roll < 0.74) return plainAction(draw);
-  if (roll < 0.9) return travelAction(draw);
-  return personAction(draw, subject);
-}
-
-function drawEvent(draw: Draw, subject: Person, style: ObjectStyle): Action {
-  for (;;) {
-    const action = drawAction(draw, subject, style);
-    if (action.isEvent) return action;
-  }
-}
-
-/** The parts that frames put together: what stands before the Chinese verb and after the English one. */
-interface Parts {
-  readonly s: Person;
-  readonly a: Action;
-  /** Of a place or a companion, before the Chinese verb. */
-  readonly pre: string;
-  /** The same, with all that follows the English verb. */
-  readonly rest: string;
-  readonly draw: Draw;
-}
+import type { ObjectStyle } from "./actions.ts";
+import { be, does, has, present } from "./english.ts";
+import { type Parts, says, zhDid, zhDo, zhDoing, zhWhen } from "./action_parts.ts";
+import { FREQUENCIES, FUTURE_TIMES, HABIT_TIMES, PAST_TIMES } from "./times.ts";
 
 type Built = readonly [zh: string, en: string, end?: "." | "?"];
 
 /** One way to say that somebody does something: its weight, the objects that it takes, and the two sentences. */
-interface ActionFrame {
+export interface ActionFrame {
   readonly weight: number;
   readonly style: ObjectStyle;
   readonly needs?: "event" | "aspect" | "object";
   readonly build: (parts: Parts) => Built;
-}
-
-/** The Chinese verb with its object and what stands before it. */
-function zhDo({ a, pre }: Parts): string {
-  return pre + a.zhVerb + a.zhObject;
-}
-
-/** 正在 before the action; before a place the two 在 become one: 正在家看书. */
-function zhDoing(p: Parts): string {
-  return p.pre.startsWith("在") ? `正${zhDo(p)}` : `正在${zhDo(p)}`;
-}
-
-/** Verb, 了 and object: after the verb if the object is a certain one, else at the end. */
-function zhDid({ a, pre }: Parts): string {
-  return a.isBare ? `${pre}${a.zhVerb}${a.zhObject}了` : `${pre}${a.zhVerb}了${a.zhObject}`;
-}
-
-/** A time before or after the subject, as Chinese allows. */
-function zhWhen({ s, draw }: Parts, time: Time): string {
-  return draw.chance(0.3) ? time.zh + s.zh : s.zh + time.zh;
-}
-
-function says({ s, rest }: Parts, form: (verb: Verb) => string, verb: Verb, after = ""): string {
-  return `${s.en} ${form(verb)}${rest}${after}`;
 }
 
 /** Statements, denials and questions made by an auxiliary and the bare verb: want to, can, must. */
@@ -367,7 +286,7 @@ const QUESTIONS: readonly ActionFrame[] = [
 ];
 
 /** Every way in which an action becomes a sentence. */
-const FRAMES: readonly ActionFrame[] = [
+export const ACTION_FRAMES: readonly ActionFrame[] = [
   ...PRESENT,
   ...PROGRESSIVE,
   ...PAST,
@@ -376,60 +295,3 @@ const FRAMES: readonly ActionFrame[] = [
   ...MODAL,
   ...QUESTIONS,
 ];
-
-/** A sentence about what somebody does, did, will, wants to or must do. */
-export function actionSentence(draw: Draw): Sentence {
-  const frame = draw.weighted(FRAMES);
-  const s = drawSubject(draw);
-  for (;;) {
-    const a = frame.needs === undefined ? drawAction(draw, s, frame.style) : drawEvent(draw, s, frame.style);
-    if (frame.needs === "aspect" && !a.takesAspect) continue;
-    if (frame.needs === "object" && !a.takesPlace) continue;
-    const { pre, rest } = drawAdjunct(draw, s, a, frame.needs === "event");
-    const [zh, en, end = "."] = frame.build({ s, a, pre, rest, draw });
-    return { zh, en, end, key: `${s.en} ${a.key}` };
-  }
-}
-
-/** Where, or with whom; most often neither. */
-function drawAdjunct(draw: Draw, s: Person, a: Action, fits: boolean): { pre: string; rest: string } {
-  const roll = draw.uniform();
-  if (fits && roll < 0.13 && a.takesPlace) {
-    const place = draw.chance(0.25) ? { zh: "家", at: "at home" } : draw.from(PLACES);
-    return { pre: `在${place.zh}`, rest: `${a.rest} ${place.at}` };
-  }
-  if (fits && roll > 0.91) {
-    const other = otherThan(draw, s);
-    return { pre: `和${other.zh}一起`, rest: `${a.rest} with ${other.object}` };
-  }
-  return { pre: "", rest: a.rest };
-}
-
-/** 请喝茶, 别看电视, 我们去公园吧. */
-export function requestSentence(draw: Draw): Sentence {
-  const you = PRONOUNS[1] as Person;
-  const roll = draw.uniform();
-  const a = drawEvent(draw, you, roll < 0.33 ? "any" : "not counted");
-  const what = `${a.verb.base}${a.rest}`;
-  const zh = a.zhVerb + a.zhObject;
-  const key = `request ${a.key}`;
-  if (roll < 0.33) return { zh: `请${zh}`, en: `please ${what}`, end: ".", key };
-  if (roll < 0.5) return { zh: `别${zh}`, en: `do not ${what}`, end: ".", key };
-  if (roll < 0.66) return { zh: `请不要${zh}`, en: `please do not ${what}`, end: ".", key };
-  return { zh: `我们${zh}吧`, en: `let us ${what}`, end: ".", key };
-}
-
-/** 谁在喝茶？ and 昨天谁买了这本书？ */
-export function whoSentence(draw: Draw): Sentence {
-  const roll = draw.uniform();
-  const a = drawEvent(draw, NAMES[0] as Person, roll < 0.3 ? "any" : "not counted");
-  const p: Parts = { s: NAMES[0] as Person, a, pre: "", rest: a.rest, draw };
-  const key = `who ${a.key}`;
-  if (roll < 0.3) {
-    const time = draw.from(PAST_TIMES);
-    return { zh: `${time.zh}谁${zhDid(p)}`, en: `who ${a.verb.past}${a.rest} ${time.en}`, end: "?", key };
-  }
-  if (roll < 0.55) return { zh: `谁正在${zhDo(p)}`, en: `who is ${a.verb.ing}${a.rest}`, end: "?", key };
-  if (roll < 0.8) return { zh: `谁想${zhDo(p)}`, en: `who wants to ${a.verb.base}${a.rest}`, end: "?", key };
-  return { zh: `谁会${zhDo(p)}`, en: `who will ${a.verb.base}${a.rest}`, end: "?", key };
-}

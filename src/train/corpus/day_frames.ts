@@ -1,4 +1,4 @@
-import { drawSubject, type Sentence } from "./action_frames.ts";
+import { drawSubject, type Sentence } from "./action_parts.ts";
 import { plainAction, thingAction, travelAction } from "./actions.ts";
 import { chineseCount, chineseNumber } from "./chinese.ts";
 import type { Draw } from "./draw.ts";

@@ -1,5 +1,6 @@
 import { invariant } from "../../core/errors.ts";
-import { actionSentence, requestSentence, type Sentence, whoSentence } from "./action_frames.ts";
+import type { Sentence } from "./action_parts.ts";
+import { actionSentence, requestSentence, whoSentence } from "./action_sentences.ts";
 import { calendarSentence, joinedSentence, routineSentence, whatSentence, workSentence } from "./day_frames.ts";
 import { Draw } from "./draw.ts";
 import { capitalise } from "./english.ts";

@@ -1,4 +1,4 @@
-import { drawSubject, type Sentence } from "./action_frames.ts";
+import { drawSubject, type Sentence } from "./action_parts.ts";
 import { otherThan } from "./actions.ts";
 import type { Draw } from "./draw.ts";
 import { type Agreement, be, was } from "./english.ts";

@@ -1,5 +1,4 @@
-import type { Sentence } from "./action_frames.ts";
-import { drawSubject } from "./action_frames.ts";
+import { drawSubject, type Sentence } from "./action_parts.ts";
 import { otherThan } from "./actions.ts";
 import { chineseCount, chineseNumber } from "./chinese.ts";
 import type { Draw } from "./draw.ts";
