@@ -80,6 +80,8 @@ export interface DecoderDefinition<Config extends DecoderFacts, Rules> extends F
 
 /** What the runtime has to know of any encoder–decoder, beside its decoder. */
 export interface EncoderDecoderFacts extends DecoderFacts {
+  /** Tokens that the encoder knows, where it has a vocabulary of its own. */
+  readonly sourceVocabSize?: number | undefined;
   readonly encoder: {
     /** Rows that the encoder takes at most. */
     readonly contextLength: number;

@@ -72,12 +72,14 @@ export async function readLora(
   prefixes: readonly string[],
   options: ReadOptions = {},
 ): Promise<LoadedLora> {
-  const json = await readJsonObject(source, CONFIG_FILE, options);
-  const file = await source.open(WEIGHTS_FILE, options);
+  // A run of `heed finetune` keeps its adapter in a folder of its own.
+  const inside = (await source.open(CONFIG_FILE, options)) ? "" : "adapter/";
+  const json = await readJsonObject(source, `${inside}${CONFIG_FILE}`, options);
+  const file = await source.open(`${inside}${WEIGHTS_FILE}`, options);
   if (!json || !file) {
     throw new HeedError(
       "BAD_FILE",
-      `lora: ${source.description} must hold ${CONFIG_FILE} and ${WEIGHTS_FILE}; got ${json ? "no weights" : "no config"}.`,
+      `lora: ${source.description} must hold ${CONFIG_FILE} and ${WEIGHTS_FILE}, itself or in adapter/; got ${json ? "no weights" : "no config"}. Name the folder of an adapter in PEFT's format.`,
     );
   }
   const config = parseLoraConfig(json);

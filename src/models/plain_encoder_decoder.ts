@@ -37,8 +37,6 @@ export interface PlainEncoderDecoderConfig extends EncoderDecoderFacts {
   readonly finalNorm: boolean;
   /** The checkpoint holds a bias of the logits. */
   readonly logitsBias: boolean;
-  /** Tokens that the encoder knows, where it has an embedding of its own; else one embedding serves both sides. */
-  readonly sourceVocabSize?: number;
 }
 
 const sideFields = {

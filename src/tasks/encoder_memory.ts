@@ -10,6 +10,7 @@ import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
+import { checkTokenIds } from "./token_ids.ts";
 
 /** Rows of one pass: a GPU is filled by some thousand, a CPU adapter by less. */
 const MOST_ROWS = { gpu: 4096, software: 512 };
@@ -53,7 +54,8 @@ export class EncoderMemory {
 
   /** Throws `USAGE` or `LIMIT` for a source that the encoder does not take. */
   check(op: string, ids: readonly number[]): void {
-    this.#runtime.checkIds(ids);
+    const { sourceVocabSize, vocabSize } = this.#model.facts;
+    checkTokenIds(op, ids, { vocabSize: sourceVocabSize ?? vocabSize });
     if (ids.length === 0) throw new HeedError("USAGE", `${op}: a source must have at least one token; got none.`);
     if (ids.length <= this.contextLength) return;
     throw new HeedError(

@@ -22,7 +22,9 @@ import {
   type TaskFiles,
   type TextTask,
   translationTask,
+  withLanguage,
 } from "./seq2seq_tasks.ts";
+import { checkTokenIds } from "./token_ids.ts";
 import { type GenerationStep, generationStep, type StepOptions } from "./generation_steps.ts";
 import { type GenerationParts, type ManyOptions, type PreparedGeneration, runMany, runOne } from "./many.ts";
 import { Generation } from "./session.ts";
@@ -292,7 +294,7 @@ export class Seq2SeqModel extends LoadedModel {
     const runtime = this.#runtime;
     const encoderIds = this.#encode(op, source, task);
     runtime.memory?.check(op, encoderIds);
-    const ids = decoderIds ?? [this.#start()];
+    const ids = decoderIds ?? [task.decoderStart ?? this.#start()];
     runtime.checkIds(ids);
     checkTokens({ ...forced, ...rest }, ids.length, this.vocabSize);
     const maxTokens = tokenBudget(resolved, ids.length, runtime.contextLength);
@@ -344,14 +346,15 @@ export class Seq2SeqModel extends LoadedModel {
     return ids;
   }
 
-  #encode(op: string, source: string | readonly number[], { prefix, firstIds }: TextTask): readonly number[] {
+  #encode(op: string, source: string | readonly number[], { prefix, firstIds, from }: TextTask): readonly number[] {
     if (typeof source !== "string") return source;
     const { tokenizer } = this;
     if (!tokenizer) {
       throw new HeedError("BAD_FILE", `${op}: text needs a tokenizer, which the checkpoint lacks. Give token ids.`);
     }
-    const ids = [...firstIds, ...tokenizer.encode(prefix + source, { addSpecialTokens: true })];
-    this.#runtime.checkIds(ids, { op, text: true });
+    const own = tokenizer.encode(prefix + source, { addSpecialTokens: true });
+    const ids = [...firstIds, ...(from === undefined ? own : withLanguage(own, from, tokenizer))];
+    checkTokenIds(op, ids, { vocabSize: this.#model.facts.sourceVocabSize ?? this.vocabSize, text: true });
     return ids;
   }
 }

@@ -1,16 +1,21 @@
 import { HeedError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import type { Tokenizers } from "../text/open_tokenizers.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_options.ts";
 
 /** What a task makes of a text: tokens around it, the first token of the result, and the settings to decode with. */
 export interface TextTask {
   /** Before the text, as text (`summarize: `). */
   readonly prefix: string;
-  /** Before the text's tokens, such as `>>fra<<` or the code of the source language. */
+  /** Before the text's tokens, such as `>>fra<<`. */
   readonly firstIds: readonly number[];
-  /** The token of the language to write in. */
+  /** The token of the text's language, where the tokenizer puts one: in place of its own, else before the text. */
+  readonly from?: number | undefined;
+  /** The token of the language to write in, after the start token. */
   readonly forcedBos: number | undefined;
+  /** The start token, where that is the language to write in. */
+  readonly decoderStart?: number | undefined;
   readonly defaults: GenerationDefaults;
 }
 
@@ -58,7 +63,30 @@ export function translationTask(
     const given = { from, to }[name];
     if (given !== undefined && codes[name] === undefined) throw unknownLanguage(files, name, given);
   }
-  return { ...plain, firstIds: codes.from === undefined ? [] : [codes.from], forcedBos: codes.to };
+  // mBART's first models begin with the language that they write, those of 50 languages write it after the start token.
+  const start = startOf(files);
+  const isLanguage = start !== undefined && isLanguageCode(tokenizers?.source.idToToken(start));
+  return {
+    ...{ ...plain, from: codes.from },
+    ...(isLanguage ? { decoderStart: codes.to } : { forcedBos: codes.to }),
+  };
+}
+
+/** The ids of a text with the token of its language: in place of the one that the tokenizer puts first or last, else first. */
+export function withLanguage(ids: readonly number[], from: number, tokenizer: Tokenizer): number[] {
+  const isCode = (at: number) => isLanguageCode(tokenizer.idToToken(ids.at(at) ?? -1));
+  const place = isCode(0) ? 0 : isCode(-1) ? ids.length - 1 : undefined;
+  return place === undefined ? [from, ...ids] : ids.map((id, i) => (i === place ? from : id));
+}
+
+/** Codes such as `en_XX` and `fra_Latn`. */
+function isLanguageCode(token: string | undefined): boolean {
+  return token !== undefined && /^[a-z]{2,3}_[A-Z][A-Za-z]{1,3}$/.test(token);
+}
+
+function startOf({ config, generationConfig }: TaskFiles): number | undefined {
+  const start = generationConfig?.["decoder_start_token_id"] ?? config["decoder_start_token_id"];
+  return typeof start === "number" ? start : undefined;
 }
 
 function defaultsOf({ config, generationConfig }: TaskFiles, stated: Readonly<Record<string, unknown>> = {}) {

@@ -1,4 +1,5 @@
 import { type JsonObject, readJsonObject } from "../core/json.ts";
+import type { ReadOptions, Source } from "../core/source.ts";
 import { badFile, describe, isId } from "./json_fields.ts";
 import { PIECE, readSentencePiece, type SentencePieceModel } from "./sentencepiece.ts";
 import { addedTokens, type TokenizerJson, type TokenizerSettings, tokenName } from "./vocab_files.ts";
@@ -95,8 +96,8 @@ export function sentencePieceDecoder({ byteFallback, normalizer }: SentencePiece
 }
 
 /**
- * Marian's two tokenizers: the pieces of `source.spm` and `target.spm` have their ids in the one `vocab.json`. A language may be
- * named at the start of a text (`>>fr<<`). `undefined` where there is no `source.spm`.
+ * Marian's two tokenizers: the pieces of `source.spm` and `target.spm` have their ids in the one `vocab.json`, or those of the
+ * latter in `target_vocab.json` where the settings say `separate_vocabs`. A language may be named at the start of a text (`>>fr<<`). `undefined` where there is no `source.spm`.
  */
 export async function openMarianFiles(
   settings: TokenizerSettings,
@@ -105,19 +106,33 @@ export async function openMarianFiles(
   const from = await readModelFile(settings, "source.spm");
   if (!from) return undefined;
   const to = await readModelFile(settings, "target.spm");
-  const vocab = await readJsonObject(source, "vocab.json", { ...options, maxBytes: MAX_MODEL_BYTES });
-  if (!to || !vocab) {
+  const ids = await readVocab(source, "vocab.json", options);
+  if (!to || !ids) {
     throw badFile(
       "source.spm comes with target.spm and vocab.json",
       `no ${to ? "vocab.json" : "target.spm"} in ${source.description}`,
     );
   }
+  const targetIds =
+    settings.config["separate_vocabs"] === true ? await readVocab(source, "target_vocab.json", options) : ids;
+  if (!targetIds) throw badFile("separate_vocabs comes with target_vocab.json", `none in ${source.description}`);
+  return { source: marianJson(from, ids, settings.config), target: marianJson(to, targetIds, settings.config) };
+}
+
+/** Ids by piece; `undefined` where there is no such file. */
+async function readVocab(
+  source: Source,
+  name: string,
+  options: ReadOptions,
+): Promise<ReadonlyMap<string, number> | undefined> {
+  const vocab = await readJsonObject(source, name, { ...options, maxBytes: MAX_MODEL_BYTES });
+  if (!vocab) return undefined;
   const ids = new Map<string, number>();
   for (const [piece, id] of Object.entries(vocab)) {
-    if (!isId(id)) throw badFile(`the id of ${describe(piece)} in vocab.json must be a whole number`, describe(id));
+    if (!isId(id)) throw badFile(`the id of ${describe(piece)} in ${name} must be a whole number`, describe(id));
     ids.set(piece, id);
   }
-  return { source: marianJson(from, ids, settings.config), target: marianJson(to, ids, settings.config) };
+  return ids;
 }
 
 function marianJson(file: SentencePieceModel, ids: ReadonlyMap<string, number>, given: JsonObject): TokenizerJson {

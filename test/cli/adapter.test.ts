@@ -1,4 +1,5 @@
-import { readFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ROOT } from "../support/built.ts";
@@ -24,6 +25,20 @@ describe("--adapter", () => {
     const adapted = await runMain([...generate, ...adapter]);
     expect([alone.code, adapted.code]).toEqual([0, 0]);
     expect(adapted.stdout).not.toBe(alone.stdout);
+  });
+
+  it("finds the adapter in the folder of a run", async () => {
+    const run = mkdtempSync(join(tmpdir(), "heed-run-"));
+    try {
+      cpSync(adapter[1] ?? "", join(run, "adapter"), { recursive: true });
+      const args = ["generate", ...model, "--ids", golden.ids.join(","), "--greedy", "--max-tokens", "6"];
+      const [inRun, itself] = [await runMain([...args, "--adapter", run]), await runMain([...args, ...adapter])];
+      expect([inRun.code, inRun.stdout]).toEqual([0, itself.stdout]);
+      const none = await runMain([...args, "--adapter", goldenPath("gpt2")]);
+      expect([none.code, none.stderr]).toEqual([1, expect.stringMatching(/itself or in adapter\/; got no config/)]);
+    } finally {
+      rmSync(run, { recursive: true });
+    }
   });
 
   it("says what is wrong with an adapter, and where an adapter was named as the model", async () => {

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { type AssetArray, decodeArray, readJson } from "./assets.ts";
 
 /** The encoder–decoders of test/fixtures/goldens. */
-export const SEQ2SEQ_GOLDENS = ["transformer", "marian", "bart", "mbart", "t5", "t5_gated"] as const;
+export const SEQ2SEQ_GOLDENS = ["transformer", "marian", "marian_separate", "bart", "mbart", "t5", "t5_gated"] as const;
 
 export type Seq2SeqGolden = (typeof SEQ2SEQ_GOLDENS)[number];
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -88,6 +88,41 @@ describe("an encoder–decoder with a tokenizer", () => {
     await expect(stated.translate("hello", { from: "en", to: "it" })).rejects.toThrow(/states translation_en_to_de/);
     await stated.dispose();
     await expect(stated.translate("hello", { from: "en", to: "de" })).rejects.toThrow(/DISPOSED|was disposed/);
+  });
+
+  // What transformers' MarianTokenizer, MBart50Tokenizer and MBartTokenizer make of a text, and how their models are begun.
+  it.each([
+    ["marian", { to: "fra" }, { languages: [">>fra<<"] }, [60], []],
+    ["mbart", { from: "de_DE", to: "fr_XX" }, { frame: ["en_XX", "$A", "</s>"] }, [59], []],
+    ["mbart", { from: "de_DE", to: "fr_XX" }, { frame: ["$A", "</s>", "en_XX"] }, [], [59]],
+    ["mbart", { to: "fr_XX" }, { frame: ["$A", "</s>", "en_XX"] }, [], [58]],
+  ] as const)(
+    "%s: says %j as the checkpoint's tokenizer says it (%#)",
+    async (name, languages, given, before, after) => {
+      const codes = { languages: ["en_XX", "de_DE", "fr_XX"], ...given };
+      const path = join(folder, `languages ${name} ${before.length}`);
+      writeSeq2SeqFolder(path, name, {}, codes);
+      const own = await engine.loadSeq2Seq(path);
+      const text = own.tokenizer?.encode("hello", { addSpecialTokens: false }) ?? [];
+      const { ids } = await own.translate("hello", { ...languages, greedy: true, maxTokens: 4 });
+      expect(ids.source).toEqual([...before, ...text, 1, ...after]);
+      if (name === "mbart") expect([ids.prompt, ids.generated[0]]).toEqual([[2], 60]);
+      await own.dispose();
+    },
+  );
+
+  it("begins with the language where the checkpoint's start token is one", async () => {
+    const path = join(folder, "cc25");
+    const start = { decoder_start_token_id: 58 };
+    const languages = ["en_XX", "de_DE", "fr_XX"];
+    writeSeq2SeqFolder(path, "mbart", start, { languages, frame: ["$A", "</s>", "en_XX"] });
+    writeFileSync(join(path, "generation_config.json"), JSON.stringify({ ...start, eos_token_id: 2 }));
+    const own = await engine.loadSeq2Seq(path);
+    const ids = (await own.translate("hello", { to: "fr_XX", greedy: true, maxTokens: 4 })).ids;
+    expect(ids.prompt).toEqual([60]);
+    const spelt = own.generate(ids.source ?? [], { decoderIds: [60], greedy: true, maxTokens: 4 });
+    expect((await spelt.result).ids.generated).toEqual(ids.generated);
+    await own.dispose();
   });
 
   it("runs with taps: cross-attention captured and made hard, the encoder's values by name", async () => {

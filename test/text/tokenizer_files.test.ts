@@ -108,6 +108,30 @@ describe("tokenizers of older files", () => {
     expect(source.encode("the >>fr<< dog")).not.toContain(french);
   });
 
+  it("give Marian's target a vocabulary of its own where the settings say so", async () => {
+    const read = (name: string) => readFileSync(join(FIXTURES, "marian", name));
+    const ids = Object.entries(JSON.parse(read("vocab.json").toString()) as Record<string, number>);
+    const turned = Object.fromEntries(ids.map(([piece, id]) => [piece, ids.length - 1 - id]));
+    const files: [string, string | Uint8Array][] = [
+      ["source.spm", read("source.spm")],
+      ["target.spm", read("target.spm")],
+      ["vocab.json", read("vocab.json")],
+      ["tokenizer_config.json", JSON.stringify({ separate_vocabs: true })],
+    ];
+    const opened = (all: typeof files) => {
+      const source = filesSource(new Map(all.map(([name, content]) => [name, new Blob([content as BlobPart])])));
+      return openTokenizers({ source, config: { model_type: "marian" } });
+    };
+    await expect(opened(files)).rejects.toThrow(/separate_vocabs comes with target_vocab\.json/);
+    const found = await opened([...files, ["target_vocab.json", JSON.stringify(turned)]]);
+    const shared = await open("marian");
+    const text = "the dog";
+    expect(found?.source.encode(text)).toEqual(shared.source.encode(text));
+    const own = shared.target?.encode(text) ?? [];
+    expect(found?.target?.encode(text)).toEqual(own.map((id) => ids.length - 1 - id));
+    expect(found?.target?.decode(own.map((id) => ids.length - 1 - id))).toBe(shared.target?.decode(own));
+  });
+
   it("refuse damaged SentencePiece files with typed errors, in no time", async () => {
     const good = readFileSync(join(FIXTURES, "llama", "tokenizer.model"));
     const random = createRandom(testSeed("damaged spm", 31));
