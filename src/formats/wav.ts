@@ -28,6 +28,13 @@ const MAX_RATE = 10_000_000;
 export function readWav(file: Uint8Array): MonoSound {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   const tag = (at: number) => String.fromCharCode(...file.subarray(at, at + 4));
+  const kind = soundKind(file);
+  if (kind !== undefined) {
+    throw new HeedError(
+      "UNSUPPORTED",
+      `wav: a WAV file is needed; this is ${kind}. Convert it: ffmpeg -i in -c:a pcm_s16le out.wav.`,
+    );
+  }
   if (file.byteLength < 12 || (tag(0) !== "RIFF" && tag(0) !== "RF64") || tag(8) !== "WAVE") {
     throw badFile(
       "begin with RIFF and WAVE",
@@ -51,6 +58,17 @@ export function readWav(file: Uint8Array): MonoSound {
   throw badFile("hold a data chunk", "none");
 }
 
+/** Sound that people have in other files, by how these begin; undefined for none that is known. */
+function soundKind(file: Uint8Array): string | undefined {
+  const text = String.fromCharCode(...file.subarray(0, 12));
+  if (text.startsWith("ID3") || (file[0] === 0xff && ((file[1] ?? 0) & 0xe6) === 0xe2)) return "an MP3 file";
+  if (text.startsWith("fLaC")) return "a FLAC file";
+  if (text.startsWith("OggS")) return "an Ogg file";
+  if (text.slice(4, 8) === "ftyp") return "an MP4 or M4A file";
+  if (text.startsWith("FORM")) return "an AIFF file";
+  return text.startsWith("\u001aE\u00df\u00a3") ? "a WebM or Matroska file" : undefined;
+}
+
 function readFormat(view: DataView, at: number, size: number): WavFormat {
   if (size < 16) throw badFile("have a format of 16 bytes at least", `${size}`);
   let tag = view.getUint16(at, true);
@@ -68,9 +86,10 @@ function readFormat(view: DataView, at: number, size: number): WavFormat {
   if (channels < 1 || channels > MAX_CHANNELS || sampleRate < 1 || sampleRate > MAX_RATE) {
     throw badFile("have channels and a rate", `${channels} channels, ${sampleRate} Hz`);
   }
-  const bytes = Math.ceil(bits / 8);
-  const fits = tag === PCM ? bytes >= 1 && bytes <= 4 : bytes === 4 || bytes === 8;
-  if (!fits || frameBytes !== bytes * channels) {
+  // Samples of 24 bits may stand in 32: at their upper end, so that they are read as 32.
+  const bytes = frameBytes / channels;
+  const fits = tag === PCM ? [1, 2, 3, 4].includes(bytes) : bytes === 4 || bytes === 8;
+  if (!fits || Math.ceil(bits / 8) > bytes || bits < 1 || (tag === FLOAT && bits !== 8 * bytes)) {
     throw badFile(
       "have samples of 8 to 32 bits, or floats of 32 or 64",
       `${bits} bits in frames of ${frameBytes} bytes`,

@@ -1,5 +1,3 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../src/formats/checkpoint.ts";
 import { encodeSafetensors, type TensorToWrite } from "../../src/formats/safetensors_write.ts";
@@ -7,6 +5,7 @@ import { readTensorF32 } from "../../src/formats/stream_tensor.ts";
 import { filesSource } from "../../src/sources/files.ts";
 import { folderSource } from "../../src/sources/folder_node.ts";
 import type { Source } from "../../src/core/source.ts";
+import { describeWithAssets } from "../support/assets.ts";
 
 const CONFIG = '{"model_type":"llama"}';
 const INDEX = "model.safetensors.index.json";
@@ -138,11 +137,9 @@ describe("openCheckpoint", () => {
   });
 });
 
-describe("openCheckpoint on published files", () => {
-  const models = join(process.env.HEED_ASSETS ?? "../shared/assets", "models");
-
-  it.skipIf(!existsSync(join(models, "stories260K")))("opens stories260K (needs HEED_ASSETS)", async () => {
-    const { config, generationConfig, tensors } = await openCheckpoint(await folderSource(join(models, "stories260K")));
+describeWithAssets("openCheckpoint on stories260K", "models/stories260K", (folder) => {
+  it("opens it", async () => {
+    const { config, generationConfig, tensors } = await openCheckpoint(await folderSource(folder));
     expect(config.model_type).toBe("llama");
     expect(generationConfig).toBeDefined();
     expect(tensors.size).toBe(47);
@@ -151,19 +148,18 @@ describe("openCheckpoint on published files", () => {
     const values = norm && (await readTensorF32(norm));
     expect(values?.every((v) => Number.isFinite(v) && v !== 0)).toBe(true);
   });
+});
 
-  it.skipIf(!existsSync(join(models, "moonshine-tiny")))(
-    "reads every tensor of moonshine-tiny (needs HEED_ASSETS)",
-    async () => {
-      const { tensors } = await openCheckpoint(await folderSource(join(models, "moonshine-tiny")));
-      expect(tensors.size).toBe(160);
-      let elements = 0;
-      for (const entry of tensors.values()) {
-        const values = await readTensorF32(entry);
-        expect(values.every(Number.isFinite), entry.name).toBe(true);
-        elements += values.length;
-      }
-      expect(elements).toBeGreaterThan(27e6);
-    },
-  );
+describeWithAssets("openCheckpoint on moonshine-tiny", "models/moonshine-tiny", (folder) => {
+  it("reads every tensor", async () => {
+    const { tensors } = await openCheckpoint(await folderSource(folder));
+    expect(tensors.size).toBe(160);
+    let elements = 0;
+    for (const entry of tensors.values()) {
+      const values = await readTensorF32(entry);
+      expect(values.every(Number.isFinite), entry.name).toBe(true);
+      elements += values.length;
+    }
+    expect(elements).toBeGreaterThan(27e6);
+  });
 });

@@ -88,6 +88,25 @@ describe("readWav", () => {
     expect(readWav(wav({ ...INT16, dataSize: 1 << 30 })).samples).toHaveLength(VALUES.length);
   });
 
+  it("reads samples of 24 bits that stand in 32", () => {
+    const file = wav(LAYOUTS["32 bits"] as Layout);
+    new DataView(file.buffer).setUint16(34, 24, true);
+    expect([...readWav(file).samples]).toEqual(VALUES);
+  });
+
+  it.each([
+    ["ID3\u0004", "an MP3 file"],
+    ["\u00ff\u00fb\u0090", "an MP3 file"],
+    ["fLaC", "a FLAC file"],
+    ["OggS", "an Ogg file"],
+    ["\0\0\0 ftypM4A ", "an MP4 or M4A file"],
+    ["FORM\0\0\0\0AIFF", "an AIFF file"],
+    ["\u001aE\u00df\u00a3", "a WebM or Matroska file"],
+  ])("says that %j begins another kind of file, and what to do", (beginning, kind) => {
+    const file = Uint8Array.from([...beginning].map((c) => c.charCodeAt(0)));
+    expect(() => readWav(file)).toThrow(`this is ${kind}. Convert it: ffmpeg`);
+  });
+
   it("takes a float that is no number for silence", () => {
     const file = wav(LAYOUTS["floats of 32 bits"] as Layout);
     new DataView(file.buffer).setFloat32(file.length - 4, Number.NaN, true);
@@ -96,7 +115,7 @@ describe("readWav", () => {
 
   it.each([
     [new Uint8Array(4), "BAD_FILE", "begin with RIFF and WAVE; got 4 bytes"],
-    [text("ID3 and then some more"), "BAD_FILE", "begin with RIFF and WAVE"],
+    [text("RIFX and then some more"), "BAD_FILE", "begin with RIFF and WAVE"],
     [wav({ ...INT16, tag: 7 }), "UNSUPPORTED", "got format 7"],
     [wav({ ...INT16, rate: 0 }), "BAD_FILE", "have channels and a rate"],
     [

@@ -6,7 +6,7 @@ import { openCheckpoint } from "../../src/formats/checkpoint.ts";
 import { filesSource } from "../../src/sources/files.ts";
 import { folderSource } from "../../src/sources/folder_node.ts";
 import type { TextModel } from "../../src/tasks/text_model.ts";
-import { assetsPath, readJson } from "../support/assets.ts";
+import { readJson, withAssets } from "../support/assets.ts";
 import { assertClose } from "../support/close.ts";
 import { describeOnTiers } from "../support/devices.ts";
 import { type GgufFieldToWrite, writeGguf } from "../support/gguf.ts";
@@ -21,11 +21,8 @@ interface Story {
   greedy_text: string;
 }
 
-const root = assetsPath();
-const folder = join(root ?? "", "models/stories260K");
-
-/** stories260K as llama.cpp's converter would write it. */
-async function storiesGguf(matrices: GgufMatrixType): Promise<Blob> {
+/** stories260K, which is in `folder`, as llama.cpp's converter would write it. */
+async function storiesGguf(folder: string, matrices: GgufMatrixType): Promise<Blob> {
   const checkpoint = await openCheckpoint(await folderSource(folder));
   const { config } = checkpoint;
   const tokenizer = readJson<{ model: { vocab: Record<string, number>; merges: (string | string[])[] } }>(
@@ -147,13 +144,13 @@ await describeOnTiers("checkpoints of transformers as GGUF", (engine) => {
   });
 });
 
-if (root) {
-  await describeOnTiers("stories260K as GGUF", (engine) => {
+await withAssets("stories260K as GGUF", "models/stories260K", (folder) =>
+  describeOnTiers("stories260K as GGUF", (engine) => {
     const stories = readJson<Story[]>(join(folder, "expected.json"));
     describe.each(["f16", "q8_0"] as const)("%s", (matrices) => {
       let model: TextModel;
       beforeAll(async () => {
-        model = await engine().load(filesSource(new Map([["stories.gguf", await storiesGguf(matrices)]])));
+        model = await engine().load(filesSource(new Map([["stories.gguf", await storiesGguf(folder, matrices)]])));
       });
       afterAll(() => model?.dispose());
 
@@ -179,7 +176,5 @@ if (root) {
         await model.dispose();
       }
     });
-  });
-} else {
-  describe("stories260K as GGUF", () => it.skip("needs the asset models/stories260K: set HEED_ASSETS", () => {}));
-}
+  }),
+);

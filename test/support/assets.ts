@@ -13,13 +13,24 @@ export function assetsPath(): string | undefined {
 
 /** `describe` for tests that read `part` of the assets; skipped, and named so, where it is absent. */
 export function describeWithAssets(name: string, part: string, body: (path: string) => void): void {
-  const root = assetsPath();
-  const path = root === undefined ? undefined : join(root, part);
-  if (path !== undefined && existsSync(path)) {
+  void withAssets(name, part, (path) => {
     describe(name, () => body(path));
-  } else {
-    describe(name, () => it.skip(`needs the asset ${part}: set HEED_ASSETS`, () => {}));
-  }
+  });
+}
+
+/** Declares tests that read `part` of the assets, or the folder that the variable `env` names; skipped, and named so, without. */
+export async function withAssets(
+  name: string,
+  part: string,
+  body: (path: string) => void | Promise<void>,
+  env?: string,
+): Promise<void> {
+  const root = assetsPath();
+  const paths = [env && process.env[env], root && join(root, part)];
+  const path = paths.find((one): one is string => one !== undefined && one !== "" && existsSync(one));
+  if (path !== undefined) return body(path);
+  const needs = `needs the asset ${part}: set HEED_ASSETS${env ? ` or ${env}` : ""}`;
+  describe(name, () => it.skip(needs, () => {}));
 }
 
 /** An array of the assets: base64 little-endian data, row-major. */

@@ -1,12 +1,10 @@
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { readWav } from "../../src/formats/wav.ts";
-import { type AssetArray, assetsPath, decodeArray, describeWithAssets, readJson } from "../support/assets.ts";
+import { type AssetArray, decodeArray, readJson, withAssets } from "../support/assets.ts";
 import { assertClose } from "../support/close.ts";
 import { describeOnTiers } from "../support/devices.ts";
-
-const ASSET = "models/moonshine-tiny";
 
 interface Expected {
   samples: [number, number];
@@ -15,11 +13,9 @@ interface Expected {
   encoder: AssetArray;
 }
 
-const root = assetsPath();
-if (root && existsSync(join(root, ASSET))) {
-  await describeOnTiers("moonshine-tiny", (engine) => {
+await withAssets("moonshine-tiny", "models/moonshine-tiny", (folder) =>
+  describeOnTiers("moonshine-tiny", (engine) => {
     it("transcribes jfk.wav and its first half as expected, with the encoder within 1e-2", async () => {
-      const folder = join(root, ASSET);
       const model = await engine().loadSpeech(folder);
       const { samples, sampleRate } = readWav(readFileSync(join(folder, "jfk.wav")));
       for (const file of ["expected.json", "expected_first_half.json"]) {
@@ -39,7 +35,5 @@ if (root && existsSync(join(root, ASSET))) {
       await model.dispose();
       // SwiftShader takes more than a minute.
     });
-  });
-} else {
-  describeWithAssets("moonshine-tiny", ASSET, () => {});
-}
+  }),
+);
