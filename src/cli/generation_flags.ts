@@ -47,15 +47,7 @@ export function addGenerationFlags(command: Command): Command {
       "above 0 a search favours long results; default 1",
       numberIn({ min: -100, max: 100 }),
     )
-    .addOption(
-      new Option("--early-stopping <when>", "when a search ends: true is with as many results as beams")
-        .choices(["true", "false", "never"])
-        .argParser((text): boolean | "never" => {
-          if (text === "never") return text;
-          if (text === "true" || text === "false") return text === "true";
-          throw new InvalidArgumentError("It must be true, false or never.");
-        }),
-    )
+    .addOption(earlyStoppingOption())
     .option("--no-repeat-ngram <n>", "no run of so many tokens comes twice", numberIn({ min: 1, integer: true }))
     .option("--bad-words <ids>", "token ids that never come in a row; may be given several times", collectIds)
     .option("--suppress-tokens <ids>", "token ids that never come", tokenIds)
@@ -68,6 +60,17 @@ export function addGenerationFlags(command: Command): Command {
       "log-probabilities, with those of the k likeliest tokens",
       numberIn({ ...COUNT, max: 64 }),
     );
+}
+
+/** When a search ends; for every command that searches. */
+export function earlyStoppingOption(): Option {
+  return new Option("--early-stopping <when>", "when a search ends: true is with as many results as beams")
+    .choices(["true", "false", "never"])
+    .argParser((text): boolean | "never" => {
+      if (text === "never") return text;
+      if (text === "true" || text === "false") return text === "true";
+      throw new InvalidArgumentError("It must be true, false or never.");
+    });
 }
 
 /** Adds what all commands that load a model on the GPU have. */

@@ -7,6 +7,7 @@ import type { GenerationResult } from "../tasks/generation.ts";
 import type { Seq2SeqGenerateOptions, Seq2SeqModel } from "../tasks/seq2seq_model.ts";
 import type { Generation } from "../tasks/session.ts";
 import { EXIT } from "./exit_codes.ts";
+import { earlyStoppingOption } from "./generation_flags.ts";
 import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { loadWithProgress, type ModelOptions, modelSpec, readStdin } from "./model.ts";
 import { numberIn } from "./option_types.ts";
@@ -18,7 +19,9 @@ export interface Seq2SeqCliOptions extends GpuOptions, ModelOptions {
   beams?: number;
   numReturn?: number;
   lengthPenalty?: number;
-  noRepeatNgram?: number;
+  earlyStopping?: boolean | "never";
+  /** True where it was not given: commander takes `--no-…` for a negation. */
+  repeatNgram?: number | true;
   minLength?: number;
   maxTokens?: number;
   greedy?: boolean;
@@ -47,6 +50,7 @@ export function seq2SeqCommand(name: string, description: string, examples: stri
     .option("--beams <n>", "search with this many hypotheses; default as the checkpoint says", whole(1, 32))
     .option("--num-return <n>", "results of a search, at most --beams; the others are in --json", whole(1, 32))
     .option("--length-penalty <p>", "above 0 a search favours long results", numberIn({ min: -100, max: 100 }))
+    .addOption(earlyStoppingOption())
     .option("--no-repeat-ngram <n>", "no run of so many tokens comes twice", whole(0))
     .option("--min-length <n>", "no end before so many tokens", whole(0))
     .option("--max-tokens <n>", "stop after this many tokens", whole(1))
@@ -139,8 +143,9 @@ function about({ adapter }: Engine, { source }: Seq2SeqModel) {
 }
 
 function generateOptions(options: Seq2SeqCliOptions, signal: AbortSignal): Seq2SeqGenerateOptions {
-  const { beams, numReturn, lengthPenalty, noRepeatNgram, minLength, maxTokens, greedy } = options;
-  return { beams, numReturn, lengthPenalty, noRepeatNgram, minLength, maxTokens, greedy, signal };
+  const { beams, numReturn, lengthPenalty, earlyStopping, repeatNgram, minLength, maxTokens, greedy } = options;
+  const noRepeatNgram = repeatNgram === true ? undefined : repeatNgram;
+  return { beams, numReturn, lengthPenalty, earlyStopping, noRepeatNgram, minLength, maxTokens, greedy, signal };
 }
 
 /** The texts that were given; `-` alone, or nothing where something is piped, reads one a line from stdin. */

@@ -39,11 +39,27 @@ describe("heed translate", () => {
     expect(text).toBe(`${lines[0]}\n${lines[2]}`);
   });
 
+  it("honours every option of the search", async () => {
+    const generated = async (...args: string[]): Promise<number[]> => {
+      const { stdout } = await runMain(["translate", "--model", folder, ...args, "--json", "hello there."]);
+      return JSON.parse(stdout).ids.generated;
+    };
+    const plain = await generated("--beams", "3", "--max-tokens", "12");
+    expect(new Set(plain).size).toBeLessThan(plain.length);
+    const varied = await generated("--beams", "3", "--max-tokens", "12", "--no-repeat-ngram", "1");
+    expect(new Set(varied).size).toBe(varied.length);
+    const early = await generated("--beams", "3", "--max-tokens", "12", "--early-stopping", "true");
+    expect(early.length).toBeGreaterThan(0);
+  });
+
   it("refuses what means nothing with exit code 2", async () => {
     const wrong = [
       ["translate", "--model", folder, "--beams", "0", "a"],
       ["translate", "--model", folder, "--beams", "2", "--num-return", "3", "a"],
       ["translate", "--model", folder, "--greedy", "--beams", "2", "a"],
+      ["translate", "--model", folder, "--greedy", "--length-penalty", "2", "a"],
+      ["translate", "--model", folder, "--beams", "1", "--early-stopping", "true", "a"],
+      ["translate", "--model", folder, "--early-stopping", "soon", "a"],
       ["summarize", "hello"],
     ];
     for (const args of wrong) expect({ args, code: (await runMain(args)).code }).toEqual({ args, code: 2 });
