@@ -89,7 +89,7 @@ const junk = fc.oneof(
 const ATTENTION = [
   ...["scale", "causal", "window", "queryStart", "prefix", "keyLengths", "queryOffsets", "keyOffsets", "mask", "bias"],
   ...["alibiSlopes", "softcap", "sinks", "relativeBias", "dropout", "selection", "keep", "capture", "kernel"],
-  ...["as", "signal", "deterministic", "onKernels", "causalMask", "__proto__", "constructor"],
+  ...["as", "signal", "deterministic", "onKernels", "onPlan", "causalMask", "__proto__", "constructor"],
 ];
 
 const options = (names: readonly string[]) =>
