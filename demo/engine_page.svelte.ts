@@ -43,6 +43,11 @@ export class EnginePage {
     return this.#running > 0 || Object.values(this.models).some(({ state }) => state.phase === "loading");
   }
 
+  /** Resolves once nothing runs. */
+  async whenIdle(): Promise<void> {
+    while (this.busy) await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+
   /** Starts an engine in a new worker; whatever ran before is ended. */
   async start(tier?: Tier): Promise<void> {
     this.#worker?.terminate();

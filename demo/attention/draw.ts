@@ -188,8 +188,10 @@ function drawRowLabels(context: CanvasRenderingContext2D, maps: AttentionMaps, l
 function drawColumnLabels(context: CanvasRenderingContext2D, maps: AttentionMaps, layout: MapLayout): void {
   context.textAlign = "left";
   if (layout.cellWidth < MIN_LABELLED_CELL) {
-    const [first, last] = [maps.keyTokens[0]?.text ?? "", maps.keyTokens.at(-1)?.text ?? ""];
-    context.fillText(`keys → ${shown(first)} … ${shown(last)}`, layout.left, 12, layout.width - layout.left);
+    // Of a source, such as a sound, it is worth saying where it begins and ends.
+    const [first, last] = [maps.keyTokens[0], maps.keyTokens.at(-1)];
+    const ends = maps.keyTokens === maps.queryTokens ? "" : ` ${first?.text ?? ""} … ${last?.text ?? ""}`;
+    context.fillText(`keys →${ends}`, layout.left, 12, layout.width - layout.left);
     return;
   }
   maps.keyTokens.forEach(({ text }, key) => {

@@ -5,7 +5,7 @@ import type { TokenText } from "../attention/maps.ts";
 export function tokenTexts(tokenizer: Tokenizer | undefined, ids: readonly number[]): TokenText[] {
   if (!tokenizer) return ids.map((id) => ({ id, text: `#${id}` }));
   const detokenizer = tokenizer.detokenizer({ skipSpecial: false });
-  return ids.map((id) => ({ id, text: detokenizer.push(id) || (tokenizer.idToToken(id) ?? `#${id}`) }));
+  return ids.map((id) => ({ id, text: detokenizer.push(id) || tokenText(tokenizer, id).text }));
 }
 
 /** The text of one id out of any context. */

@@ -8,6 +8,8 @@ import { modelAsset } from "./support/model_asset.ts";
 import { chooseFolder, expect, openTab, test } from "./support/page_test.ts";
 
 const FOLDER = join(ROOT, "demo/screenshots");
+/** Pictures of the animation. */
+const FRAMES = 12;
 const SCHEMES = ["light", "dark"] as const;
 
 test.describe.configure({ timeout: 900_000 });
@@ -71,6 +73,7 @@ test("each tab", async ({ page, home }) => {
     await chooseFolder(page, folder);
     await listen.getByLabel("Sound file").setInputFiles(join(folder, "jfk.wav"));
     await expect(listen.getByTestId("transcript")).toBeVisible({ timeout: 600_000 });
+    await listen.locator('[data-head="3.2"]').click();
   }
   await shoot(page, "listen");
 });
@@ -83,13 +86,16 @@ test("live attention, as an animation", async ({ page, home }) => {
   await page.getByLabel("Seed").fill("4");
   const panel = page.getByRole("region", { name: "Look inside" });
   const frames: { png: Buffer; ms: number }[] = [];
-  for (let token = 0; token < 16; token++) {
+  for (let token = 0; token < FRAMES; token++) {
     await page.getByRole("button", { name: "One token" }).click();
     await idle(page);
     if (token === 0) await panel.locator('[data-head="1.2"]').click();
     const { x = 0, y = 0, width = 0 } = (await panel.boundingBox()) ?? {};
-    const clip = { x: Math.floor(x), y: Math.floor(y), width: Math.floor(width), height: 800 };
-    frames.push({ png: await page.screenshot({ clip, animations: "disabled" }), ms: token === 15 ? 2500 : 350 });
+    const clip = { x: Math.floor(x), y: Math.floor(y), width: Math.floor(width), height: 720 };
+    frames.push({
+      png: await page.screenshot({ clip, animations: "disabled" }),
+      ms: token === FRAMES - 1 ? 2500 : 350,
+    });
   }
   const picture = animatedPng(frames);
   expect(picture.length).toBeLessThan(600_000);
