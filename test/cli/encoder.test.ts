@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { runMain } from "../support/cli.ts";
 import type { EncoderGoldenName } from "../support/encoder_goldens.ts";
 import { tinyEncoder } from "../support/tiny_encoder.ts";
+import { goldenPath } from "../support/goldens.ts";
 
 const folders = new Map<string, ReturnType<typeof tinyEncoder>>();
 afterAll(() => {
@@ -66,7 +67,10 @@ describe("the commands of encoders", () => {
 
   it("say what a checkpoint can do where it lacks the head, and what is missing", async () => {
     const wrong = await runMain(["classify", "--model", folderOf("bert_words"), "the cat"]);
-    expect([wrong.code, wrong.stdout]).toEqual([2, ""]);
+    expect([wrong.code, wrong.stdout]).toEqual([1, ""]);
+    // What a model can't do is no wrong use: another kind of model, or another head, end alike.
+    const decoder = await runMain(["classify", "--model", goldenPath("llama_gqa"), "a"]);
+    expect([decoder.code, decoder.stderr]).toEqual([1, expect.stringContaining("llama is a decoder")]);
     expect(wrong.stderr).toContain("has one for masked words, so fill and embed work");
     expect((await runMain(["fill", "--model", folderOf("bert_words")])).stderr).toContain("at least one text");
     expect((await runMain(["embed", "the cat"])).stderr).toContain("--model is needed");
