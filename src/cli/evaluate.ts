@@ -38,14 +38,14 @@ interface CommandOptions extends GpuOptions, ModelOptions {
 
 const EXAMPLES = `
 Files alone:
-  bleu, chrf              a line of --predictions against the same line of each --references
+  bleu, chrf                a line of --predictions against the same line of each --references
   accuracy, classification  a class a line, on both sides
-  squad                   --predictions is SQuAD's {id: answer} or an answer a line, --references a file in SQuAD's format
+  squad                     --predictions is SQuAD's {id: answer} or an answer a line, --references a file in SQuAD's format
 With --model it is run on --data first:
-  bleu, chrf              a .tsv of source and target, or .jsonl with {"source", "target"}; or a text a line, with --references
+  bleu, chrf                a .tsv of source and target, or .jsonl with {"source", "target"}; or a text a line, with --references
   accuracy, classification  a .tsv of text and label, or .jsonl with {"text", "label"}
-  squad                   a file in SQuAD's format
-  perplexity              a text; windows of --length tokens, each token but the first predicted once
+  squad                     a file in SQuAD's format
+  perplexity                a text; windows of --length tokens, each token but the first predicted once
 
 Examples:
   $ heed evaluate --metric bleu --predictions out.txt --references ref.txt

@@ -62,7 +62,9 @@ export async function restoreTensors(
 function checkState(value: unknown, from: Source): TrainerState {
   const state = value as Partial<TrainerState> | undefined;
   const whole = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
-  if (state && whole(state.stepsDone) && whole(state.stale) && "data" in state) return state as TrainerState;
+  const { scale, good } = state?.lossScale ?? { scale: 1, good: 0 };
+  const isScale = typeof scale === "number" && scale >= 1 && Number.isInteger(Math.log2(scale)) && whole(good);
+  if (state && whole(state.stepsDone) && whole(state.stale) && "data" in state && isScale) return state as TrainerState;
   throw new HeedError(
     "BAD_FILE",
     `train: ${STATE} in ${from.description} must hold a trainer's state; got another file.`,
