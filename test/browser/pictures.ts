@@ -9,7 +9,7 @@ import { chooseFolder, expect, openTab, test } from "./support/page_test.ts";
 
 const FOLDER = join(ROOT, "demo/screenshots");
 /** Pictures of the animation. */
-const FRAMES = 12;
+const FRAMES = 9;
 const SCHEMES = ["light", "dark"] as const;
 
 test.describe.configure({ timeout: 900_000 });
@@ -82,16 +82,18 @@ test("live attention, as an animation", async ({ page, home }) => {
   await page.setViewportSize({ width: 1000, height: 2400 });
   await page.goto(home);
   await expect(page.getByTestId("model-name")).toBeVisible();
-  await page.getByLabel("Prompt").fill("To be, ");
+  await page.getByLabel("Prompt").fill("To be, or not to");
   await page.getByLabel("Seed").fill("4");
   const panel = page.getByRole("region", { name: "Look inside" });
   const frames: { png: Buffer; ms: number }[] = [];
+  let clip: { x: number; y: number; width: number; height: number } | undefined;
   for (let token = 0; token < FRAMES; token++) {
     await page.getByRole("button", { name: "One token" }).click();
     await idle(page);
     if (token === 0) await panel.locator('[data-head="1.2"]').click();
-    const { x = 0, y = 0, width = 0 } = (await panel.boundingBox()) ?? {};
-    const clip = { x: Math.floor(x), y: Math.floor(y), width: Math.floor(width), height: 720 };
+    const { x = 0, y = 0, width = 0, height = 0 } = (await panel.boundingBox()) ?? {};
+    // From so many tokens on, the map keeps its size.
+    clip ??= { x: Math.floor(x), y: Math.floor(y), width: Math.ceil(width), height: Math.ceil(height) };
     frames.push({
       png: await page.screenshot({ clip, animations: "disabled" }),
       ms: token === FRAMES - 1 ? 2500 : 350,
