@@ -6,7 +6,7 @@ import { type BeamOptions, MAX_BEAMS } from "./beam_search.ts";
 import type { TokenRules } from "./token_rules.ts";
 
 const hubSchema = v.object({
-  do_sample: v.optional(v.boolean(), false),
+  do_sample: v.nullish(v.boolean(), false),
   temperature: v.nullish(v.number()),
   top_k: v.nullish(v.number()),
   top_p: v.nullish(v.number()),
