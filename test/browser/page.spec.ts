@@ -211,11 +211,19 @@ test("keeps its state in the address, speaks Chinese, and holds two pages at onc
   expect(one).toBe(two);
 });
 
-test("checks its device", async ({ page, home }) => {
+test("checks its device, measures it, and gives a report to copy", async ({ page, home, context }) => {
   await openPage(page, home, "core");
   const panel = await openTab(page, "This device");
   await panel.getByRole("button", { name: "Measure the speed" }).click();
   await expect(panel.getByTestId("speed")).toContainText("GFLOP/s");
+  await panel.getByRole("button", { name: "Check the kernels" }).click();
+  const right = /^All \d+ kernel variants are right\.$/;
+  await expect(panel.getByTestId("self-test")).toHaveText(right, { timeout: 240_000 });
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await panel.getByRole("button", { name: "Copy the report" }).click();
+  await expect(panel.getByRole("button", { name: "Copied" })).toBeVisible();
+  const report = JSON.parse(await page.evaluate(() => navigator.clipboard.readText()));
+  expect(report).toMatchObject({ device: { tier: "core" }, selfTest: { ok: true }, speed: {} });
 });
 
 test("axe finds nothing serious in any tab, light or dark; nothing is wider than a phone", async ({ page, home }) => {
