@@ -83,7 +83,6 @@ function optionsOf(call: TorchCall): AttentionCallOptions {
   const { options, inputs } = call;
   const other = Object.keys(options).find((name) => ![...OPTIONS, ...SIZES].includes(name) && options[name]);
   if (other !== undefined) throw new HeedError("UNSUPPORTED", `attention with the option "${other}"`);
-
   const perBatch = (name: string) => {
     const value = options[name] ?? undefined;
     return value === undefined ? undefined : (value as number | number[]);
@@ -96,7 +95,6 @@ function optionsOf(call: TorchCall): AttentionCallOptions {
     keyLengths: perBatch("key_lengths"),
     window: (options["window"] ?? undefined) as AttentionCallOptions["window"],
     softcap: call.number("softcap"),
-
     ...(options["alibi"] ? { alibiSlopes: alibiSlopes(call.input("q").shape[1] as number) } : {}),
     ...(inputs["bias"] ? { bias: toF32(inputs["bias"]) } : {}),
     ...(inputs["mask"] ? { mask: inputs["mask"] } : {}),

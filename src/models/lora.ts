@@ -5,7 +5,7 @@ import { addLowRank, type LowRankPath } from "../nn/low_rank.ts";
 import type { Value } from "../ops/op.ts";
 import type { ProgramRecorder } from "../program/record.ts";
 import { mapLeaves, mapRules, type Model, type WeightRule, type WeightTree } from "./family.ts";
-import { HEAD_TENSOR } from "./head_names.ts";
+import { HEAD_TENSOR, publishedNames } from "./head_names.ts";
 
 /** What a LoRA adapter is (Hu et al. 2021), in the terms of PEFT's adapter_config.json. */
 export interface LoraConfig {
@@ -53,7 +53,7 @@ export function linearModules(
   tree: WeightTree<Tensor>,
   config: Readonly<Record<string, unknown>> = {},
 ): LinearModule[] {
-  const prefix = namePrefix(model, config);
+  const nameOf = publishedNames(model, config);
   const [rules, tensors]: [WeightRule[], Tensor[]] = [[], []];
   mapRules(model.rules, (rule) => rules.push(rule));
   mapLeaves(
@@ -66,11 +66,11 @@ export function linearModules(
     const weight = tensors[i];
     if (!weight || seen.has(weight) || rule.role !== "matrix" || rule.shape.length !== 2) return [];
     seen.add(weight);
-    return modulesOf(rule, weight, prefix);
+    return modulesOf(rule, weight, nameOf);
   });
 }
 
-function modulesOf(rule: WeightRule, weight: Tensor, prefix: string): LinearModule[] {
+function modulesOf(rule: WeightRule, weight: Tensor, nameOf: (name: string) => string): LinearModule[] {
   const [total = 0, columns = 0] = rule.shape;
   let rowStart = 0;
   return rule.from.flatMap((from, i) => {
@@ -79,16 +79,8 @@ function modulesOf(rule: WeightRule, weight: Tensor, prefix: string): LinearModu
     rowStart += rows;
     const own = from.replace(/\.weight$/, "");
     if (NOT_LINEAR.test(own) || !from.endsWith("weight")) return [];
-    const name = HEAD_TENSOR.test(own) ? own : prefix + own;
-    return [{ name, weight, rowStart: start, rows, columns, perHead: rule.perHead }];
+    return [{ name: nameOf(own), weight, rowStart: start, rows, columns, perHead: rule.perHead }];
   });
-}
-
-/** What `transformers` puts before the names: heads stand beside the base model, which alone has none. */
-function namePrefix({ prefixes }: Model, { architectures }: Readonly<Record<string, unknown>>): string {
-  const [architecture = ""] = Array.isArray(architectures) ? (architectures as unknown[]).map(String) : [];
-  const isBase = architecture.endsWith("Model") && !architecture.includes("HeadModel");
-  return isBase ? "" : (prefixes[0] ?? "");
 }
 
 /** The layers that an adapter's targets name. Throws `USAGE` where one of them names none. */

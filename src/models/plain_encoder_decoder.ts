@@ -142,7 +142,9 @@ export function plainRules(c: PlainEncoderDecoderConfig) {
         cross: crossRules(c, `decoder.layers.${i}`),
       })),
     },
-    logitsBias: c.logitsBias ? vectorRule("final_logits_bias", c.vocabSize) : undefined,
+    logitsBias: c.logitsBias
+      ? { ...vectorRule("final_logits_bias", c.vocabSize), stored: [1, c.vocabSize] }
+      : undefined,
   };
 }
 

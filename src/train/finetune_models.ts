@@ -4,6 +4,7 @@ import type { Tensor } from "../gpu/tensor.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import type { Encoder } from "../models/encoder_family.ts";
 import { type Decoder, mapRules, type Model, type WeightRule, type WeightTree } from "../models/family.ts";
+import { publishedRules } from "../models/head_names.ts";
 import { loadWeights } from "../models/load.ts";
 import { openDecoder, openEncoder, openEncoderDecoder } from "../models/registry.ts";
 import { NEXT_SENTENCE_LABELS } from "./denoise_items.ts";
@@ -78,7 +79,7 @@ async function openForTranslation(
   const model = openEncoderDecoder(config);
   const { tree, dispose } = await loadWeights(device, model, checkpoint, { dtype: base });
   return {
-    ...{ model, config, rules: model.rules, tree, body: tree, head: [], inputs: [], dispose },
+    ...{ model, config, rules: publishedRules(model, config), tree, body: tree, head: [], inputs: [], dispose },
     objective: translationObjective(model, tree, { labelSmoothing }),
     peftTask: "SEQ_2_SEQ_LM",
     decoderStart: model.facts.decoderStart,
@@ -90,11 +91,12 @@ async function openForText(
   checkpoint: Checkpoint,
   { task, base = "f32", labelSmoothing }: OpenForFinetuning,
 ): Promise<OpenedModel> {
-  const model: Decoder = openDecoder(checkpoint.config);
+  const { config } = checkpoint;
+  const model: Decoder = openDecoder(config);
   const weights = await loadWeights(device, model, checkpoint, { dtype: base });
   const prefix = task === "prefix-lm";
   return {
-    ...{ model, config: checkpoint.config, rules: model.rules, tree: weights.tree, body: weights.tree, head: [] },
+    ...{ model, config, rules: publishedRules(model, config), tree: weights.tree, body: weights.tree, head: [] },
     objective: languageModelObjective(model, weights.tree, { prefix, labelSmoothing }),
     peftTask: "CAUSAL_LM",
     inputs: prefix ? ["prefix_lengths"] : [],
@@ -132,11 +134,10 @@ async function openForHead(device: Device, checkpoint: Checkpoint, options: Open
     },
   );
   const tree = { body: loaded.body, head };
-  const [prefix = ""] = encoder.prefixes;
-  const named = mapRules(body, (rule): WeightRule => ({ ...rule, from: rule.from.map((name) => prefix + name) }));
+  const model = { ...encoder, rules: body };
   return {
-    ...{ model: { ...encoder, rules: body }, config, tree, body: loaded.body, peftTask },
-    rules: { body: named, head: headRules },
+    ...{ model, config, tree, body: loaded.body, peftTask },
+    rules: { body: publishedRules(model, config), head: headRules },
     head: parametersOf(headRules, tree.head),
     objective: encoderObjective(encoder, tree, { labelSmoothing: options.labelSmoothing }),
     inputs: encoder.facts.segments > 0 ? ["lengths", "segments"] : ["lengths"],

@@ -3,6 +3,7 @@ import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { openCheckpoint } from "../formats/checkpoint.ts";
 import type { WeightTree } from "../models/family.ts";
+import { publishedRules } from "../models/head_names.ts";
 import { loadWeights } from "../models/load.ts";
 import { openDecoder } from "../models/registry.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
@@ -130,7 +131,8 @@ export class Training implements AsyncIterable<TrainingProgress> {
 
   /** The model as the Hub's files: config.json, model.safetensors, tokenizer.json, generation_config.json. Default dtype: the recipe's. */
   async files({ dtype = this.recipe.dtype ?? "f32" }: { readonly dtype?: "f32" | "f16" } = {}): Promise<ModelFiles> {
-    const weights = await encodeModel(this.#prepared.model.rules, this.#tree, { dtype });
+    const { model, config } = this.#prepared;
+    const weights = await encodeModel(publishedRules(model, config), this.#tree, { dtype });
     return new Map<string, readonly Uint8Array[] | string>([...this.#descriptions(), ["model.safetensors", weights]]);
   }
 

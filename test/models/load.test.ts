@@ -135,10 +135,10 @@ it("refuses key heads that do not divide the query heads", async () => {
 
 it("refuses a rope type that it lacks, and one without its factor", async () => {
   editConfig((c) => {
-    c.rope_scaling = { rope_type: "longrope" };
+    c.rope_scaling = { rope_type: "spiral" };
     delete c.rope_parameters;
   });
-  await expectRefusal("UNSUPPORTED", /longrope/);
+  await expectRefusal("UNSUPPORTED", /spiral/);
   editConfig((c) => {
     c.rope_scaling = { rope_type: "linear" };
   });
