@@ -49,14 +49,13 @@ export type { Embedding, EmbedOptions } from "./tasks/embed.ts";
 export type { Filled, Filler, FillOptions } from "./tasks/fill.ts";
 export type { Entity, LabelAggregation, LabelOptions } from "./tasks/label.ts";
 export type {
-  SpeechInput,
   SpeechModel,
   TranscribeAttention,
   TranscribeOptions,
   TranscribeProgress,
-  Transcript,
-  TranscriptSegment,
 } from "./tasks/speech_model.ts";
+export type { SpeechInput } from "./tasks/speech_sound.ts";
+export type { Transcript, TranscriptSegment } from "./tasks/speech_transcript.ts";
 export type { SpeechPromptOptions } from "./tasks/speech_prompt.ts";
 export type { EncoderFacts } from "./models/encoder_family.ts";
 export type { SentencePooling } from "./models/sentence_embedding.ts";

@@ -2,8 +2,6 @@ import { HeedError } from "../core/errors.ts";
 import { checkOptionNames } from "../core/options.ts";
 import type { Source } from "../core/source.ts";
 import { type Checkpoint, openCheckpoint } from "../formats/checkpoint.ts";
-import { resample } from "../formats/resample.ts";
-import { type MonoSound, readWav } from "../formats/wav.ts";
 import type { Device } from "../gpu/device.ts";
 import type { EncoderDecoderFacts } from "../models/family.ts";
 import { loadWeights } from "../models/load.ts";
@@ -22,14 +20,14 @@ import { DecoderRuntime } from "./decoder_runtime.ts";
 import { GenerationTask } from "./generation.ts";
 import { type GenerateOptions, readGenerationDefaults, resolveGeneration, tokenBudget } from "./generation_options.ts";
 import { Generation } from "./session.ts";
-import { cutAtSilences, type SoundChunk } from "./speech_chunks.ts";
+import { Slots } from "./slots.ts";
+import { cutAtSilences } from "./speech_chunks.ts";
 import { SpeechEncoder } from "./speech_encoder.ts";
 import { type SpeechFiles, speechPrompt, type SpeechPrompt, type SpeechPromptOptions } from "./speech_prompt.ts";
+import { padded, samplesOf, type SpeechInput } from "./speech_sound.ts";
+import { type Transcript, transcriptOf, type WrittenChunk } from "./speech_transcript.ts";
 import type { LoadOptions } from "./text_model.ts";
 import type { TimestampRule } from "./token_rules.ts";
-
-/** Sound: mono samples from −1 to 1 with their rate, or the bytes of a WAV file. */
-export type SpeechInput = MonoSound | Uint8Array;
 
 /** How {@link SpeechModel.transcribe} works. */
 export interface TranscribeOptions extends SpeechPromptOptions {
@@ -56,31 +54,8 @@ export interface TranscribeProgress {
   readonly total: number;
 }
 
-/** What a stretch of the sound says; times in seconds. */
-export interface TranscriptSegment {
-  readonly start: number;
-  readonly end: number;
-  readonly text: string;
-}
-
-/** What was said. */
-export interface Transcript {
-  readonly text: string;
-  /** One a chunk; with timestamps, what the model marked. */
-  readonly segments: readonly TranscriptSegment[];
-  /** Ids of each chunk, those that the decoder read first included. */
-  readonly ids: readonly (readonly number[])[];
-  /** The language that was given or found, where the model knows several. */
-  readonly language: string | undefined;
-  /** Seconds of sound. */
-  readonly seconds: number;
-}
-
 /** Chunks whose keys the memory holds at once, if `cacheTokens` does not say. */
 const CHUNKS_AT_ONCE = 4;
-/** The most sound that one call takes: a day. */
-const MOST_SECONDS = 86_400;
-
 interface Parts {
   readonly model: Speech;
   readonly runtime: DecoderRuntime;
@@ -178,11 +153,11 @@ export class SpeechModel extends LoadedModel {
       throw new HeedError("USAGE", "transcribe: attention is not captured beside timestamps. Leave one out.");
     }
     return this.track("transcribe", async () => {
-      const samples = this.#samplesOf(input);
+      const samples = samplesOf(input, this.sampleRate);
       const { sampleRate, chunkSeconds } = this.#parts.model.sound;
       const chunks = cutAtSilences(samples, sampleRate, chunkSeconds);
       const prompt = speechPrompt(this.#parts.files, options);
-      const written: Written[] = [];
+      const written: WrittenChunk[] = [];
       let done = 0;
       await Promise.all(
         chunks.map((chunk, i) =>
@@ -193,7 +168,7 @@ export class SpeechModel extends LoadedModel {
           }),
         ),
       );
-      return this.#transcript(samples.length, chunks, written, prompt);
+      return transcriptOf({ samples: samples.length, sampleRate, chunks, written, prompt, tokenizer: this.tokenizer });
     });
   }
 
@@ -203,7 +178,7 @@ export class SpeechModel extends LoadedModel {
     { signal }: { readonly signal?: AbortSignal } = {},
   ): Promise<{ readonly data: Float32Array; readonly width: number }> {
     return this.track("encode", async () => {
-      const features = this.#parts.model.sound.features(this.#padded(this.#samplesOf(input)));
+      const features = this.#parts.model.sound.features(this.#padded(samplesOf(input, this.sampleRate)));
       const data = await this.#encoder.rows(features, signal);
       const rows = this.#parts.model.sound.encodedRows(features.shape[0] ?? 0);
       return { data, width: data.length / rows };
@@ -218,7 +193,7 @@ export class SpeechModel extends LoadedModel {
   ): Promise<Float32Array[]> {
     return this.track("logits", () =>
       this.#slots.with(async () => {
-        const features = this.#parts.model.sound.features(this.#padded(this.#samplesOf(input)));
+        const features = this.#parts.model.sound.features(this.#padded(samplesOf(input, this.sampleRate)));
         const memory = await this.#encoder.encode(features, signal);
         try {
           return await this.#parts.runtime.logits(decoderIds, { memory, signal });
@@ -273,7 +248,7 @@ export class SpeechModel extends LoadedModel {
     samples: Float32Array,
     prompt: SpeechPrompt,
     options: TranscribeOptions & { readonly onStep?: ((step: AttentionStep) => void) | undefined },
-  ): Promise<Written> {
+  ): Promise<WrittenChunk> {
     const { model, runtime } = this.#parts;
     const { signal, attention, onStep } = options;
     const request = attention && resolveAttention("transcribe", attention, runtime.decoder.facts);
@@ -360,65 +335,14 @@ export class SpeechModel extends LoadedModel {
     return ranked[0] as number;
   }
 
-  #transcript(
-    length: number,
-    chunks: readonly SoundChunk[],
-    written: readonly Written[],
-    prompt: SpeechPrompt,
-  ): Transcript {
-    const { sampleRate } = this.#parts.model.sound;
-    const segments = written.flatMap((one, i): TranscriptSegment[] => {
-      const { from, to } = chunks[i] as SoundChunk;
-      const [start, end] = [from / sampleRate, to / sampleRate];
-      const marked = prompt.timestamps ? this.#marked(one, prompt.timestamps, start, end) : [];
-      return marked.length > 0 ? marked : [{ start, end, text: one.text }];
-    });
-    const heard = written[0]?.ids[prompt.language?.at ?? 1];
-    const token = heard === undefined ? undefined : this.tokenizer?.idToToken(heard);
-    return {
-      text: segments
-        .map((s) => s.text)
-        .filter((text) => text !== "")
-        .join(" "),
-      segments,
-      ids: written.map(({ ids }) => ids),
-      language: /^<\|([a-z]{2,3})\|>$/.exec(token ?? "")?.[1],
-      seconds: length / sampleRate,
-    };
-  }
-
-  /** The stretches between pairs of timestamp tokens. */
-  #marked(
-    { ids, prompt }: Written,
-    { firstId, seconds }: { readonly firstId: number; readonly seconds: number },
-    start: number,
-    end: number,
-  ): TranscriptSegment[] {
-    const segments: TranscriptSegment[] = [];
-    let from = start;
-    let words: number[] = [];
-    const close = (to: number) => {
-      const text = this.tokenizer?.decode(words).trim() ?? "";
-      if (text !== "") segments.push({ start: from, end: Math.min(end, to), text });
-      words = [];
-    };
-    for (const id of ids.slice(prompt)) {
-      if (id < firstId) {
-        words.push(id);
-        continue;
-      }
-      const at = start + (id - firstId) * seconds;
-      close(at);
-      from = at;
-    }
-    close(end);
-    return segments;
+  #padded(samples: Float32Array): Float32Array {
+    return padded(samples, this.#parts.model.sound.leastSamples);
   }
 
   /** Features of sound that has to be one chunk, with the rows that the encoder makes of them. */
   #wholeChunk(op: string, input: SpeechInput): { readonly features: SoundFeatures; readonly rows: number } {
     const { sound } = this.#parts.model;
-    const samples = this.#samplesOf(input);
+    const samples = samplesOf(input, this.sampleRate);
     if (samples.length > sound.chunkSeconds * sound.sampleRate) {
       const seconds = (samples.length / sound.sampleRate).toFixed(1);
       throw new HeedError(
@@ -428,64 +352,5 @@ export class SpeechModel extends LoadedModel {
     }
     const features = sound.features(this.#padded(samples));
     return { features, rows: sound.encodedRows(features.shape[0] ?? 0) };
-  }
-
-  #samplesOf(input: SpeechInput): Float32Array<ArrayBuffer> {
-    const sound: Partial<MonoSound> = input instanceof Uint8Array ? readWav(input) : (input ?? {});
-    const { samples, sampleRate = 0 } = sound;
-    if (!(samples instanceof Float32Array) || !Number.isInteger(sampleRate) || sampleRate < 1) {
-      throw new HeedError(
-        "USAGE",
-        `transcribe: sound is {samples: Float32Array, sampleRate}, or the bytes of a WAV file; got ${typeof samples} at ${sampleRate} Hz.`,
-      );
-    }
-    if (samples.length === 0) throw new HeedError("USAGE", "transcribe: there must be sound; got no samples.");
-    if (samples.length / sampleRate > MOST_SECONDS) {
-      throw new HeedError(
-        "LIMIT",
-        `transcribe: sound may be ${MOST_SECONDS} seconds long; got ${samples.length / sampleRate}.`,
-      );
-    }
-    return resample(samples, sampleRate, this.sampleRate);
-  }
-
-  /** Silence after sound that is too short. */
-  #padded(samples: Float32Array): Float32Array {
-    const { leastSamples } = this.#parts.model.sound;
-    if (samples.length >= leastSamples) return samples;
-    const padded = new Float32Array(leastSamples);
-    padded.set(samples);
-    return padded;
-  }
-}
-
-/** What a chunk gave. */
-interface Written {
-  readonly ids: readonly number[];
-  readonly text: string;
-  /** Ids that the decoder read first. */
-  readonly prompt: number;
-  readonly finish: string;
-}
-
-/** Lets so many pieces of work run at once; the others wait in their order. */
-class Slots {
-  #free: number;
-  readonly #waiting: (() => void)[] = [];
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  async with<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await work();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free++;
-    }
   }
 }

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Page } from "@playwright/test";
-import { type GgufFieldToWrite, type GgufTensorToWrite, writeGguf } from "../support/gguf.ts";
+import { type GgufFieldToWrite, type GgufTensorToWrite, llamaMetadata, writeGguf } from "../support/gguf.ts";
 import {
   browserFolder,
   expect,
@@ -91,17 +91,9 @@ function tinyGguf(): Uint8Array<ArrayBuffer> {
   const special = new Set(added.map(({ content }) => content));
   const number = (key: string) => config[key] ?? 0;
   const metadata: Record<string, GgufFieldToWrite> = {
-    "general.architecture": "llama",
-    "llama.context_length": number("max_position_embeddings"),
-    "llama.embedding_length": number("hidden_size"),
-    "llama.block_count": number("num_hidden_layers"),
-    "llama.feed_forward_length": number("intermediate_size"),
-    "llama.attention.head_count": number("num_attention_heads"),
-    "llama.attention.head_count_kv": number("num_key_value_heads"),
+    ...llamaMetadata(config),
     "llama.attention.key_length": number("head_dim"),
     "llama.rope.dimension_count": number("head_dim"),
-    "llama.attention.layer_norm_rms_epsilon": { f32: number("rms_norm_eps") },
-    "llama.rope.freq_base": { f32: number("rope_theta") },
     "tokenizer.ggml.model": "gpt2",
     "tokenizer.ggml.pre": "default",
     "tokenizer.ggml.tokens": tokens,

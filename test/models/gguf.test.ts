@@ -9,7 +9,7 @@ import type { TextModel } from "../../src/tasks/text_model.ts";
 import { readJson, withAssets } from "../support/assets.ts";
 import { assertClose } from "../support/close.ts";
 import { describeOnTiers } from "../support/devices.ts";
-import { type GgufFieldToWrite, writeGguf } from "../support/gguf.ts";
+import { type GgufFieldToWrite, llamaMetadata, writeGguf } from "../support/gguf.ts";
 import { goldenPath, readGolden } from "../support/goldens.ts";
 import { tolerance } from "../support/tolerances.ts";
 import { type GgufMatrixType, ggufTensors } from "../support/to_gguf.ts";
@@ -37,17 +37,8 @@ async function storiesGguf(folder: string, matrices: GgufMatrixType): Promise<Bl
     ]),
   );
   const type = (piece: string, id: number) => (id === 0 ? 2 : id < 3 ? 3 : /^<0x..>$/.test(piece) ? 6 : 1);
-  const number = (key: string) => Number(config[key]);
   const metadata: Record<string, GgufFieldToWrite> = {
-    "general.architecture": "llama",
-    "llama.context_length": number("max_position_embeddings"),
-    "llama.embedding_length": number("hidden_size"),
-    "llama.block_count": number("num_hidden_layers"),
-    "llama.feed_forward_length": number("intermediate_size"),
-    "llama.attention.head_count": number("num_attention_heads"),
-    "llama.attention.head_count_kv": number("num_key_value_heads"),
-    "llama.attention.layer_norm_rms_epsilon": { f32: number("rms_norm_eps") },
-    "llama.rope.freq_base": { f32: 10000 },
+    ...llamaMetadata(config),
     "tokenizer.ggml.model": "llama",
     "tokenizer.ggml.tokens": tokens,
     "tokenizer.ggml.scores": { f32s: tokens.map((piece) => -(ranks.get(piece) ?? 1000)) },

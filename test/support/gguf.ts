@@ -97,3 +97,19 @@ class Bytes {
     return out;
   }
 }
+
+/** What the metadata says of a Llama with that config.json. */
+export function llamaMetadata(config: Readonly<Record<string, unknown>>): Record<string, GgufFieldToWrite> {
+  const number = (key: string) => Number(config[key]);
+  return {
+    "general.architecture": "llama",
+    "llama.context_length": number("max_position_embeddings"),
+    "llama.embedding_length": number("hidden_size"),
+    "llama.block_count": number("num_hidden_layers"),
+    "llama.feed_forward_length": number("intermediate_size"),
+    "llama.attention.head_count": number("num_attention_heads"),
+    "llama.attention.head_count_kv": number("num_key_value_heads"),
+    "llama.attention.layer_norm_rms_epsilon": { f32: number("rms_norm_eps") },
+    "llama.rope.freq_base": { f32: Number(config["rope_theta"] ?? 10000) },
+  };
+}

@@ -12,7 +12,7 @@ import { trainTokenizer } from "../../src/train/tokenizer/train_tokenizer.ts";
 import { Training } from "../../src/train/training.ts";
 import { describeOnDevice } from "../support/devices.ts";
 import { encoderGoldenPath } from "../support/encoder_goldens.ts";
-import { writeGguf } from "../support/gguf.ts";
+import { llamaMetadata, writeGguf } from "../support/gguf.ts";
 import { ggufTensors } from "../support/to_gguf.ts";
 import { readTinyText, sourceOf, TINY_RECIPE } from "./tiny.ts";
 
@@ -126,19 +126,7 @@ describeOnDevice("an adapter on a quantised base", (device) => {
 
   it("trains beside the blocks of a GGUF file as they are, and leaves the merging to others", async () => {
     const hub = await makeBase(device());
-    const number = (key: string) => Number(hub.config[key]);
-    const metadata = {
-      "general.architecture": "llama",
-      "llama.context_length": number("max_position_embeddings"),
-      "llama.embedding_length": number("hidden_size"),
-      "llama.block_count": number("num_hidden_layers"),
-      "llama.feed_forward_length": number("intermediate_size"),
-      "llama.attention.head_count": number("num_attention_heads"),
-      "llama.attention.head_count_kv": number("num_key_value_heads"),
-      "llama.attention.layer_norm_rms_epsilon": { f32: number("rms_norm_eps") },
-      "llama.rope.freq_base": { f32: 10000 },
-    };
-    const blob = new Blob([writeGguf(metadata, await ggufTensors(hub, "llama", "q8_0"))]);
+    const blob = new Blob([writeGguf(llamaMetadata(hub.config), await ggufTensors(hub, "llama", "q8_0"))]);
     const checkpoint = await openCheckpoint(filesSource(new Map([["model.gguf", blob]])));
     const { tuning, losses } = await tune(device(), checkpoint, OPTIONS);
     expect(tuning.canMerge).toBe(false);
