@@ -26,7 +26,8 @@ const QUIET_ARGS = [
   "--use-fake-device-for-media-stream",
   "--use-fake-ui-for-media-stream",
 ];
-const WEBGPU_ARGS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+// Without the watchdog, which takes a GPU that is a busy CPU for one that hangs, and ends it.
+const WEBGPU_ARGS = ["--disable-gpu-watchdog", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
 /**
  * The Chromium inside `@sparticuz/chromium`, unpacked once per version into Heed's cache folder: the binary with
