@@ -27,8 +27,8 @@ const ACTIVATIONS: Readonly<Record<string, ActivationName>> = {
 };
 
 /**
- * The op of a case, found by what its inputs are called and, where that leaves a choice, by the case's name. Throws
- * `UNSUPPORTED` naming what Heed lacks.
+ * The op of a case, found by what its inputs are called and, where that leaves a choice, by the case's name or what it says of itself.
+ * Throws `UNSUPPORTED` naming what Heed lacks.
  */
 export function torchOp(call: TorchCall): RecordedOp {
   const { name, inputs } = call;
@@ -41,9 +41,9 @@ export function torchOp(call: TorchCall): RecordedOp {
 }
 
 function weighted(call: TorchCall): RecordedOp {
-  const { name, inputs } = call;
   if (call.input("weight").shape.length === 2) return linearOp(call);
-  const isLayer = name.startsWith("layer_norm") || (!name.startsWith("rms_norm") && inputs["bias"] !== undefined);
+  const said = `${call.name} ${call.doc}`;
+  const isLayer = /layer.?norm/i.test(said) || (!/rms/i.test(said) && call.inputs["bias"] !== undefined);
   const eps = call.number("eps") ?? (isLayer ? 1e-5 : 1e-6);
   const { x, weight, bias } = f32Inputs(call, "x", "weight", "bias");
   return {
@@ -163,7 +163,7 @@ function ropeOp(call: TorchCall): RecordedOp {
   const start = call.number("start") ?? 0;
   const rotaryDim = call.number("rotary") ?? headDim;
   const theta = call.number("theta") ?? 10_000;
-  const interleaved = call.name.includes("interleaved") || call.options["interleaved"] === true;
+  const interleaved = call.options["interleaved"] === true || /interleaved|pairs/.test(`${call.name} ${call.doc}`);
   const attrs = { heads: 1, headDim, rotaryDim, interleaved };
   const inverseFrequencies = Array.from({ length: rotaryDim / 2 }, (_, i) => theta ** ((-2 * i) / rotaryDim));
   const maxPositions = start + length;

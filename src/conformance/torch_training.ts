@@ -7,6 +7,7 @@ import type { Value } from "../ops/op.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import { toF32 } from "./arrays.ts";
+import type { Tolerance } from "./compare.ts";
 import type { CaseRun } from "./run.ts";
 import type { TorchCall } from "./torch.ts";
 import { repeatTraining, type TrainingRun } from "./training_run.ts";
@@ -27,7 +28,8 @@ export async function torchTraining(run: CaseRun, call: TorchCall): Promise<void
 
 async function runTraining(run: CaseRun, call: TorchCall): Promise<void> {
   const { device } = run.engine;
-  const { losses, parameters, kernels } = await repeatTraining(device, trainingRun(call), { signal: run.signal });
+  const repeated = trainingRun(call);
+  const { losses, parameters, kernels } = await repeatTraining(device, repeated, { signal: run.signal });
   for (const [name, expected] of Object.entries(call.outputs)) {
     if (name === "losses") {
       const actual = { shape: [losses.length], data: losses };
@@ -37,8 +39,17 @@ async function runTraining(run: CaseRun, call: TorchCall): Promise<void> {
     const data = parameters.get(name.replace(/^final:/, ""));
     if (!data) continue;
     const actual = { shape: expected.shape, data };
-    run.check({ name, actual, expected, precision: "op", kernels, tolerance: FINAL_PARAMETERS });
+    const tolerance = /\.k\.b$/.test(name) ? unseenTolerance(repeated) : FINAL_PARAMETERS;
+    run.check({ name, actual, expected, precision: "op", kernels, tolerance });
   }
+}
+
+/**
+ * Softmax doesn't see what all keys of a query share, so the gradient of the keys' bias is 0 but for rounding, which Adam divides by its
+ * own size: in f32 it wanders, by no more than the learning rate a step, while no loss depends on it.
+ */
+function unseenTolerance({ learningRate, steps }: TrainingRun): Tolerance {
+  return { ...FINAL_PARAMETERS, atol: Math.max(FINAL_PARAMETERS.atol, learningRate * steps) };
 }
 
 function trainingRun(call: TorchCall): TrainingRun {
@@ -47,21 +58,24 @@ function trainingRun(call: TorchCall): TrainingRun {
     return array && { shape: array.shape, data: Int32Array.from(array.data) };
   };
   const parameters = Object.entries(call.inputs).filter(([name]) => name.startsWith("param:"));
-  const [first] = Object.values(call.outputs);
+  const tokens = integers("tokens");
+  const target = integers("target");
   return {
     ...optimiser(call),
     heads: needNumber(call, "H"),
-    steps: call.number("steps") ?? first?.shape[0] ?? 0,
+    steps: call.number("steps") ?? (tokens ?? target)?.shape[0] ?? 0,
     parameters: new Map(parameters.map(([name, array]) => [name.slice("param:".length), toF32(array)])),
-    tokens: integers("tokens"),
+    tokens,
     source: integers("source"),
-    target: integers("target"),
+    target,
   };
 }
 
 type Optimiser = Pick<TrainingRun, "learningRate" | "beta1" | "beta2" | "eps" | "weightDecay" | "clip">;
 
 function optimiser(call: TorchCall): Optimiser {
+  const other = ["amsgrad", "maximize", "momentum", "dropout", "label_smoothing"].find((name) => call.options[name]);
+  if (other !== undefined) throw new HeedError("UNSUPPORTED", `training with the option "${other}"`);
   const betas = call.options["betas"] ?? [0.9, 0.999];
   const [beta1, beta2] = Array.isArray(betas) ? betas : [];
   if (typeof beta1 !== "number" || typeof beta2 !== "number") {

@@ -25,14 +25,20 @@ export interface TrainingRun {
   readonly beta2: number;
   readonly eps: number;
   readonly weightDecay: number;
-  /** Global norm that gradients are clipped to. */
+  /** Global norm that gradients are clipped to; 0 clips nothing. */
   readonly clip: number;
   readonly parameters: ReadonlyMap<string, { readonly shape: Shape; readonly data: Float32Array }>;
   /** `[steps, B, T + 1]`: a decoder reads the first T and predicts the last T. */
-  readonly tokens?: { readonly shape: Shape; readonly data: Int32Array };
+  readonly tokens?: Batches;
   /** `[steps, B, S]` and `[steps, B, T + 1]`: an encoder–decoder reads source and the target's first T. */
-  readonly source?: { readonly shape: Shape; readonly data: Int32Array };
-  readonly target?: { readonly shape: Shape; readonly data: Int32Array };
+  readonly source?: Batches;
+  readonly target?: Batches;
+}
+
+/** Ids of all steps: `[steps, B, length]`. */
+interface Batches {
+  readonly shape: Shape;
+  readonly data: Int32Array;
 }
 
 /** What a run came to. */
@@ -61,11 +67,7 @@ class RunRecord {
 
   param(name: string): Value {
     const value = this.trained.get(name);
-    if (!value)
-      throw new HeedError(
-        "BAD_FILE",
-        `training run: parameter ${name} is missing; there are ${[...this.trained.keys()].join(", ")}.`,
-      );
+    if (!value) throw badRun(`the parameter ${name} is needed`, [...this.trained.keys()].join(", "));
     return value;
   }
 
@@ -79,11 +81,12 @@ class RunRecord {
   }
 
   norm(name: string, x: Value): Value {
-    return layerNorm(this.rec, x, this.param(`${name}.g`), this.param(`${name}.b`), { eps: LAYER_NORM_EPS });
+    return layerNorm(this.rec, x, this.param(`${name}.g`), this.trained.get(`${name}.b`), { eps: LAYER_NORM_EPS });
   }
 
+  /** Without a bias where the run has none. */
   linear(name: string, x: Value): Value {
-    return linear(this.rec, x, this.param(`${name}.w`), { bias: this.param(`${name}.b`) });
+    return linear(this.rec, x, this.param(`${name}.w`), { bias: this.trained.get(`${name}.b`) });
   }
 
   /** Attention of the rows of `x` over the rows of `memory`, each head on its share of the width. */
@@ -117,7 +120,7 @@ class RunRecord {
   }
 }
 
-/** Pre-norm GPT with tied output: tokens `[B·T]` → logits `[B·T, V]`. */
+/** Pre-norm GPT: tokens `[B·T]` → logits `[B·T, V]`, by the embedding where the run has no `out`. */
 function recordDecoder(r: RunRecord, tokens: Value, positions: Value): Value {
   let x = r.embed("tok", tokens, positions);
   for (const block of r.layers("block")) {
@@ -125,7 +128,8 @@ function recordDecoder(r: RunRecord, tokens: Value, positions: Value): Value {
     x = add(r.rec, x, r.attend(`${block}.self`, normed, normed, true));
     x = add(r.rec, x, r.feedForward(block, r.norm(`${block}.ln2`, x)));
   }
-  return linear(r.rec, r.norm("lnf", x), r.param("tok"));
+  const normed = r.norm("lnf", x);
+  return r.trained.has("out.w") ? r.linear("out", normed) : linear(r.rec, normed, r.param("tok"));
 }
 
 /** Post-norm Transformer (Vaswani et al. 2017, §3.1): source and target rows → logits of the target rows. */
@@ -151,6 +155,43 @@ function recordEncoderDecoder(
   return r.linear("out", y);
 }
 
+/**
+ * The batches whose tokens are predicted. Throws `BAD_FILE` where they, or the source's, are too few or not the shape of a run, and for
+ * ids and lengths that no embedding has.
+ */
+function checkBatches({ tokens, source, target, steps, heads, parameters }: TrainingRun): Batches {
+  const predicted = tokens ?? target;
+  const [available = 0, batch = 0, next = 0, ...more] = predicted?.shape ?? [];
+  if (!predicted || available < steps || steps < 1 || batch < 1 || next < 2 || more.length > 0) {
+    const got = predicted ? `[${predicted.shape.join(", ")}]` : "none";
+    throw badRun(`tokens or target must be [steps, B, T + 1] with at least ${steps} steps`, got);
+  }
+  const [sources, together, , ...deeper] = source?.shape ?? [available, batch, 0];
+  if (source && (sources !== available || together !== batch || source.shape.length !== 3 || deeper.length > 0)) {
+    throw badRun(`source must be [${available}, ${batch}, S] beside such a target`, `[${source.shape.join(", ")}]`);
+  }
+  const read: readonly (readonly [string, Batches])[] = source
+    ? [
+        ["src", source],
+        ["tgt", predicted],
+      ]
+    : [["tok", predicted]];
+  const positions = parameters.get("pos")?.shape[0] ?? 0;
+  for (const [table, { data, shape }] of read) {
+    const [rows = 0, width = 0] = parameters.get(table)?.shape ?? [];
+    if (width % heads !== 0) throw badRun(`the width of ${table} must be a multiple of H = ${heads}`, `${width}`);
+    const strange = data.find((id) => id < 0 || id >= rows);
+    if (strange !== undefined) throw badRun(`ids must be rows of ${table}, of which there are ${rows}`, `${strange}`);
+    const length = (shape[2] ?? 0) - (table === "src" ? 0 : 1);
+    if (length > positions) throw badRun(`pos must have a row for each of ${length} positions`, `${positions}`);
+  }
+  return predicted;
+}
+
+function badRun(rule: string, got: string): HeedError {
+  return new HeedError("BAD_FILE", `training run: ${rule}; got ${got}.`);
+}
+
 /** Repeats a run on the GPU: forward pass, loss, gradients, clipping and AdamW are one Program, replayed once a step. */
 export async function repeatTraining(
   device: Device,
@@ -166,10 +207,8 @@ export async function repeatTraining(
     const tensors = new Map(
       [...run.parameters].map(([name, { shape, data }]) => [name, own(Tensor.from(device, name, shape, "f32", data))]),
     );
-    const predicted = run.tokens ?? run.target;
-    const [, batch, next] = predicted?.shape ?? [];
-    if (!predicted || !batch || !next)
-      throw new HeedError("BAD_FILE", "training run: tokens or target must be [steps, B, T + 1]; got none.");
+    const predicted = checkBatches(run);
+    const [, batch = 0, next = 0] = predicted.shape;
     const rec = recordStep(run, tensors, batch, next - 1, (shape, dtype) =>
       own(Tensor.create(device, "moment", shape, dtype)),
     );
@@ -210,7 +249,7 @@ export async function repeatTraining(
   }
 }
 
-function rowsOf({ data }: { readonly data: Int32Array }, step: number, batch: number, length: number): Int32Array[] {
+function rowsOf({ data }: Batches, step: number, batch: number, length: number): Int32Array[] {
   return Array.from({ length: batch }, (_, b) =>
     data.subarray((step * batch + b) * length, (step * batch + b + 1) * length),
   );

@@ -22,6 +22,14 @@ function casesOf(folder: string, edit: (text: string) => string = (text) => text
     .map((name) => ({ name, text: async () => edit(readFileSync(`${folder}/${name}`, "utf8")) }));
 }
 
+interface TorchFile {
+  case: string;
+  doc: string;
+  options: Record<string, unknown>;
+  inputs: Record<string, { dtype: string; shape: number[]; data: string }>;
+  outputs: Record<string, unknown>;
+}
+
 const one = (content: unknown): CaseFile => ({ name: "a.json", text: async () => JSON.stringify(content) });
 const f32 = (...values: number[]) => ({
   dtype: "float32",
@@ -56,8 +64,9 @@ await describeOnTiers("conformance", (engine, tier) => {
     expect(report.cases.map(caseLine)).toEqual(casesOf(OWN).map(({ name }) => `passed ${name.replace(".json", "")}`));
     for (const output of report.cases.flatMap((c) => c.outputs)) {
       expect(output.tier).toBe(tier);
-      expect(output.maxAbsoluteError).toBeLessThan(1e-3);
-      expect(output.atol).toBeGreaterThan(0);
+      // The gradient of the keys' bias is 0 but for rounding, which Adam makes into steps.
+      if (!output.name.endsWith(".k.b")) expect(output.maxAbsoluteError).toBeLessThan(1e-3);
+      expect(output.atol + output.rtol).toBeGreaterThan(0);
     }
     const softmax = report.cases.find((c) => c.name === "onnx/softmax");
     expect(softmax?.outputs[0]?.kernels[0]).toMatch(/^softmax\(/);
@@ -114,6 +123,51 @@ describeOnDevice("conformance", (device) => {
     const short = { ...f32(1, 2), shape: [3] };
     const result = await single({ nodes: [softmax], inputs: [short], outputs: [f32(1)] });
     expect(result.error).toBe("conformance: float32 [3] needs 12 bytes; got 8.");
+  });
+
+  const kept = (name: string) => JSON.parse(readFileSync(`${OWN}/torch/${name}.json`, "utf8")) as TorchFile;
+
+  it("takes a run's steps from its batches, and does without biases and with an output of its own", async () => {
+    const { case: _, doc: __, options, inputs, outputs } = kept("run_decoder_small");
+    const { steps: ___, layers: ____, ...rest } = options;
+    expect(caseLine(await single({ options: rest, inputs, outputs }))).toBe("passed a");
+    const tied = { ...inputs, "param:out.w": inputs["param:tok"], "param:out.b": f32(0, 0, 0, 0, 0, 0, 0) };
+    const { losses } = outputs;
+    const untied = await single({ options, inputs: tied, outputs: { losses } });
+    // The first step is the same; then the two matrices part.
+    expect(untied.outputs[0]?.worst?.index).toBeGreaterThan(0);
+    const bare = Object.entries(inputs).filter(([name]) => !/\.(q|up|down)\.b$|ln\d\.b$/.test(name));
+    const without = await single({ options, inputs: Object.fromEntries(bare), outputs: { losses } });
+    expect(without.error).toBeUndefined();
+    expect(without.outputs[0]?.maxRelativeError).toBeGreaterThan(1e-6);
+  });
+
+  it.each([
+    ["more steps than batches", { steps: 13 }, "with at least 13 steps; got [12, 2, 6]"],
+    ["a width that heads do not divide", { H: 3 }, "the width of tok must be a multiple of H = 3; got 8"],
+    ["no head count", { H: null }, "the case needs options.H"],
+  ])("names what is wrong with a run: %s", async (_, change, message) => {
+    const { options, ...rest } = kept("run_decoder_small");
+    expect((await single({ ...rest, options: { ...options, ...change } })).error).toContain(message);
+  });
+
+  it.each([
+    ["param:tok", [5, 8], "ids must be rows of tok, of which there are 5; got"],
+    ["param:pos", [4, 8], "pos must have a row for each of 5 positions; got 4"],
+    ["tokens", [24, 6], "tokens or target must be [steps, B, T + 1] with at least 12 steps; got [24, 6]"],
+  ])("names what is wrong with a run's arrays: %s", async (name, shape, message) => {
+    const { inputs, ...rest } = kept("run_decoder_small");
+    const { data, dtype } = inputs[name]!;
+    const length = shape.reduce((a, b) => a * b, dtype === "int64" ? 8 : 4);
+    const cut = Buffer.from(data, "base64").subarray(0, length).toString("base64");
+    const changed = { ...inputs, [name]: { dtype, shape, data: cut } };
+    expect((await single({ ...rest, inputs: changed })).error).toContain(message);
+  });
+
+  it("names options of a training run that it does not have", async () => {
+    const { options, ...rest } = kept("adamw_small");
+    const result = await single({ ...rest, options: { ...options, amsgrad: true } });
+    expect(caseLine(result)).toBe('skipped a: needs training with the option "amsgrad"');
   });
 
   it("runs nodes one after the other", async () => {

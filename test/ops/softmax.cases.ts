@@ -1,4 +1,5 @@
 import { softmax } from "../../src/ops/softmax.ts";
+import { gradientsFrom } from "../../src/program/autodiff.ts";
 import { runOps } from "../../src/program/run_ops.ts";
 import { maskedSoftmax } from "../../src/reference/masked_softmax.ts";
 import { assertShapeError, f32, GPU_VARIANT_TIERS, withGpuVariants } from "../support/host.ts";
@@ -36,6 +37,34 @@ function spec(sizes: Sizes): OpSpec {
   };
 }
 
+/** The gradient of Σ out · dout, from the softmax in float64: dx_c = p_c (dout_c − Σ p dout), or dout_c − p_c Σ dout. */
+function gradientSpec({ outer, columns, inner, logarithm }: Sizes): OpSpec {
+  const random = createRandom(outer + columns + inner);
+  const shape = [outer, columns, inner];
+  const [x, dout] = [random.normals(outer * columns * inner), random.normals(outer * columns * inner)];
+  const dx = new Float64Array(x.length);
+  for (let o = 0; o < outer; o++) {
+    for (let i = 0; i < inner; i++) {
+      const at = Array.from({ length: columns }, (_, c) => (o * columns + c) * inner + i);
+      const total = at.reduce((sum, j) => sum + Math.exp(x[j]!), 0);
+      const probs = at.map((j) => Math.exp(x[j]!) / total);
+      const dot = at.reduce((sum, j, c) => sum + (logarithm ? 1 : probs[c]!) * dout[j]!, 0);
+      at.forEach((j, c) => {
+        dx[j] = logarithm ? dout[j]! - probs[c]! * dot : probs[c]! * (dout[j]! - dot);
+      });
+    }
+  }
+  return {
+    label: `gradient ${JSON.stringify({ outer, columns, inner, logarithm })}`,
+    inputs: { x: f32(shape, x), dout: f32(shape, dout) },
+    record(rec, { x, dout }) {
+      const [dx] = gradientsFrom(rec, new Map([[softmax(rec, x!, { axis: 1, logarithm }), dout!]]), [x!]);
+      return { dx: dx! };
+    },
+    expected: { dx: { values: dx, close: { ...tolerance("f32"), shape } } },
+  };
+}
+
 export const cases = opCases("softmax", (add) => {
   add("matches the reference (control)", (device) =>
     checkSpecs(device, [
@@ -50,6 +79,16 @@ export const cases = opCases("softmax", (add) => {
       spec({ outer: 2, columns: 33, inner: 3, logarithm: true, scale: 1e4 }),
       spec({ outer: 2, columns: 33, inner: 3, logarithm: false, scale: 1e4 }),
     ]),
+  );
+  add("gives the gradient, over any axis", (device) =>
+    checkSpecs(
+      device,
+      [true, false].flatMap((logarithm) => [
+        gradientSpec({ outer: 3, columns: 16, inner: 1, logarithm }),
+        gradientSpec({ outer: 2, columns: 7, inner: 5, logarithm }),
+        gradientSpec({ outer: 4, columns: 1, inner: 1, logarithm }),
+      ]),
+    ),
   );
   add("matches in 50 drawn shapes", (device) =>
     checkSpecs(
@@ -72,6 +111,8 @@ export const cases = opCases("softmax", (add) => {
         checkSpecs(device, [
           spec({ outer: 3, columns: 700, inner: 1, logarithm: false }),
           spec({ outer: 2, columns: 20, inner: 6, logarithm: true }),
+          gradientSpec({ outer: 3, columns: 700, inner: 1, logarithm: false }),
+          gradientSpec({ outer: 2, columns: 20, inner: 6, logarithm: true }),
         ]),
       ),
     GPU_VARIANT_TIERS,
