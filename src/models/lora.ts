@@ -185,7 +185,6 @@ const REFUSED: Readonly<Record<string, (value: unknown) => boolean>> = {
   rank_pattern: isEmpty,
   alpha_pattern: isEmpty,
   layers_to_transform: isEmpty,
-  modules_to_save: isEmpty,
   trainable_token_indices: isEmpty,
   target_parameters: isEmpty,
   lora_bias: isEmpty,

@@ -1,6 +1,7 @@
 import { HeedError } from "../core/errors.ts";
 import { readJsonObject } from "../core/json.ts";
 import type { ReadOptions, Source } from "../core/source.ts";
+import type { Tensor } from "../gpu/tensor.ts";
 import { readSafetensorsHeader, type TensorEntry } from "../formats/safetensors.ts";
 import { readTensorF32 } from "../formats/stream_tensor.ts";
 import { encodeSafetensors, type TensorToWrite } from "../formats/safetensors_write.ts";
@@ -19,19 +20,42 @@ export interface LoraMatrices {
   readonly b: Float32Array<ArrayBuffer>;
 }
 
+/** A tensor of a head, by the checkpoint's name: an adapter brings it whole (PEFT's `modules_to_save`). */
+export interface SavedTensor {
+  readonly name: string;
+  readonly tensor: Tensor;
+}
+
 /** An adapter that was read. */
 export interface LoadedLora {
   readonly config: LoraConfig;
   readonly layers: readonly LoraMatrices[];
+  /** What it puts in the place of tensors of the model's head. */
+  readonly saved: readonly { readonly tensor: Tensor; readonly data: Float32Array<ArrayBuffer> }[];
 }
 
-/** The files of an adapter as PEFT writes and loads them, by name; `base` is the name of the model that it belongs to. */
+/** What {@link encodeLora} says of an adapter. */
+export interface EncodeLoraOptions {
+  /** The name of the model that it belongs to. */
+  readonly base?: string;
+  readonly taskType?: string;
+  readonly fanInFanOut?: boolean;
+  /** Trained beside it. */
+  readonly saved?: readonly SavedTensor[];
+}
+
+/** The files of an adapter as PEFT writes and loads them, by name. */
 export async function encodeLora(
   layers: readonly LoraLayer[],
   config: LoraConfig,
-  options: { readonly base?: string; readonly taskType?: string; readonly fanInFanOut?: boolean } = {},
+  options: EncodeLoraOptions = {},
 ): Promise<Map<string, Uint8Array[]>> {
+  const { saved = [] } = options;
   const tensors = new Map<string, TensorToWrite>();
+  for (const { name, tensor } of saved) {
+    const data = new Float32Array(await tensor.read());
+    tensors.set(`${PREFIX}${name}`, { format: "f32", shape: tensor.shape, data });
+  }
   for (const { module, a, b } of layers) {
     const [r = 0] = a.shape;
     const matrix = hubRows(new Float32Array(await b.read()), module, r);
@@ -52,6 +76,7 @@ export async function encodeLora(
     use_rslora: config.rankStabilized ?? false,
     // PEFT would find other layers by that word than those that are here.
     target_modules: config.targets === "all-linear" ? layers.map(({ module }) => module.name) : config.targets,
+    modules_to_save: saved.length > 0 ? modulesOf(saved) : null,
     bias: "none",
     fan_in_fan_out: options.fanInFanOut ?? false,
     inference_mode: true,
@@ -62,6 +87,17 @@ export async function encodeLora(
   ]);
 }
 
+/** The layers that tensors belong to: `classifier` of `classifier.weight`. */
+function modulesOf(saved: readonly SavedTensor[]): string[] {
+  return [...new Set(saved.map(({ name }) => name.replace(/\.[^.]+$/, "")))];
+}
+
+/** How {@link readLora} reads. */
+export interface ReadLoraOptions extends ReadOptions {
+  /** The model's head, which an adapter may bring whole. */
+  readonly head?: readonly SavedTensor[];
+}
+
 /**
  * Reads an adapter in PEFT's format for a model with the given linear layers. Throws `BAD_FILE` for files that are missing, incomplete or
  * of another model, `UNSUPPORTED` for kinds of adapter that are not known.
@@ -70,7 +106,7 @@ export async function readLora(
   source: Source,
   modules: readonly LinearModule[],
   prefixes: readonly string[],
-  options: ReadOptions = {},
+  { head = [], ...options }: ReadLoraOptions = {},
 ): Promise<LoadedLora> {
   // A run of `heed finetune` keeps its adapter in a folder of its own.
   const inside = (await source.open(CONFIG_FILE, options)) ? "" : "adapter/";
@@ -84,10 +120,26 @@ export async function readLora(
   }
   const config = parseLoraConfig(json);
   const { tensors } = await readSafetensorsHeader(file, options);
-  const find = moduleFinder(modules, prefixes);
+  const find = finder(modules, prefixes);
+  const findSaved = finder(head, prefixes);
+  const whole = json["modules_to_save"] ?? [];
+  const isWhole = Array.isArray(whole) && whole.length > 0;
+  const saved: LoadedLora["saved"][number][] = [];
   const pairs = new Map<LinearModule, { a?: TensorEntry; b?: TensorEntry }>();
   for (const [name, entry] of tensors) {
     const [, path = "", side] = /^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$/.exec(name) ?? [];
+    const own = side === undefined && isWhole ? findSaved(name.replace(PREFIX, "")) : undefined;
+    if (own) {
+      const data = await readMatrix(entry, { shape: own.tensor.shape, name: own.name }, options);
+      saved.push({ tensor: own.tensor, data });
+      continue;
+    }
+    if (side === undefined && isWhole) {
+      throw new HeedError(
+        "UNSUPPORTED",
+        `lora: the adapter brings a head of its own (modules_to_save), of which the model has no ${name.replace(PREFIX, "")}. Load it beside a checkpoint with that head, or load the model with the adapter merged.`,
+      );
+    }
     const module = side === undefined ? undefined : find(path);
     if (!module) {
       throw new HeedError(
@@ -111,19 +163,19 @@ export async function readLora(
       ),
     });
   }
-  return { config, layers };
+  return { config, layers, saved };
 }
 
-/** Finds a layer by its name, or by its name behind or before one of the family's prefixes. */
-function moduleFinder(
-  modules: readonly LinearModule[],
+/** Finds a layer or tensor by its name, or by its name behind or before one of the family's prefixes. */
+function finder<Named extends { readonly name: string }>(
+  all: readonly Named[],
   prefixes: readonly string[],
-): (path: string) => LinearModule | undefined {
+): (path: string) => Named | undefined {
   const bare = (name: string): string => {
     const prefix = prefixes.find((p) => name.startsWith(p));
     return prefix === undefined ? name : name.slice(prefix.length);
   };
-  const byName = new Map(modules.map((module) => [bare(module.name), module]));
+  const byName = new Map(all.map((named) => [bare(named.name), named]));
   return (path) => byName.get(bare(path));
 }
 

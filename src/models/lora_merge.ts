@@ -29,6 +29,7 @@ function halvesToFloats(halves: Uint16Array): Float32Array<ArrayBuffer> {
   return new Float32Array(Uint32Array.from(halves, f16BitsToF32Bits).buffer);
 }
 
-function floatsToHalves(floats: Float32Array<ArrayBuffer>): Uint16Array<ArrayBuffer> {
+/** f32 numbers as the bits of f16 ones. */
+export function floatsToHalves(floats: Float32Array<ArrayBuffer>): Uint16Array<ArrayBuffer> {
   return Uint16Array.from(new Uint32Array(floats.buffer, floats.byteOffset, floats.length), f32BitsToF16Bits);
 }

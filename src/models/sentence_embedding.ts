@@ -103,6 +103,15 @@ export async function openSentenceEmbedding(
   };
 }
 
+/** The mean of a text's rows: what {@link openSentenceEmbedding} finds for an encoder with a head and no files beside it. */
+export function meanEmbedding(encoder: Encoder): SentenceEmbedding {
+  return {
+    ...assemble([{ kind: "pooling", poolings: ["mean"] }], encoder),
+    ...{ tensors: new Map(), maxTokens: encoder.facts.contextLength, lowerCase: false },
+    ...{ prompts: {}, defaultPrompt: undefined },
+  };
+}
+
 function readPrompts(prompts: unknown): Record<string, string> {
   const entries = Object.entries(isObject(prompts) ? prompts : {});
   return Object.fromEntries(entries.filter((entry): entry is [string, string] => typeof entry[1] === "string"));

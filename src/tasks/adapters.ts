@@ -1,11 +1,11 @@
 import { HeedError } from "../core/errors.ts";
 import type { ReadOptions, Source } from "../core/source.ts";
 import { Tensor } from "../gpu/tensor.ts";
-import type { Model } from "../models/family.ts";
+import type { Model, WeightTree } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
 import { adaptLinears, type LinearModule, linearModules, type LoraLayer, loraScale } from "../models/lora.ts";
-import { type LoadedLora, readLora } from "../models/lora_files.ts";
-import { mergeLoraLayer } from "../models/lora_merge.ts";
+import { type LoadedLora, readLora, type SavedTensor } from "../models/lora_files.ts";
+import { floatsToHalves, mergeLoraLayer } from "../models/lora_merge.ts";
 
 /** How an adapter is loaded. */
 export interface LoadAdapterOptions extends ReadOptions {
@@ -18,7 +18,12 @@ export interface LoadAdapterOptions extends ReadOptions {
 /** The model that adapters are for. */
 export interface AdaptedModel {
   readonly model: Model;
+  /** Theirs is what adapters record. */
   readonly weights: LoadedWeights;
+  /** Of `model.rules`. */
+  readonly tree: WeightTree<Tensor>;
+  /** What an adapter may bring whole: the head of an encoder. */
+  readonly head?: readonly SavedTensor[];
   /** Throws `USAGE` while something runs on the weights. */
   checkIdle(what: string): void;
   /** Forgets every plan, so that the next ones are recorded with the slots as they are now. */
@@ -33,13 +38,15 @@ export class Adapters {
   readonly #owner: AdaptedModel;
   readonly #modules: readonly LinearModule[];
   readonly #loaded = new Map<string, LoadedLora>();
+  /** Tensors that an adapter brings whole, as they are without one. */
+  readonly #originals = new Map<Tensor, Uint8Array<ArrayBuffer>>();
   #slots: LoraLayer[] = [];
   #rank = 0;
   #used: string | undefined;
 
   constructor(owner: AdaptedModel) {
     this.#owner = owner;
-    this.#modules = linearModules(owner.model, owner.weights.tree);
+    this.#modules = linearModules(owner.model, owner.tree);
   }
 
   /** Names of the loaded adapters. */
@@ -60,7 +67,12 @@ export class Adapters {
     if (this.#loaded.has(name)) {
       throw new HeedError("USAGE", `adapter: names must differ; got a second "${name}". Give it another name.`);
     }
-    const adapter = await readLora(source, this.#modules, this.#owner.model.prefixes, options);
+    const { model, head = [] } = this.#owner;
+    const adapter = await readLora(source, this.#modules, model.prefixes, { ...options, head });
+    for (const { tensor } of adapter.saved) {
+      if (tensor.dtype !== "f32" && tensor.dtype !== "f16") throw packedWeights(tensor.label, tensor.dtype);
+      if (!this.#originals.has(tensor)) this.#originals.set(tensor, new Uint8Array(await tensor.read()));
+    }
     await this.#makeRoom(adapter, Math.max(slotRank, adapter.config.rank));
     this.#loaded.set(name, adapter);
     return name;
@@ -71,6 +83,7 @@ export class Adapters {
     const adapter = name === undefined ? undefined : this.#find(name);
     this.#owner.checkIdle("useAdapter");
     for (const slot of this.#slots) this.#fill(slot, adapter);
+    for (const [tensor, original] of this.#originals) tensor.write(0, savedBytes(tensor, adapter) ?? original);
     this.#used = name;
   }
 
@@ -82,15 +95,14 @@ export class Adapters {
     const adapter = this.#find(name);
     this.#owner.checkIdle("mergeAdapter");
     const packed = adapter.layers.find(({ module }) => module.weight.dtype !== "f32" && module.weight.dtype !== "f16");
-    if (packed) {
-      const { name: layer, weight } = packed.module;
-      throw new HeedError(
-        "UNSUPPORTED",
-        `adapter: only f32 and f16 weights can take one in; got ${layer} in ${weight.dtype}. Use it beside the weights.`,
-      );
-    }
+    if (packed) throw packedWeights(packed.module.name, packed.module.weight.dtype);
     if (this.#used === name) this.use(undefined);
     for (const layer of adapter.layers) await mergeLoraLayer(layer, loraScale(adapter.config));
+    for (const { tensor } of adapter.saved) {
+      const bytes = savedBytes(tensor, adapter);
+      if (bytes) this.#originals.set(tensor, bytes);
+    }
+    this.use(this.#used);
     this.#loaded.delete(name);
   }
 
@@ -154,4 +166,17 @@ export class Adapters {
     a.write(0, new Uint8Array(left.buffer));
     b.write(0, new Uint8Array(right.buffer));
   }
+}
+
+/** What an adapter puts in a tensor's place, if anything. */
+function savedBytes(tensor: Tensor, adapter: LoadedLora | undefined): Uint8Array<ArrayBuffer> | undefined {
+  const data = adapter?.saved.find((own) => own.tensor === tensor)?.data;
+  return data && new Uint8Array(tensor.dtype === "f16" ? floatsToHalves(data).buffer : data.buffer);
+}
+
+function packedWeights(layer: string, dtype: string): HeedError {
+  return new HeedError(
+    "UNSUPPORTED",
+    `adapter: only f32 and f16 weights can take one in; got ${layer} in ${dtype}. Use it beside the weights.`,
+  );
 }

@@ -1,5 +1,6 @@
 import { HeedError, isHeedError } from "../core/errors.ts";
 import type { DispatchTime } from "../program/profile.ts";
+import type { AdaptedModel } from "./adapters.ts";
 import type { DecoderRuntime } from "./decoder_runtime.ts";
 import { joinRequests } from "../inspect/attention_request.ts";
 import { type Burst, type BurstResult, DecodeGroup, type GroupMode, MAX_BURST, SlotStates } from "./decode_group.ts";
@@ -308,4 +309,20 @@ function ruledSteps(mode: GroupMode, tasks: readonly GenerationTask[], pending: 
   if (!mode.isRuled) return MAX_BURST;
   const same = Math.min(...tasks.map((t) => sameRulesFor(t.options.rules, t.ruled))) - stepsAhead(pending);
   return pending.length > 0 ? Math.max(0, same) : same;
+}
+
+/** What adapters need to know of a decoder that generates. */
+export function adaptedDecoder(runtime: DecoderRuntime, batcher: Batcher): AdaptedModel {
+  const { decoder: model, weights } = runtime;
+  return {
+    ...{ model, weights, tree: weights.tree },
+    checkIdle(what) {
+      if (!batcher.isBusy) return;
+      throw new HeedError("USAGE", `${what}: a generation is running. Wait for its result first.`);
+    },
+    async forgetPlans() {
+      await batcher.forgetPlans();
+      await runtime.forgetPlans();
+    },
+  };
 }

@@ -292,6 +292,7 @@ export class DecoderRuntime {
     const plans = [...this.#plans.values()];
     this.#plans.clear();
     for (const planned of await Promise.allSettled(plans)) if (planned.status === "fulfilled") planned.value.dispose();
+    await this.memory?.forgetPlans();
   }
 
   /** Throws for ids that are no whole numbers below the vocabulary's size, as {@link checkTokenIds}. */

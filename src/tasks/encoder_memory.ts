@@ -107,10 +107,16 @@ export class EncoderMemory {
     return Math.max(0, ...sequences.map(({ memory }) => memory?.length ?? 0));
   }
 
-  /** Frees the cache and the plans, once nothing runs. */
-  async dispose(): Promise<void> {
+  /** Frees every plan, once nothing runs; the next calls record them anew. */
+  async forgetPlans(): Promise<void> {
     await this.#turn;
     for (const planned of this.#plans.values()) planned.dispose();
+    this.#plans.clear();
+  }
+
+  /** Frees the cache and the plans, once nothing runs. */
+  async dispose(): Promise<void> {
+    await this.forgetPlans();
     this.cache.dispose();
   }
 

@@ -11,11 +11,12 @@ import { openEncoder } from "../models/registry.ts";
 import { openSentenceEmbedding, type SentencePooling } from "../models/sentence_embedding.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
-import { LoadedModel } from "./loaded_model.ts";
+import { AdaptableModel } from "./adaptable_model.ts";
+import type { AdaptedModel } from "./adapters.ts";
 import { type Answer, type AnswerOptions, answerAll, type Question } from "./answer.ts";
 import { type Classification, type ClassifyOptions, classifyAll } from "./classify.ts";
 import { cosineSimilarity, type Embedding, type EmbedOptions, embedAll } from "./embed.ts";
-import { EncoderRuntime, type EncoderSequence, withSentence } from "./encoder_runtime.ts";
+import { EncoderRuntime, type EncoderSequence, type LoadedEncoder, withSentence } from "./encoder_runtime.ts";
 import { type EncoderContext, type EncoderInput, encodeInput } from "./encoder_text.ts";
 import { type Filled, type FillOptions, fillAll } from "./fill.ts";
 import { type Entity, type LabelOptions, labelAll } from "./label.ts";
@@ -39,7 +40,7 @@ export type EncoderLogits =
  * const model = await engine.loadEncoder("hf:owner/name");
  * const { text, score } = await model.answer({ question: "Who wrote it?", context });
  */
-export class EncoderModel extends LoadedModel {
+export class EncoderModel extends AdaptableModel {
   readonly kind = "encoder";
   /** The family that runs it, such as `bert`. */
   readonly family: string;
@@ -70,11 +71,23 @@ export class EncoderModel extends LoadedModel {
     const tokenizer = (await openTokenizers(checkpoint, { signal }))?.source;
     const tensors = new Map([...checkpoint.tensors, ...sentence.tensors]);
     const weights = await loadWeights(device, withSentence(encoder, sentence), { ...checkpoint, tensors }, options);
+    return EncoderModel.over(
+      device,
+      { encoder, sentence, weights },
+      { source: checkpoint.source.description, tokenizer },
+    );
+  }
+
+  /** A model over weights that are on the GPU already, such as those that are being trained. It disposes them with itself. */
+  static over(
+    device: Device,
+    loaded: LoadedEncoder,
+    { source, tokenizer }: { readonly source: string; readonly tokenizer: Tokenizer | undefined },
+  ): EncoderModel {
     try {
-      const runtime = new EncoderRuntime(device, { encoder, sentence, weights });
-      return new EncoderModel(checkpoint.source.description, { runtime, tokenizer });
+      return new EncoderModel(source, { runtime: new EncoderRuntime(device, loaded), tokenizer });
     } catch (error) {
-      weights.dispose();
+      loaded.weights.dispose();
       throw error;
     }
   }
@@ -228,8 +241,14 @@ export class EncoderModel extends LoadedModel {
     return this.#context.runtime.dispose();
   }
 
-  /** Its runtime frees it all as it stops. */
-  protected async free(): Promise<void> {}
+  /** Its runtime frees the rest as it stops. */
+  protected free(): Promise<void> {
+    return this.freeAdapters();
+  }
+
+  protected adapted(): AdaptedModel {
+    return this.#context.runtime.adapted();
+  }
 
   /** One result for one input, an array for an array. */
   async #each<I, O>(op: string, inputs: I | readonly I[], work: (all: readonly I[]) => Promise<O[]>): Promise<O | O[]> {

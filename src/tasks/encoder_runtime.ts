@@ -4,7 +4,7 @@ import { Tensor } from "../gpu/tensor.ts";
 import type { InspectedModel } from "../inspect/run.ts";
 import type { Encoder } from "../models/encoder_family.ts";
 import { headWidth } from "../models/encoder_heads.ts";
-import { type Decoder, mapLeaves, type Model, type WeightTree } from "../models/family.ts";
+import { type Decoder, mapLeaves, mapRules, type Model, type WeightRule, type WeightTree } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
 import type { SentenceEmbedding } from "../models/sentence_embedding.ts";
 import { denseStep } from "../nn/dense_step.ts";
@@ -13,6 +13,7 @@ import type { Value } from "../ops/op.ts";
 import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
+import type { AdaptedModel } from "./adapters.ts";
 import { checkTokenIds } from "./token_ids.ts";
 
 /** The ids of one sequence, with what stands around the text, and their segments (default 0). */
@@ -54,7 +55,8 @@ export function withSentence(encoder: Encoder, sentence: SentenceEmbedding): Mod
   };
 }
 
-interface Loaded {
+/** An encoder with what makes one vector of a text, and the weights of {@link withSentence}. */
+export interface LoadedEncoder {
   readonly encoder: Encoder;
   readonly sentence: SentenceEmbedding;
   readonly weights: LoadedWeights;
@@ -78,9 +80,11 @@ export class EncoderRuntime {
   readonly constants: Readonly<Record<string, Tensor>>;
   readonly #plans = new Map<string, Plan>();
   #turn: Promise<unknown> = Promise.resolve();
+  /** Passes that run or wait for their turn. */
+  #waiting = 0;
   #disposed = false;
 
-  constructor(device: Device, { encoder, sentence, weights }: Loaded) {
+  constructor(device: Device, { encoder, sentence, weights }: LoadedEncoder) {
     this.device = device;
     this.encoder = encoder;
     this.sentence = sentence;
@@ -236,6 +240,30 @@ export class EncoderRuntime {
     return { ...{ device, decoder, weights, constants, write }, contextLength: facts.contextLength, causal: false };
   }
 
+  /** What adapters need to know. */
+  adapted(): AdaptedModel {
+    const { encoder: model, weights } = this;
+    // The loader replaces every rule of the tree {encoder, sentence} by one leaf.
+    const { encoder: tree } = weights.tree as { readonly encoder: WeightTree<Tensor> };
+    const rules: WeightRule[] = [];
+    mapRules((model.rules as { readonly head: WeightTree<WeightRule> }).head, (rule) => rules.push(rule));
+    const tensors: Tensor[] = [];
+    mapLeaves((tree as { readonly head: WeightTree<Tensor> }).head, isTensor, (tensor) => tensors.push(tensor));
+    const head = rules.flatMap(({ from: [name = ""] }, i) => (tensors[i] ? [{ name, tensor: tensors[i] }] : []));
+    return {
+      ...{ model, weights, tree, head },
+      checkIdle: (what) => {
+        if (this.#waiting === 0) return;
+        throw new HeedError("USAGE", `${what}: a text is being read. Wait for its result first.`);
+      },
+      forgetPlans: () =>
+        this.#inTurn(async () => {
+          for (const planned of this.#plans.values()) planned.dispose();
+          this.#plans.clear();
+        }),
+    };
+  }
+
   /** Frees weights and plans when the pass that runs is done. Idempotent. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
@@ -272,7 +300,7 @@ export class EncoderRuntime {
   }
 
   #tree(rec: ProgramRecorder): EncoderTree {
-    const isTensor = (node: WeightTree<Tensor>): node is Tensor => node instanceof Tensor;
+    this.weights.onRecord?.(rec);
     const tree = mapLeaves(this.weights.tree, isTensor, (t) => rec.weight(t));
     return tree as unknown as EncoderTree;
   }
@@ -311,7 +339,8 @@ export class EncoderRuntime {
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work);
+    this.#waiting++;
+    const result = this.#turn.then(work).finally(() => this.#waiting--);
     this.#turn = result.catch(() => {});
     return result;
   }
@@ -319,6 +348,10 @@ export class EncoderRuntime {
   #checkUsable(op: string): void {
     if (this.#disposed) throw new HeedError("DISPOSED", `${op}: the model was disposed. Load it again.`);
   }
+}
+
+function isTensor(node: WeightTree<Tensor>): node is Tensor {
+  return node instanceof Tensor;
 }
 
 function lengthOf(sequence: EncoderSequence | undefined): number {

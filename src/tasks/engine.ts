@@ -80,7 +80,7 @@ export class Engine extends DirectOps {
   async load(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<TextModel> {
     checkOptionNames("load", options, LOAD_OPTIONS);
     const { source, ...loadOptions } = options;
-    const opened = await this.#open("load", spec, source);
+    const opened = await this.open("load", spec, source);
     // Each kind of model is loaded when it is asked for: an engine for attention alone has no use for any.
     const { TextModel } = await import("./text_model.ts");
     return this.#keep(await TextModel.load(this.device, opened, loadOptions));
@@ -96,7 +96,7 @@ export class Engine extends DirectOps {
   async loadEncoder(spec: SourceSpec, options: EngineLoadEncoderOptions = {}): Promise<EncoderModel> {
     checkOptionNames("loadEncoder", options, ["dtype", "signal", "onProgress", "pooling", "source"]);
     const { source, ...loadOptions } = options;
-    const opened = await this.#open("loadEncoder", spec, source);
+    const opened = await this.open("loadEncoder", spec, source);
     const { EncoderModel } = await import("./encoder_model.ts");
     return this.#keep(await EncoderModel.load(this.device, opened, loadOptions));
   }
@@ -111,7 +111,7 @@ export class Engine extends DirectOps {
   async loadSeq2Seq(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<Seq2SeqModel> {
     checkOptionNames("loadSeq2Seq", options, LOAD_OPTIONS);
     const { source, ...loadOptions } = options;
-    const opened = await this.#open("loadSeq2Seq", spec, source);
+    const opened = await this.open("loadSeq2Seq", spec, source);
     const { Seq2SeqModel } = await import("./seq2seq_model.ts");
     return this.#keep(await Seq2SeqModel.load(this.device, opened, loadOptions));
   }
@@ -126,7 +126,7 @@ export class Engine extends DirectOps {
   async loadSpeech(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<SpeechModel> {
     checkOptionNames("loadSpeech", options, LOAD_OPTIONS);
     const { source, ...loadOptions } = options;
-    const opened = await this.#open("loadSpeech", spec, source);
+    const opened = await this.open("loadSpeech", spec, source);
     const { SpeechModel } = await import("./speech_model.ts");
     return this.#keep(await SpeechModel.load(this.device, opened, loadOptions));
   }
@@ -141,11 +141,11 @@ export class Engine extends DirectOps {
    * await model.useAdapter(name);
    */
   async loadAdapter(
-    model: TextModel,
+    model: TextModel | Seq2SeqModel | EncoderModel,
     spec: SourceSpec,
     { source, ...options }: LoadAdapterOptions & { readonly source?: OpenSourceOptions } = {},
   ): Promise<string> {
-    const name = await model.loadAdapter(await this.#open("loadAdapter", spec, source), options);
+    const name = await model.loadAdapter(await this.open("loadAdapter", spec, source), options);
     await model.useAdapter(name);
     return name;
   }
@@ -154,7 +154,7 @@ export class Engine extends DirectOps {
   async loadAny(spec: SourceSpec, options: EngineLoadOptions = {}): Promise<AnyModel> {
     checkOptionNames("loadAny", options, LOAD_OPTIONS);
     const { source, ...loadOptions } = options;
-    const opened = await this.#open("loadAny", spec, source);
+    const opened = await this.open("loadAny", spec, source);
     const { openCheckpoint } = await import("../formats/checkpoint.ts");
     const { openModel } = await import("../models/registry.ts");
     const checkpoint = await openCheckpoint(opened, { signal: options.signal });
@@ -181,7 +181,8 @@ export class Engine extends DirectOps {
     }
   }
 
-  async #open(op: string, spec: SourceSpec, options?: OpenSourceOptions): Promise<Source> {
+  /** Finds a checkpoint as {@link load} does, without loading it; `op` is named in errors. Throws `USAGE`, `DISPOSED`, and as its place does. */
+  async open(op: string, spec: SourceSpec, options?: OpenSourceOptions): Promise<Source> {
     if (this.#disposed) throw new HeedError("DISPOSED", `engine: ${op} after dispose. Create a new engine.`);
     if (typeof spec !== "string" && (typeof spec !== "object" || spec === null)) {
       throw new HeedError("USAGE", `${op}: a model is hf:owner/name, a URL, a folder or files; got ${String(spec)}.`);

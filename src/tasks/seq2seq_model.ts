@@ -5,14 +5,15 @@ import type { Device } from "../gpu/device.ts";
 import { resolveAttention } from "../inspect/attention_request.ts";
 import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
 import type { EncoderDecoder, EncoderDecoderFacts } from "../models/family.ts";
-import { loadWeights } from "../models/load.ts";
+import { type LoadedWeights, loadWeights } from "../models/load.ts";
 import { openEncoderDecoder } from "../models/registry.ts";
 import { openTokenizers, type Tokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
-import { LoadedModel } from "./loaded_model.ts";
+import { AdaptableModel } from "./adaptable_model.ts";
+import type { AdaptedModel } from "./adapters.ts";
 import { AttentionWatch } from "./attention_watch.ts";
-import { Batcher } from "./batcher.ts";
-import { DecoderRuntime } from "./decoder_runtime.ts";
+import { adaptedDecoder, Batcher } from "./batcher.ts";
+import { type CacheOptions, DecoderRuntime } from "./decoder_runtime.ts";
 import { type GenerationResult, GenerationTask } from "./generation.ts";
 import { checkTokens, type GenerateOptions, resolveGeneration, tokenBudget } from "./generation_options.ts";
 import {
@@ -61,7 +62,7 @@ const DEFAULT_CACHE_BYTES = 256 << 20;
  * const { text } = await model.translate("你好，世界。");
  * for await (const piece of model.generate("你好，世界。")) process.stdout.write(piece);
  */
-export class Seq2SeqModel extends LoadedModel {
+export class Seq2SeqModel extends AdaptableModel {
   readonly kind = "encoder-decoder";
   /** The family that runs it, such as `marian`. */
   readonly family: string;
@@ -94,11 +95,23 @@ export class Seq2SeqModel extends LoadedModel {
     plainTask(files);
     const tokenizers = await openTokenizers(checkpoint, { signal });
     const weights = await loadWeights(device, model, checkpoint, options);
+    const { description: source } = checkpoint.source;
+    return Seq2SeqModel.over(device, model, weights, { ...options, source, tokenizers, files });
+  }
+
+  /** A model over weights that are on the GPU already, such as those that are being trained. It disposes them with itself. */
+  static async over(
+    device: Device,
+    model: EncoderDecoder,
+    weights: LoadedWeights,
+    options: CacheOptions & Pick<Parts, "tokenizers" | "files"> & { readonly source: string },
+  ): Promise<Seq2SeqModel> {
+    const { source, tokenizers, files } = options;
     let runtime: DecoderRuntime | undefined;
     try {
       const { maxSequences = DEFAULT_SEQUENCES, cacheTokens = defaultTokens(model.facts) } = options;
       runtime = new DecoderRuntime(device, model, weights, { ...options, maxSequences, cacheTokens });
-      const made = new Seq2SeqModel(checkpoint.source.description, { model, runtime, tokenizers, files });
+      const made = new Seq2SeqModel(source, { model, runtime, tokenizers, files });
       // What the caches could not have is known here, and not in some later call.
       await device.idle();
       return made;
@@ -262,8 +275,13 @@ export class Seq2SeqModel extends LoadedModel {
     return this.#batcher.dispose();
   }
 
-  protected free(): Promise<void> {
-    return this.#runtime.dispose();
+  protected async free(): Promise<void> {
+    await this.#runtime.dispose();
+    await this.freeAdapters();
+  }
+
+  protected adapted(): AdaptedModel {
+    return adaptedDecoder(this.#runtime, this.#batcher);
   }
 
   #generate(op: string, source: string | readonly number[], task: TextTask, options: Seq2SeqGenerateOptions) {

@@ -13,9 +13,9 @@ import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
 import type { ChatMessage } from "../text/chat_template.ts";
-import { LoadedModel } from "./loaded_model.ts";
-import type { Adapters, LoadAdapterOptions } from "./adapters.ts";
-import { Batcher } from "./batcher.ts";
+import { AdaptableModel } from "./adaptable_model.ts";
+import type { AdaptedModel } from "./adapters.ts";
+import { adaptedDecoder, Batcher } from "./batcher.ts";
 import { type ChatOptions, ChatPrompts, Conversation } from "./chat.ts";
 import { type CacheOptions, DecoderRuntime } from "./decoder_runtime.ts";
 import { type GenerateOptions, readGenerationDefaults } from "./generation_options.ts";
@@ -32,7 +32,7 @@ export interface LoadOptions extends CacheOptions {
 }
 
 /** A causal language model on the GPU. Whoever loaded it disposes it. */
-export class TextModel extends LoadedModel {
+export class TextModel extends AdaptableModel {
   readonly kind = "decoder";
   /** The family that runs it, such as `llama`. */
   readonly family: string;
@@ -42,7 +42,6 @@ export class TextModel extends LoadedModel {
   readonly tokenizer: Tokenizer | undefined;
   readonly #parts: SessionParts;
   readonly #prompts: ChatPrompts;
-  #adapters: Promise<Adapters> | undefined;
 
   private constructor(source: string, parts: SessionParts, prompts: ChatPrompts) {
     super();
@@ -200,46 +199,6 @@ export class TextModel extends LoadedModel {
     return namedValues(this.#parts.runtime, options.tokens ?? 1);
   }
 
-  /**
-   * Loads a LoRA adapter in PEFT's format (adapter_config.json and adapter_model.safetensors) and resolves with its name; it is not in use
-   * yet. Throws `BAD_FILE`, `UNSUPPORTED`, and `USAGE` while a generation runs. {@link Engine.loadAdapter} finds one by its Hub id or folder.
-   */
-  async loadAdapter(from: Source, options: LoadAdapterOptions = {}): Promise<string> {
-    return (await this.#openAdapters()).load(from, options);
-  }
-
-  /** Computes with a loaded adapter from now on, or with none. Throws `USAGE` for an unknown name, and while a generation runs. */
-  async useAdapter(name?: string): Promise<void> {
-    (await this.#openAdapters()).use(name);
-  }
-
-  /** Adds a loaded adapter to the weights, for good. Throws `UNSUPPORTED` for packed weights, `USAGE` as {@link TextModel.useAdapter}. */
-  async mergeAdapter(name: string): Promise<void> {
-    await (await this.#openAdapters()).merge(name);
-  }
-
-  #openAdapters(): Promise<Adapters> {
-    this.checkUsable("adapter");
-    const { runtime, batcher } = this.#parts;
-    // Most models never have one.
-    this.#adapters ??= import("./adapters.ts").then(
-      ({ Adapters }) =>
-        new Adapters({
-          model: runtime.decoder,
-          weights: runtime.weights,
-          checkIdle: (what) => {
-            if (!batcher.isBusy) return;
-            throw new HeedError("USAGE", `${what}: a generation is running. Wait for its result first.`);
-          },
-          forgetPlans: async () => {
-            await batcher.forgetPlans();
-            await runtime.forgetPlans();
-          },
-        }),
-    );
-    return this.#adapters;
-  }
-
   /** The plan of a decode step for `sequences` sequences at once. */
   describe(options: { readonly sequences?: number } = {}): Promise<PlanDescription> {
     return this.#parts.batcher.describeStep(options.sequences ?? 1);
@@ -256,7 +215,12 @@ export class TextModel extends LoadedModel {
 
   protected async free(): Promise<void> {
     await this.#parts.runtime.dispose();
-    (await this.#adapters)?.dispose();
+    await this.freeAdapters();
+  }
+
+  protected adapted(): AdaptedModel {
+    const { runtime, batcher } = this.#parts;
+    return adaptedDecoder(runtime, batcher);
   }
 
   #encode(prompt: string | readonly number[]): readonly number[] {
