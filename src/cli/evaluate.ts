@@ -40,7 +40,8 @@ const EXAMPLES = `
 Files alone:
   bleu, chrf                a line of --predictions against the same line of each --references
   accuracy, classification  a class a line, on both sides
-  squad                     --predictions is SQuAD's {id: answer} or an answer a line, --references a file in SQuAD's format
+  squad                     --predictions is SQuAD's {id: answer} (.json) or an answer a line, --references a file in SQuAD's format
+Files may end in .gz.
 With --model it is run on --data first:
   bleu, chrf                a .tsv of source and target, or .jsonl with {"source", "target"}; or a text a line, with --references
   accuracy, classification  a .tsv of text and label, or .jsonl with {"text", "label"}
@@ -111,7 +112,14 @@ async function ofFiles(options: CommandOptions): Promise<Result> {
       `evaluate: ${metric} needs --predictions FILE and --references FILE, or --model and --data FILE; got too few. Name both.`,
     );
   }
-  const first = references[0] ?? "";
+  const [first = ""] = references;
+  const severalFit = metric === "bleu" || metric === "chrf";
+  if (references.length > 1 && !severalFit) {
+    throw new HeedError(
+      "USAGE",
+      `evaluate: ${metric} takes one --references FILE; got ${references.length}. Name one.`,
+    );
+  }
   if (metric === "squad") return ofAnswers(predictions, first, options);
   return scored(options, await linesOf(predictions), await Promise.all(references.map(linesOf)));
 }
@@ -127,7 +135,8 @@ function scored(
     const score = chrf(own, others);
     return { values: { chrf: score }, text: `chrF2 ${score.toFixed(2)}` };
   }
-  const report = classificationReport(own, others[0] ?? []);
+  const trimmed = (lines: readonly string[] = []) => lines.map((line) => line.trim());
+  const report = classificationReport(trimmed(own), trimmed(others[0]));
   if (metric === "accuracy") {
     return { values: { accuracy: report.accuracy }, text: `accuracy ${report.accuracy.toFixed(4)}` };
   }
@@ -138,7 +147,7 @@ function bleuResult(own: readonly string[], others: readonly (readonly string[])
   const result = bleu(own, others, { tokenize });
   const { score, precisions, brevityPenalty, hypothesisLength, referenceLength } = result;
   const parts = precisions.map((precision) => precision.toFixed(1)).join("/");
-  const ratio = (hypothesisLength / referenceLength).toFixed(3);
+  const ratio = (referenceLength > 0 ? hypothesisLength / referenceLength : 0).toFixed(3);
   const text = `BLEU ${score.toFixed(2)} ${parts} (BP ${brevityPenalty.toFixed(3)}, ratio ${ratio}, ${hypothesisLength} words for ${referenceLength}; ${tokenize})`;
   return { values: { bleu: score, precisions, brevityPenalty, hypothesisLength, referenceLength, tokenize }, text };
 }
@@ -149,15 +158,18 @@ async function ofAnswers(predictions: string, references: string, { skipBad }: C
   for await (const { id, answers } of readSquad(diskFile(references), { skipBad })) {
     questions.push({ id, answers: answers.map(({ text }) => text) });
   }
-  const given = predictions.endsWith(".json") ? await answersById(predictions) : undefined;
-  const own = given ? questions.map(({ id }) => given.get(id) ?? "") : await linesOf(predictions);
+  if (questions.length === 0) {
+    throw new HeedError("BAD_FILE", `evaluate: ${references} must have a question; got none. Name another file.`);
+  }
+  const ids = questions.map(({ id }) => id);
+  const own = /\.json(\.gz)?$/.test(predictions) ? await answersById(predictions, ids) : await linesOf(predictions);
   return squadResult(
     own,
     questions.map(({ answers }) => answers),
   );
 }
 
-function squadResult(own: readonly string[], answers: readonly (readonly string[])[]): Result {
+function squadResult(own: readonly (string | undefined)[], answers: readonly (readonly string[])[]): Result {
   const scores = squadScores(own, answers);
   const text = `exact match ${scores.exactMatch.toFixed(2)}, F1 ${scores.f1.toFixed(2)} (${answers.length} questions)`;
   return { values: { ...scores, questions: answers.length }, text };

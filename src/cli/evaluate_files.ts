@@ -1,33 +1,34 @@
-import { readFile } from "node:fs/promises";
 import { HeedError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import { diskFile } from "../train/data/files_node.ts";
 import { readLines } from "../train/data/lines.ts";
+import { readJsonFile } from "../train/data/readers.ts";
+import { note } from "./output.ts";
 
-/** Answers by question id. Throws `BAD_FILE`. */
-export async function answersById(path: string): Promise<Map<string, string>> {
-  const text = await readFile(path, "utf8").catch((cause: unknown) => {
-    throw new HeedError(
-      "BAD_FILE",
-      `evaluate: ${path} must be a file that can be read; got ${String(cause)}. Check the path.`,
-      {
-        cause,
-      },
-    );
-  });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new HeedError("BAD_FILE", `evaluate: ${path} must be JSON; got ${String(cause)}.`, { cause });
-  }
+/**
+ * The answer to each question of a file of answers by id, undefined where it has none, which is noted. Throws `BAD_FILE`, and `USAGE` for
+ * a file of other questions.
+ */
+export async function answersById(path: string, ids: readonly string[]): Promise<(string | undefined)[]> {
+  const value = await readJsonFile(diskFile(path));
   if (!isObject(value) || !Object.values(value).every((answer) => typeof answer === "string")) {
     throw new HeedError(
       "BAD_FILE",
       `evaluate: ${path} must be an object of answers by question id; got something else.`,
     );
   }
-  return new Map(Object.entries(value as Record<string, string>));
+  const given = new Map(Object.entries(value as Record<string, string>));
+  const answers = ids.map((id) => given.get(id));
+  const missing = answers.filter((answer) => answer === undefined).length;
+  if (missing === ids.length) {
+    const [own] = given.keys();
+    throw new HeedError(
+      "USAGE",
+      `evaluate: ${path} must have answers by the ids of the questions, such as ${ids[0]}; got ${own ?? "none"}. Name the questions' file.`,
+    );
+  }
+  if (missing > 0) note(`heed: ${missing} of ${ids.length} questions have no answer in ${path}: they count as wrong`);
+  return answers;
 }
 
 /** Lines of a file, empty ones too. Throws `BAD_FILE` for what is not UTF-8. */

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, it } from "vitest";
 import { ROOT } from "../support/built.ts";
 import { runMain } from "../support/cli.ts";
@@ -69,6 +70,59 @@ describe("heed evaluate", () => {
     const data = write("squad.json", JSON.stringify({ data: [{ title: "ada", paragraphs: [{ context, qas }] }] }));
     const scores = await evaluate("--metric", "squad", "--model", encoders[1].path, "--data", data);
     expect(scores).toMatchObject({ questions: 1, exactMatch: expect.any(Number), f1: expect.any(Number) });
+  });
+
+  const SQUAD = {
+    data: [
+      {
+        title: "ada",
+        paragraphs: [
+          {
+            context: "Ada lived in London.",
+            qas: [
+              { id: "q1", question: "where?", answers: [{ text: "London", answer_start: 13 }] },
+              { id: "q2", question: "with whom?", answers: [], is_impossible: true },
+            ],
+          },
+        ],
+      },
+    ],
+  };
+
+  it("takes answers by id with a byte order mark or packed, and notes and counts those that are missing", async () => {
+    const references = write("questions.json", JSON.stringify(SQUAD));
+    const squad = ["--metric", "squad", "--references", references, "--predictions"];
+    const marked = write("marked.json", `\ufeff${JSON.stringify({ q1: "the London", q2: "", other: "x" })}`);
+    expect(await evaluate(...squad, marked)).toEqual({ exactMatch: 100, f1: 100, questions: 2 });
+    const packed = join(folder, "packed.json.gz");
+    writeFileSync(packed, gzipSync(JSON.stringify({ q1: "London" })));
+    const some = await runMain(["evaluate", ...squad, packed]);
+    expect(some.stdout).toBe("exact match 50.00, F1 50.00 (2 questions)\n");
+    expect(some.stderr).toContain("1 of 2 questions have no answer in");
+    const other = await runMain(["evaluate", ...squad, write("other.json", '{"x":"London"}')]);
+    expect([other.code, other.stderr]).toEqual([2, expect.stringMatching(/such as q1; got x\. Name/)]);
+  });
+
+  it("reads lines with CR LF and a byte order mark, and labels with spaces within", async () => {
+    const right = write("labels.txt", "not a dog\ncat\ncat\n");
+    const own = write("own_labels.txt", "\ufeffnot a dog\r\ncat \r\n dog\r\n");
+    const files = ["--predictions", own, "--references", right];
+    const report = await evaluate("--metric", "classification", ...files);
+    expect(Object.keys(report.classes)).toEqual(["cat", "dog", "not a dog"]);
+    expect(report.accuracy).toBeCloseTo(2 / 3, 12);
+    const twice = await runMain(["evaluate", "--metric", "accuracy", ...files, "--references", right]);
+    expect([twice.code, twice.stderr]).toEqual([2, expect.stringMatching(/takes one --references FILE; got 2/)]);
+  });
+
+  it("names counts of lines that differ, and says nothing of NaN where nothing is", async () => {
+    const empty = write("empty_line.txt", "\n");
+    const two = write("two.txt", "a\nb\n");
+    const { code, stderr } = await runMain([
+      ...["evaluate", "--metric", "bleu", "--predictions", two, "--references", empty],
+    ]);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/got 2 predictions and 1 references/)]);
+    const none = await runMain(["evaluate", "--metric", "bleu", "--predictions", empty, "--references", empty]);
+    expect(none.stdout).toMatch(/^BLEU 0\.00 .*ratio 0\.000, 0 words for 0/);
   });
 
   it("says which files are missing", async () => {

@@ -163,7 +163,7 @@ export interface QuestionExample {
  * fit, or whose answer does not stand where it says, is reported with its article, paragraph and number.
  */
 export async function* readSquad(file: DataFile, options: BadLineOptions = {}): AsyncGenerator<QuestionExample> {
-  const root = await readWhole(file);
+  const root = await readJsonFile(file);
   const articles = isObject(root) && Array.isArray(root["data"]) ? (root["data"] as unknown[]) : undefined;
   if (!articles)
     throw new HeedError(
@@ -189,7 +189,8 @@ export async function* readSquad(file: DataFile, options: BadLineOptions = {}): 
   }
 }
 
-async function readWhole(file: DataFile): Promise<unknown> {
+/** A file that is one JSON value, in UTF-8 with or without a byte order mark. Throws `BAD_FILE`. */
+export async function readJsonFile(file: DataFile): Promise<unknown> {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   let text = "";
   try {

@@ -1,5 +1,5 @@
 import { HeedError } from "../../core/errors.ts";
-import { countRuns, countShared, splitWords } from "./words.ts";
+import { countRuns, countShared, splitWords, trimSpaces } from "./words.ts";
 
 /** How BLEU divides text into words: `13a` for what is written with spaces, `zh` for Chinese, `char`, or `none` for spaces alone. */
 export const BLEU_TOKENIZERS = ["13a", "zh", "char", "none"] as const;
@@ -37,8 +37,8 @@ export function bleu(
   const totals = new Array<number>(ORDERS).fill(0);
   let [hypothesisLength, referenceLength] = [0, 0];
   hypotheses.forEach((hypothesis, i) => {
-    const words = tokenize(hypothesis.trimEnd());
-    const others = references.map((list) => tokenize((list[i] ?? "").trimEnd()));
+    const words = tokenize(trimSpaces(hypothesis));
+    const others = references.map((list) => tokenize(trimSpaces(list[i] ?? "")));
     hypothesisLength += words.length;
     referenceLength += nearestLength(words.length, others);
     for (let n = 1; n <= ORDERS; n++) {
@@ -108,7 +108,7 @@ export function checkParallel(
 
 const TOKENIZERS: Readonly<Record<BleuTokenizer, (line: string) => string[]>> = {
   "13a": (line) => splitWords(splitPunctuation(` ${plainText(line)} `)),
-  zh: (line) => splitWords(splitPunctuation(separateChinese(line.trim()))),
+  zh: (line) => splitWords(splitPunctuation(separateChinese(line))),
   char: (line) => splitWords([...line].join(" ")),
   none: splitWords,
 };

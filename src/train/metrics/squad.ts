@@ -9,12 +9,17 @@ export interface SquadScores {
 
 /**
  * Exact match and F1 of answers (Rajpurkar et al. 2016, §6.1; 2018 for "no answer", which is an empty prediction or an empty list of
- * answers): lower case, without punctuation and articles; the best of a question's answers. Throws `USAGE` where lengths differ.
+ * answers): lower case, without punctuation and articles; the best of a question's answers. A question whose prediction is undefined
+ * is wrong, also where "no answer" is right. Throws `USAGE` where lengths differ.
  */
-export function squadScores(predictions: readonly string[], answers: readonly (readonly string[])[]): SquadScores {
+export function squadScores(
+  predictions: readonly (string | undefined)[],
+  answers: readonly (readonly string[])[],
+): SquadScores {
   checkParallel("SQuAD", predictions, [answers]);
   let [exact, f1] = [0, 0];
   predictions.forEach((prediction, i) => {
+    if (prediction === undefined) return;
     const given = (answers[i] ?? []).filter((answer) => normalizeAnswer(answer) !== "");
     const wanted = given.length > 0 ? given : [""];
     exact += Math.max(...wanted.map((answer) => (normalizeAnswer(answer) === normalizeAnswer(prediction) ? 1 : 0)));

@@ -2,11 +2,18 @@
 const SEPARATORS = [0x1c, 0x1d, 0x1e, 0x1f].map((code) => String.fromCharCode(code)).join("");
 
 /** Spaces as Python's `str.split` sees them, by which the reference implementations count words: the four separators too. */
-const SPACES = new RegExp(`[\\p{White_Space}${SEPARATORS}]+`, "u");
+const SPACE = `[\\p{White_Space}${SEPARATORS}]`;
+const SPACES = new RegExp(`${SPACE}+`, "u");
+const OUTER_SPACES = new RegExp(`^${SPACE}+|${SPACE}+$`, "gu");
 
 /** The words of a text between spaces. */
 export function splitWords(text: string): string[] {
   return text.split(SPACES).filter((word) => word !== "");
+}
+
+/** A text without the spaces round it; unlike `trim`, a byte order mark is none. */
+export function trimSpaces(text: string): string {
+  return text.replace(OUTER_SPACES, "");
 }
 
 /** How often each run of `n` items occurs. */

@@ -50,6 +50,12 @@ describe("bleu and chrf", () => {
     expect(chrf(golden.hypotheses, golden.references)).toBeCloseTo(golden.chrf, 8);
   });
 
+  it("count what is no space to Python as a word: a byte order mark, but no separator", () => {
+    const text = "a b c d \ufeff";
+    expect(bleu([text], [[text]], { tokenize: "zh" }).hypothesisLength).toBe(5);
+    expect(bleu(["a b c d \u001c\u0085"], [["a b c d"]], { tokenize: "none" }).hypothesisLength).toBe(4);
+  });
+
   it("refuse lists of different lengths", () => {
     expect(() => bleu(["a", "b"], [["a"]])).toThrow("BLEU: each list of references must be as long as the predictions");
     expect(() => chrf([], [[]])).toThrow("chrF:");
@@ -86,5 +92,10 @@ describe("squadScores", () => {
     const result = squadScores(predictions, answers);
     expect(result.exactMatch).toBeCloseTo(exact, 10);
     expect(result.f1).toBeCloseTo(f1, 10);
+  });
+
+  it("counts a question without a prediction as wrong, whatever is right", () => {
+    const scores = squadScores([undefined, undefined, "", "Ada"], [[], ["Ada"], [], ["Ada"]]);
+    expect(scores).toEqual({ exactMatch: 50, f1: 50 });
   });
 });
