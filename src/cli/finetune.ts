@@ -8,12 +8,13 @@ import { folderSource } from "../sources/folder_node.ts";
 import { openSource } from "../sources/open_source_node.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import { Finetuning } from "../train/finetune.ts";
-import { FINETUNE_TASKS, type FinetuneTask } from "../train/finetune_models.ts";
+import { diskFile } from "../train/data/files_node.ts";
+import { knownLabels, readExamples, streamExamples } from "../train/examples.ts";
 import { type Precision, PRECISIONS } from "../train/mixed.ts";
 import { type RunnableTraining, runTraining, startingPoint } from "../train/run_node.ts";
+import { type Task, TASKS } from "../train/tasks.ts";
 import { EXIT } from "./exit_codes.ts";
-import { readExamples, streamExamples } from "./finetune_data.ts";
-import { scoreFolder } from "./finetune_scores.ts";
+import { scoreFolder, scoresLine } from "./finetune_scores.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { numberIn } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
@@ -21,7 +22,7 @@ import { trainingProgress } from "./training_progress.ts";
 
 interface CommandOptions extends GpuOptions {
   model: string;
-  task: FinetuneTask;
+  task: Task;
   data: string;
   output: string;
   eval?: string;
@@ -60,6 +61,7 @@ Data by task (files may end in .gz):
   masked-translation     the same, for an encoder–decoder: a run of tokens masked on both sides (MASS)
   span-corruption        the same: spans behind sentinels (T5)
   next-sentence          a sentence a line, an empty line between documents, or .jsonl with {"sentences": […]}
+  pretraining            the same: masked words and the next sentence at once (BERT)
   completion, prefix-lm  .jsonl with {"prompt", "completion"}; the completion alone is predicted
   classification         .tsv of text and label, or .jsonl with {"text", "label"}
   labels                 .jsonl with {"words": […], "labels": […]}
@@ -85,7 +87,7 @@ export function finetuneCommand(signal: AbortSignal, done: (code: number) => voi
   return new Command("finetune")
     .description("Tune a published checkpoint on your data: whole, in part, or with a LoRA adapter")
     .requiredOption("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
-    .addOption(new Option("--task <task>", "what to tune it for").choices(FINETUNE_TASKS).makeOptionMandatory())
+    .addOption(new Option("--task <task>", "what to tune it for").choices(TASKS).makeOptionMandatory())
     .requiredOption("--data <file>", "examples to train on")
     .requiredOption("--output <folder>", "write the result there")
     .option("--eval <file>", "held-out examples: their loss while it trains, and scores at the end")
@@ -149,14 +151,16 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
   const checkpoint = await openCheckpoint(source, { signal });
   const tokenizers = await openTokenizers(checkpoint, { signal });
   if (!tokenizers) throw new HeedError("USAGE", `finetune: a model with a tokenizer is needed; got ${options.model}.`);
-  const reading = { task, tokenizers, length, names: ownLabels(checkpoint.config), skipBad };
+  const reading = { task, tokenizers, length, names: knownLabels(checkpoint.config), skipBad, note };
   const training = { ...reading, isTraining: true };
   const items =
     options.buffer === undefined
-      ? (await readExamples(options.data, training)).items
-      : await streamExamples(options.data, training, options.buffer);
+      ? (await readExamples(diskFile(options.data), training)).items
+      : await streamExamples(diskFile(options.data), training, options.buffer);
   const held =
-    options.eval === undefined ? undefined : await readExamples(options.eval, { ...reading, isTraining: false });
+    options.eval === undefined
+      ? undefined
+      : await readExamples(diskFile(options.eval), { ...reading, isTraining: false });
   const device = await Device.request({ gpu, tier: options.tier });
   const progress = trainingProgress();
   try {
@@ -171,24 +175,30 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
       ...{ output, description: { name: "finetune.json", content: described(options) }, resumed: latest !== undefined },
       checkpoint: { every: options.checkpointEvery },
       onProgress: (update) => progress.update(update),
+      onNote: (text) => note(`heed: ${text}`),
     });
     const result = await run.finally(() => tuning.dispose());
     progress.stop();
     const heldLoss = result.validationLoss;
     const scores =
       held && heldLoss !== undefined && tuning.canMerge
-        ? await scoreFolder(device, { task, folder: output, held, heldLoss, length, signal })
+        ? await scoreFolder(device, {
+            task,
+            folder: output,
+            held,
+            heldLoss,
+            length,
+            maskRate: options.maskRate,
+            signal,
+          })
         : undefined;
     printLine(options.json ? JSON.stringify({ ...result, ...(scores ? { scores } : {}) }) : output);
-    const told = Object.entries(scores ?? {}).flatMap(([name, value]) =>
-      typeof value === "number" ? [`, ${name} ${value.toFixed(4)}`] : [],
-    );
     const loss = heldLoss === undefined ? "" : `, held-out loss ${heldLoss.toFixed(4)}`;
     if (tuning.lora)
       note(
         `heed: the adapter is in ${join(output, "adapter")}${tuning.canMerge ? "" : "; a base in blocks of GGUF can't have it merged"}`,
       );
-    note(`heed: ${result.steps} steps, loss ${result.loss.toFixed(4)}${loss}${told.join("")}`);
+    note(`heed: ${result.steps} steps, loss ${result.loss.toFixed(4)}${loss}${scoresLine(scores)}`);
     return EXIT.OK;
   } finally {
     progress.stop();
@@ -196,17 +206,10 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
   }
 }
 
-/** Labels that the model's own head knows keep their numbers: a head that is trained further must not mix them up. */
-function ownLabels({ id2label }: Readonly<Record<string, unknown>>): Map<string, number> {
-  const labels = typeof id2label === "object" && id2label !== null ? Object.values(id2label).map(String) : [];
-  // Names that transformers writes where there are none.
-  if (labels.every((label) => /^LABEL_\d+$/.test(label))) return new Map();
-  return new Map(labels.map((label, i) => [label, i]));
-}
-
-/** What was asked for, to be kept beside the result, whose place is no part of it. */
-function described({ output: _, ...options }: CommandOptions): Record<string, unknown> {
-  return { ...options };
+/** What was asked for, to be kept beside the result; where that is written and how it is told are no part of it. */
+function described(options: CommandOptions): Record<string, unknown> {
+  const { output: _, resume: __, json: ___, ...kept } = options;
+  return kept;
 }
 
 /** A tuning whose result is a folder that works alone: with the tokenizer, and the adapter where one is trained. */

@@ -3,10 +3,11 @@ import { resolve } from "node:path";
 import { TIERS, type Tier } from "../gpu/tiers.ts";
 import { Device } from "../gpu/device.ts";
 import { type Precision, PRECISIONS } from "../train/mixed.ts";
-import { parseRecipe } from "../train/recipe.ts";
+import { parseRecipe, taskOf } from "../train/recipe.ts";
 import { readRecipeFile, trainRecipe } from "../train/run_node.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
+import { scoreFolder, scoresLine } from "./finetune_scores.ts";
 import { note, printLine } from "./output.ts";
 import { trainingProgress } from "./training_progress.ts";
 
@@ -21,6 +22,7 @@ interface CommandOptions extends GpuOptions {
 
 const EXAMPLES = `
 The recipe is a JSON file: task, model (a config.json), tokenizer, data, batch, length, steps, optimizer, schedule, output.
+Tasks are those of heed finetune, and their data has the same formats: {"examples": "file.jsonl", "validation": "other.jsonl"}. lm reads a long text in windows ({"text": "file.txt"}); translation, prefix-lm, completion, next-sentence, pretraining and the masked tasks also take pairs: {"source", "target"}, or {"grammar": "zh-en"}. maskRate is the share of tokens that masked tasks hide. What is held out of examples is scored at the end.
 A file that is too large for memory is streamed with data.buffer: so many lines at a time, shuffled among each other. precision: "mixed" computes products of f16.
 The result is a folder in the Hub's format, with log.jsonl, curves.svg and checkpoints beside the model.
 
@@ -38,7 +40,7 @@ export function trainCommand(signal: AbortSignal, done: (code: number) => void):
     .argument("<recipe>", "a JSON file")
     .option("--resume", "go on from the newest checkpoint in the output folder")
     .option("--output <folder>", "write there instead of where the recipe says")
-    .option("--data <path>", "a text to train on instead of the recipe's, or the folder of its parallel text")
+    .option("--data <path>", "a file to train on instead of the recipe's, or the folder of its parallel text")
     .addOption(
       new Option("--precision <p>", "instead of the recipe's; mixed: products of f16 under a scaled loss").choices(
         PRECISIONS,
@@ -69,12 +71,15 @@ async function train(path: string, options: CommandOptions, signal: AbortSignal)
       resume: options.resume,
       signal,
       onProgress: (update) => progress.update(update),
+      onNote: (text) => note(`heed: ${text}`),
+      score: ({ recipe: { length, maskRate, ...own }, ...written }) =>
+        scoreFolder(device, { ...written, task: taskOf(own), length, maskRate, signal }),
     });
     progress.stop();
     if (options.json) printLine(JSON.stringify(result));
     else printLine(result.output);
     const held = result.validationLoss === undefined ? "" : `, held-out loss ${result.validationLoss.toFixed(4)}`;
-    note(`heed: ${result.steps} steps, loss ${result.loss.toFixed(4)}${held}`);
+    note(`heed: ${result.steps} steps, loss ${result.loss.toFixed(4)}${held}${scoresLine(result.scores)}`);
     return EXIT.OK;
   } finally {
     progress.stop();

@@ -2,7 +2,7 @@ import { mapRules, type Model, type WeightRule, type WeightTree } from "./family
 
 /** Tensors and layers of heads, as checkpoints call them. */
 export const HEAD_TENSOR =
-  /^(lm_head|embed_out|classifier|score|qa_outputs|pre_classifier|cls|vocab_\w+|mlm_head|generator|final_logits_bias)(\.|$)/;
+  /^(lm_head|embed_out|classifier|score|qa_outputs|pre_classifier|cls|vocab_\w+|mlm_head|predictions|generator|final_logits_bias)(\.|$)/;
 
 /**
  * How `transformers` calls the tensors and layers of the architecture in `config`: behind a prefix, but for heads, which stand beside the

@@ -2,6 +2,7 @@ import { HeedError } from "../core/errors.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { TokenItem, VaryItem } from "./item_batches.ts";
 import { IGNORED_TARGET } from "./losses.ts";
+import { maskWords } from "./task_items.ts";
 
 /** Labels of BERT's second task, in the order of its head. */
 export const NEXT_SENTENCE_LABELS = ["IsNext", "NotNext"] as const;
@@ -33,7 +34,8 @@ export function pairSentences(tokenizer: Tokenizer, length: number): VaryItem {
       for (let draw = 0; draw < MOST_DRAWS; draw++) {
         const drawn = items[Math.floor(uniform() * items.length)];
         if (!drawn || drawn === item) continue;
-        other = drawn.ids;
+        // A second sentence too, so that none gives itself away by its place in a document.
+        other = drawn.next ?? drawn.ids;
         if (drawn.document !== item.document) break;
       }
     }
@@ -41,6 +43,21 @@ export function pairSentences(tokenizer: Tokenizer, length: number): VaryItem {
     const [first, second] = shortened(item.ids, other, room);
     const { ids, typeIds } = tokenizer.framePair(first, second);
     return { ids, segments: typeIds, targets: [isNext ? 0 : 1] };
+  };
+}
+
+/**
+ * Both of BERT's tasks at once (Devlin et al. 2019, §3.1): two sentences of which the second follows or does not, `follows` says which, and words of both
+ * masked. Throws `USAGE` for what either refuses.
+ */
+export function maskAndPair(tokenizer: Tokenizer, length: number, rate?: number): VaryItem {
+  const [pair, mask] = [pairSentences(tokenizer, length), maskWords(tokenizer, rate)];
+  return (item, uniform, items) => {
+    const {
+      targets: [follows = IGNORED_TARGET],
+      ...paired
+    } = pair(item, uniform, items);
+    return { ...mask({ ...paired, targets: [] }, uniform, items), follows };
   };
 }
 

@@ -3,33 +3,29 @@ import { HeedError } from "../core/errors.ts";
 import type { Source } from "../core/source.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
-import type { Decoder, EncoderDecoder, Model } from "../models/family.ts";
 import { adaptLinears, linearModules } from "../models/lora.ts";
-import type { LoadedWeights } from "../models/load.ts";
 import { encodeLora } from "../models/lora_files.ts";
 import { mergeLoraLayer } from "../models/lora_merge.ts";
-import { readGenerationDefaults } from "../tasks/generation_options.ts";
-import { TextModel } from "../tasks/text_model.ts";
+import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
-import { type Batching, EpochBatches, type ItemStream, orderedBatches, StreamedBatches } from "./batches.ts";
-import { dropSpans, maskBothSides, pairSentences } from "./denoise_items.ts";
-import { type BaseDType, type FinetuneTask, openForFinetuning, type OpenedModel } from "./finetune_models.ts";
-import { itemBatching, type TokenItem } from "./item_batches.ts";
+import { EpochBatches, type ItemStream, orderedBatches, StreamedBatches } from "./batches.ts";
+import { type BaseDType, openForFinetuning, type OpenedModel, type TunedModel } from "./finetune_models.ts";
+import type { TokenItem } from "./item_batches.ts";
+import { type LiveModel, liveModel } from "./live_model.ts";
 import { createLora, type CreateLoraOptions, type Lora, withLora } from "./lora.ts";
 import { checkPrecision, type Precision } from "./mixed.ts";
 import type { OptimizerSpec } from "./optimizer.ts";
-import { pairBatching } from "./pairs.ts";
-import { type Parameter, parametersOf } from "./parameters.ts";
+import { type Parameter, parametersOf, ruledTensors } from "./parameters.ts";
 import { encodeModel } from "./save.ts";
 import type { Schedule } from "./schedule.ts";
-import { maskWords } from "./task_items.ts";
+import type { Task } from "./tasks.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
-import { encodeState, encodeTensors, restoreState, restoreTensors } from "./training_state.ts";
+import { encodeState, encodeTensors, readingCheckpoint, restoreState, restoreTensors } from "./training_state.ts";
 import { TrainingStep } from "./training_step.ts";
 
 /** How a checkpoint is tuned. */
 export interface FinetuneOptions {
-  readonly task: FinetuneTask;
+  readonly task: Task;
   readonly tokenizer: Tokenizer;
   /** All of them, or a stream of those that do not fit into memory. */
   readonly items: readonly TokenItem[] | ItemStream<TokenItem>;
@@ -75,8 +71,8 @@ const KEPT_FILES = [
 /** What is trained, in a checkpoint. */
 const TRAINED = "trained.safetensors";
 
-/** A checkpoint that is being tuned: an async iterator of updates. Whoever opened it disposes it. */
-export class Finetuning implements AsyncIterable<TrainingProgress> {
+/** A checkpoint that is being tuned for a task: an async iterator of updates. Whoever opened it disposes it. */
+export class Finetuning<T extends Task = Task> implements AsyncIterable<TrainingProgress> {
   readonly trainer: Trainer;
   readonly lora: Lora | undefined;
   /** config.json of the result. */
@@ -86,7 +82,7 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
   readonly #options: FinetuneOptions;
   #opened: OpenedModel;
   readonly #step: TrainingStep;
-  readonly #models = new Set<TextModel>();
+  readonly #models = new Set<LiveModel>();
 
   private constructor(device: Device, checkpoint: Checkpoint, opened: OpenedModel, options: FinetuneOptions) {
     const { validation, steps, schedule, accumulate, optimizer, dropout, recompute, precision, seed = 0 } = options;
@@ -99,10 +95,12 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
     this.lora = modules && createLora(device, modules, { seed, ...options.lora });
     const objective = this.lora ? withLora(opened.objective, this.lora) : opened.objective;
     const parameters = [...(this.lora?.parameters ?? []), ...trainedParameters(opened, options)];
+    let step: TrainingStep | undefined;
     try {
       const how = { optimizer, dropout, recompute, precision, seed };
-      this.#step = new TrainingStep(device, { objective, parameters, ...how });
-      const batching = batchingOf(opened, options);
+      step = new TrainingStep(device, { objective, parameters, ...how });
+      this.#step = step;
+      const batching = opened.batching(options);
       const data =
         "read" in options.items
           ? new StreamedBatches(options.items, batching, seed)
@@ -111,15 +109,20 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
         validation && validation.length > 0 ? { validation: () => orderedBatches(validation, batching) } : {};
       const { evaluateEvery, patience, signal } = options;
       const when = { steps, schedule, accumulate, evaluateEvery, patience, signal };
-      this.trainer = new Trainer({ step: this.#step, data, ...when, ...held });
+      this.trainer = new Trainer({ step, data, ...when, ...held });
     } catch (error) {
+      step?.optimizer.dispose();
       this.lora?.dispose();
       throw error;
     }
   }
 
   /** Loads a checkpoint and makes ready to tune it. Throws `USAGE`, `BAD_FILE`, `UNSUPPORTED`, with nothing left allocated. */
-  static async open(device: Device, checkpoint: Checkpoint, options: FinetuneOptions): Promise<Finetuning> {
+  static async open<T extends Task>(
+    device: Device,
+    checkpoint: Checkpoint,
+    options: FinetuneOptions & { readonly task: T },
+  ): Promise<Finetuning<T>> {
     const { lora, base = lora && isQuantised(checkpoint) ? "auto" : "f32" } = options;
     if (!lora && base !== "f32") {
       throw new HeedError(
@@ -130,7 +133,7 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
     checkPrecision(device, options.precision ?? "f32");
     const opened = await openForFinetuning(device, checkpoint, { ...options, base });
     try {
-      const tuning = new Finetuning(device, checkpoint, opened, options);
+      const tuning = new Finetuning<T>(device, checkpoint, opened, options);
       try {
         if (options.from) await tuning.#restore(options.from);
         return tuning;
@@ -156,38 +159,37 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
   }
 
   /**
-   * The language model that is tuned, over the very weights, its adapter beside them: what it generates, and the attention that it shows, are
-   * those of the last update. Disposing it leaves the weights; {@link files} ends it where an adapter is merged. Throws `UNSUPPORTED` for
-   * other models.
+   * The model that is tuned, over the very weights, its adapter beside them: a {@link TextModel} for tasks of language models, a
+   * {@link Seq2SeqModel} for those of encoder–decoders, an {@link EncoderModel} with the task's head for the others. What it computes, and the
+   * attention that it shows, are those of the last update. Disposing it leaves the weights; {@link files} ends it where an adapter is merged.
    */
-  async model(): Promise<TextModel> {
-    const { model, tree } = this.#opened;
-    if (!isDecoder(model)) {
-      throw new HeedError(
-        "UNSUPPORTED",
-        `finetune: only a language model can be run while it is tuned; got ${model.family}.`,
-      );
-    }
-    const { config, generationConfig, source } = this.#checkpoint;
+  async model(): Promise<TunedModel<T>> {
+    const { network, tree, config } = this.#opened;
+    const { source, generationConfig } = this.#checkpoint;
     const { lora } = this;
-    const parts = {
-      ...{ source: source.description, tokenizer: this.#options.tokenizer },
-      defaults: readGenerationDefaults(config, generationConfig),
-    };
-    const weights: LoadedWeights = {
-      ...{ tree, dtype: "f32", dispose: () => {} },
-      bytes: parametersOf(model.rules, tree).reduce((sum, { tensor }) => sum + tensor.sizeBytes, 0),
+    const { tokenizer } = this.#options;
+    const writes = network.kind === "encoder-decoder" ? await openTokenizers(this.#checkpoint) : undefined;
+    const opened = await liveModel(this.#device, network, {
+      ...{ tree, config, generationConfig, source: source.description },
+      tokenizers: { source: tokenizer, ...(writes?.target ? { target: writes.target } : {}) },
       ...(lora ? { onRecord: (rec) => adaptLinears(rec, lora.layers, { value: (tensor) => rec.weight(tensor) }) } : {}),
-    };
-    const opened = await TextModel.over(this.#device, model, weights, parts);
-    this.#models.add(opened.whenDisposed((disposed) => this.#models.delete(disposed)));
-    return opened;
+    });
+    this.#models.add(opened);
+    opened.whenDisposed(() => this.#models.delete(opened));
+    // The task says which kind of network was opened.
+    return opened as TunedModel<T>;
   }
 
-  /** adapter_config.json and adapter_model.safetensors, where an adapter is trained. */
+  /** adapter_config.json and adapter_model.safetensors, where an adapter is trained; a head that is trained beside it is in them (`modules_to_save`). */
   async adapterFiles(base: string): Promise<Map<string, Uint8Array[]>> {
     if (!this.lora) throw new HeedError("USAGE", "finetune: an adapter was not trained. Ask for files() instead.");
-    return encodeLora(this.lora.layers, this.lora.config, { base, taskType: this.#opened.peftTask });
+    const { peftTask: taskType, rules, tree, head } = this.#opened;
+    // A head is trained beside an adapter, which is of no use without it.
+    const trained = new Set(head.map(({ tensor }) => tensor));
+    const saved = ruledTensors(rules, tree)
+      .filter(({ tensor }) => trained.has(tensor))
+      .map(({ rule, tensor }) => ({ name: rule.from[0] ?? tensor.label, tensor }));
+    return encodeLora(this.lora.layers, this.lora.config, { base, taskType, saved });
   }
 
   /** False for a base that was published in blocks of a GGUF file: an adapter of it can be saved, and not merged. */
@@ -249,8 +251,10 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
 
   async #restore(from: Source): Promise<void> {
     const trained = new Map(this.#step.optimizer.parameters.map(({ name, tensor }) => [name, tensor]));
-    await restoreTensors(from, TRAINED, trained);
-    await restoreState(from, this.#step, this.trainer);
+    await readingCheckpoint(from, async () => {
+      await restoreTensors(from, TRAINED, trained);
+      await restoreState(from, this.#step, this.trainer);
+    });
   }
 
   /** Frees models, plans, moments, adapter and weights. */
@@ -266,10 +270,6 @@ export class Finetuning implements AsyncIterable<TrainingProgress> {
   }
 }
 
-function isDecoder(model: Model): model is Decoder {
-  return "hidden" in model && !("encode" in (model as Partial<EncoderDecoder>));
-}
-
 /** What is trained beside an adapter: nothing of a loaded model, a fresh head always. */
 function trainedParameters(
   { rules, tree, head }: OpenedModel,
@@ -278,33 +278,6 @@ function trainedParameters(
   if (lora || train === "head") return head;
   const all = parametersOf(rules, tree);
   return train === "all" ? all : all.filter(({ name }) => train.test(name));
-}
-
-/** Targets of an item, where they are not one a token. */
-const TARGETS_EACH: Readonly<Partial<Record<FinetuneTask, number>>> = {
-  ...{ classification: 1, "next-sentence": 1, answer: 2 },
-};
-
-/** How examples of a task become batches. */
-function batchingOf({ inputs, decoderStart }: OpenedModel, options: FinetuneOptions): Batching<TokenItem> {
-  const { task, batch, length, tokenizer, maskRate } = options;
-  if (decoderStart !== undefined) {
-    const vary =
-      task === "masked-translation"
-        ? maskBothSides(tokenizer, decoderStart, maskRate)
-        : task === "span-corruption"
-          ? dropSpans(tokenizer, maskRate)
-          : undefined;
-    return pairBatching({ batch, length, decoderStart, vary });
-  }
-  const each = TARGETS_EACH[task];
-  const vary =
-    task === "masked-lm"
-      ? maskWords(tokenizer, maskRate)
-      : task === "next-sentence"
-        ? pairSentences(tokenizer, length)
-        : undefined;
-  return itemBatching({ batch, length, inputs, vary, ...(each === undefined ? {} : { targetsEach: each }) });
 }
 
 /** True for a file of blocks, which are read as they are stored. */

@@ -1,32 +1,41 @@
-import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import type { Encoder } from "../models/encoder_family.ts";
-import { type Decoder, mapRules, type Model, type WeightRule, type WeightTree } from "../models/family.ts";
-import { publishedRules } from "../models/head_names.ts";
+import { mapRules, type Model, type WeightRule, type WeightTree } from "../models/family.ts";
 import { loadWeights } from "../models/load.ts";
-import { openDecoder, openEncoder, openEncoderDecoder } from "../models/registry.ts";
-import { NEXT_SENTENCE_LABELS } from "./denoise_items.ts";
-import { encoderObjective } from "./encoder_objective.ts";
+import { openEncoder } from "../models/registry.ts";
+import type { EncoderModel } from "../tasks/encoder_model.ts";
+import type { Seq2SeqModel } from "../tasks/seq2seq_model.ts";
+import type { TextModel } from "../tasks/text_model.ts";
+import type { Batching } from "./batches.ts";
 import { initialise } from "./initialise.ts";
-import type { ItemBatchOptions } from "./item_batches.ts";
-import { languageModelObjective, translationObjective } from "./losses.ts";
+import type { TokenItem } from "./item_batches.ts";
 import type { Objective } from "./objective.ts";
 import { disposeTree, type Parameter, parametersOf } from "./parameters.ts";
+import {
+  joinHeads,
+  openTask,
+  publishedTaskRules,
+  stemOf,
+  type Task,
+  type TaskBatchOptions,
+  type TaskHead,
+  type TaskModel,
+} from "./tasks.ts";
 
-/** What a checkpoint can be tuned for here. */
-export const FINETUNE_TASKS = [
-  ...(["lm", "completion", "prefix-lm", "classification", "labels", "masked-lm", "next-sentence", "answer"] as const),
-  ...(["translation", "masked-translation", "span-corruption"] as const),
-] as const;
-
-/** One of {@link FINETUNE_TASKS}. */
-export type FinetuneTask = (typeof FINETUNE_TASKS)[number];
+/** The model that runs while a checkpoint is tuned for a task. */
+export type TunedModel<T extends Task> = T extends "lm" | "completion" | "prefix-lm"
+  ? TextModel
+  : T extends "translation" | "masked-translation" | "span-corruption"
+    ? Seq2SeqModel
+    : EncoderModel;
 
 /** A checkpoint's model with the head that its task needs. */
 export interface OpenedModel {
   readonly model: Model;
+  /** What runs between updates, on {@link tree}. */
+  readonly network: TaskModel["network"];
   readonly config: Readonly<Record<string, unknown>>;
   /** Rules with the names that the result is saved under. */
   readonly rules: WeightTree<WeightRule>;
@@ -37,15 +46,14 @@ export interface OpenedModel {
   readonly head: readonly Parameter[];
   readonly objective: Objective;
   readonly peftTask: string;
-  /** The token that the decoder reads first; of encoder–decoders. */
-  readonly decoderStart?: number;
-  readonly inputs: ItemBatchOptions["inputs"];
+  /** How items of the task become batches. */
+  batching(options: TaskBatchOptions): Batching<TokenItem>;
   dispose(): void;
 }
 
 /** How {@link openForFinetuning} opens. */
 export interface OpenForFinetuning {
-  readonly task: FinetuneTask;
+  readonly task: Task;
   /** Names of classes or labels, in the order of their numbers. */
   readonly labels?: readonly string[];
   /** Of a fresh head. Default 0. */
@@ -59,92 +67,42 @@ export interface OpenForFinetuning {
 export type BaseDType = "f32" | "f16" | "q8_0" | "q4_0" | "auto";
 
 /** Loads a checkpoint, in f32 unless its base is frozen, with what a task needs of it. Throws `USAGE`, `BAD_FILE`, `UNSUPPORTED`, with nothing left allocated. */
-export function openForFinetuning(
+export async function openForFinetuning(
   device: Device,
   checkpoint: Checkpoint,
   options: OpenForFinetuning,
 ): Promise<OpenedModel> {
-  const { task } = options;
-  if (task === "translation" || task === "masked-translation" || task === "span-corruption")
-    return openForTranslation(device, checkpoint, options);
-  return (task in HEADS ? openForHead : openForText)(device, checkpoint, options);
-}
-
-async function openForTranslation(
-  device: Device,
-  checkpoint: Checkpoint,
-  { base = "f32", labelSmoothing }: OpenForFinetuning,
-): Promise<OpenedModel> {
-  const { config } = checkpoint;
-  const model = openEncoderDecoder(config);
-  const { tree, dispose } = await loadWeights(device, model, checkpoint, { dtype: base });
-  return {
-    ...{ model, config, rules: publishedRules(model, config), tree, body: tree, head: [], inputs: [], dispose },
-    objective: translationObjective(model, tree, { labelSmoothing }),
-    peftTask: "SEQ_2_SEQ_LM",
-    decoderStart: model.facts.decoderStart,
+  const { task, base = "f32", labelSmoothing, seed, labels } = options;
+  const { config: given } = checkpoint;
+  const opened = openTask(task, given, labels);
+  const { model, config, heads } = opened;
+  const isEncoder = heads.length > 0;
+  const plain = isEncoder ? openEncoder({ ...given, architectures: [`${stemOf(given)}Model`] }) : model;
+  const weights = await loadWeights(device, plain, checkpoint, { dtype: base });
+  const body = isEncoder ? (weights.tree as { readonly body: WeightTree<Tensor> }).body : weights.tree;
+  const drawn: { readonly head: TaskHead; readonly tree: WeightTree<Tensor> }[] = [];
+  const dispose = (): void => {
+    weights.dispose();
+    for (const { tree } of drawn) disposeTree(tree);
   };
-}
-
-async function openForText(
-  device: Device,
-  checkpoint: Checkpoint,
-  { task, base = "f32", labelSmoothing }: OpenForFinetuning,
-): Promise<OpenedModel> {
-  const { config } = checkpoint;
-  const model: Decoder = openDecoder(config);
-  const weights = await loadWeights(device, model, checkpoint, { dtype: base });
-  const prefix = task === "prefix-lm";
+  try {
+    for (const head of heads) {
+      const hasHead = sameHead(given, config) || isPretrained(checkpoint, head.encoder);
+      drawn.push({ head, tree: await openHeadWeights(device, checkpoint, { head, hasHead, seed }) });
+    }
+  } catch (error) {
+    dispose();
+    throw error;
+  }
+  const trees = new Map(drawn.map(({ head, tree }) => [head, tree]));
+  const tree = isEncoder ? { body, head: joinHeads(heads, (head) => trees.get(head)) } : body;
   return {
-    ...{ model, config, rules: publishedRules(model, config), tree: weights.tree, body: weights.tree, head: [] },
-    objective: languageModelObjective(model, weights.tree, { prefix, labelSmoothing }),
-    peftTask: "CAUSAL_LM",
-    inputs: prefix ? ["prefix_lengths"] : [],
-    dispose: () => weights.dispose(),
-  };
-}
-
-const HEADS: Readonly<Partial<Record<FinetuneTask, readonly [ending: string, peft: string]>>> = {
-  classification: ["ForSequenceClassification", "SEQ_CLS"],
-  labels: ["ForTokenClassification", "TOKEN_CLS"],
-  answer: ["ForQuestionAnswering", "QUESTION_ANS"],
-  "masked-lm": ["ForMaskedLM", "FEATURE_EXTRACTION"],
-  "next-sentence": ["ForNextSentencePrediction", "FEATURE_EXTRACTION"],
-};
-
-/** An encoder with its own head if it has the one that the task needs and as many labels, else with a fresh one. */
-async function openForHead(device: Device, checkpoint: Checkpoint, options: OpenForFinetuning): Promise<OpenedModel> {
-  const [ending, peftTask] = HEADS[options.task] ?? ["", ""];
-  const stem = stemOf(checkpoint.config);
-  const labels = options.task === "next-sentence" ? NEXT_SENTENCE_LABELS : options.labels;
-  const config = headConfig(checkpoint.config, `${stem}${ending}`, labels);
-  const encoder = openEncoder(config);
-  const hasHead = sameHead(checkpoint.config, config) || isPretrained(checkpoint, encoder);
-  const plain = openEncoder({ ...checkpoint.config, architectures: [`${stem}Model`] });
-  const weights = await loadWeights(device, plain, checkpoint, { dtype: options.base ?? "f32" });
-  const { body, head: headRules } = encoder.rules as {
-    readonly body: WeightTree<WeightRule>;
-    readonly head: WeightTree<WeightRule>;
-  };
-  const loaded = weights.tree as { readonly body: WeightTree<Tensor> };
-  const head = await openHeadWeights(device, checkpoint, { encoder, headRules, hasHead, seed: options.seed }).catch(
-    (error: unknown) => {
-      weights.dispose();
-      throw error;
-    },
-  );
-  const tree = { body: loaded.body, head };
-  const model = { ...encoder, rules: body };
-  return {
-    ...{ model, config, tree, body: loaded.body, peftTask },
-    rules: { body: publishedRules(model, config), head: headRules },
-    head: parametersOf(headRules, tree.head),
-    objective: encoderObjective(encoder, tree, { labelSmoothing: options.labelSmoothing }),
-    inputs: encoder.facts.segments > 0 ? ["lengths", "segments"] : ["lengths"],
-    dispose: () => {
-      weights.dispose();
-      disposeTree(head);
-    },
+    ...{ model, network: opened.network, config, tree, body, dispose },
+    rules: publishedTaskRules(opened),
+    head: drawn.flatMap(({ head, tree: own }) => parametersOf(head.rules, own)),
+    objective: opened.objective(tree, { labelSmoothing }),
+    peftTask: opened.peftTask,
+    batching: (how) => opened.batching(how),
   };
 }
 
@@ -152,43 +110,17 @@ async function openForHead(device: Device, checkpoint: Checkpoint, options: Open
 async function openHeadWeights(
   device: Device,
   checkpoint: Checkpoint,
-  { encoder, headRules, hasHead, seed = 0 }: OwnHead,
+  { head: { encoder, rules }, hasHead, seed = 0 }: OwnHead,
 ): Promise<WeightTree<Tensor>> {
-  if (!hasHead) return initialise(device, { ...encoder, rules: headRules }, { seed });
-  const all = { ...encoder, rules: headRules, ignored: [/./] };
+  if (!hasHead) return initialise(device, { ...encoder, rules }, { seed });
+  const all = { ...encoder, rules, ignored: [/./] };
   return (await loadWeights(device, all, checkpoint, { dtype: "f32" })).tree;
 }
 
 interface OwnHead {
-  readonly encoder: Encoder;
-  readonly headRules: WeightTree<WeightRule>;
+  readonly head: TaskHead;
   readonly hasHead: boolean;
   readonly seed: number | undefined;
-}
-
-/** `Bert` of `BertModel` or `BertForMaskedLM`. */
-function stemOf({ architectures, model_type: type }: Readonly<Record<string, unknown>>): string {
-  const [name] = Array.isArray(architectures) ? (architectures as unknown[]).map(String) : [];
-  const stem = name?.replace(/(Model|For\w+)$/, "");
-  if (stem) return stem;
-  throw new HeedError(
-    "USAGE",
-    `finetune: config.json must name an architecture; got none for ${String(type)}. Add "architectures".`,
-  );
-}
-
-function headConfig(
-  config: Readonly<Record<string, unknown>>,
-  architecture: string,
-  labels: readonly string[] | undefined,
-): Record<string, unknown> {
-  if (!labels) return { ...config, architectures: [architecture] };
-  return {
-    ...config,
-    architectures: [architecture],
-    id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
-    label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
-  };
 }
 
 /** Heads of pre-training are used wherever they are: config.json names one of the two that BERT's files have. */

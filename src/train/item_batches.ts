@@ -1,5 +1,5 @@
 import { type Batching, bucketLengths, grouped } from "./batches.ts";
-import { countTargets, IGNORED_TARGET } from "./losses.ts";
+import { countTargets, IGNORED_TARGET, MASKED_LOSS, NEXT_LOSS } from "./losses.ts";
 import type { Batch } from "./objective.ts";
 
 /** An example as tokens. */
@@ -16,6 +16,8 @@ export interface TokenItem {
   /** Tokens of the sentence that follows in the document of that number. */
   readonly next?: readonly number[];
   readonly document?: number;
+  /** Of masked words and the next sentence at once: 0 where the second sentence follows the first, else 1. */
+  readonly follows?: number;
 }
 
 /** Changes an item each time that it is drawn, such as masking some of its words; `items` are those that are shuffled together. */
@@ -29,7 +31,7 @@ export interface ItemBatchOptions {
   /** So many targets an item, not one a token. */
   readonly targetsEach?: number;
   /** The inputs beside tokens and targets that the objective asks for. */
-  readonly inputs: readonly ("lengths" | "segments" | "prefix_lengths")[];
+  readonly inputs: readonly ("lengths" | "segments" | "prefix_lengths" | "next_targets")[];
   readonly vary?: VaryItem | undefined;
 }
 
@@ -58,6 +60,7 @@ function itemBatch(
   const each = targetsEach ?? length;
   const targets = new Int32Array(batch * each).fill(IGNORED_TARGET);
   const prefixes = new Uint32Array(batch);
+  const follows = new Int32Array(batch).fill(IGNORED_TARGET);
   // A sequence of padding alone attends to one token of it, so that no row is without keys.
   const lengths = new Uint32Array(batch).fill(1);
   group.forEach((item, b) => {
@@ -67,14 +70,18 @@ function itemBatch(
     targets.set(item.targets.slice(0, each), b * each);
     lengths[b] = Math.max(1, ids.length);
     prefixes[b] = Math.min(item.prefix ?? 0, ids.length);
+    follows[b] = item.follows ?? IGNORED_TARGET;
   });
-  const all = { lengths, segments, prefix_lengths: prefixes };
+  const all = { lengths, segments, prefix_lengths: prefixes, next_targets: follows };
   const chosen = Object.fromEntries(inputs.map((name) => [name, all[name]]));
   const read = group.reduce((sum, { ids }) => sum + Math.min(ids.length, length), 0);
+  const count = countTargets(targets);
+  const counts = { [MASKED_LOSS]: count, [NEXT_LOSS]: countTargets(follows) };
   return {
     shape: { batch, length },
     inputs: { tokens, targets, ...chosen },
-    count: countTargets(targets),
+    count,
+    ...(inputs.includes("next_targets") ? { counts } : {}),
     tokens: read,
   };
 }

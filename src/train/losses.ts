@@ -9,6 +9,10 @@ import { isTensor } from "./parameters.ts";
 /** Target of a row that does not count: padding, or a prompt whose completion alone is trained on. */
 export const IGNORED_TARGET = -100;
 
+/** Names of the losses of masked words and the next sentence, where both are trained at once. */
+export const MASKED_LOSS = "masked_lm_loss";
+export const NEXT_LOSS = "next_sentence_loss";
+
 /** What the objectives of text models have in common. */
 export interface TextObjectiveOptions {
   /** ε: the target distribution is `(1 − ε) · onehot + ε / V`. Default 0. */

@@ -21,9 +21,14 @@ export interface Batch {
   readonly inputs: Readonly<Record<string, ArrayBufferView<ArrayBuffer>>>;
   /** What the sum of the losses is divided by: the targets that count, or their weights. */
   readonly count: number;
+  /** Of an objective of several losses: what the sum of each is divided by, by their names. */
+  readonly counts?: Readonly<Record<string, number>>;
   /** Tokens that the model reads, padding left out; for the speed. */
   readonly tokens: number;
 }
+
+/** Sums of losses `[1]` by their names. */
+export type Losses = ReadonlyMap<string, Value>;
 
 /** What an objective records its forward pass with. */
 export interface ObjectiveContext {
@@ -40,10 +45,16 @@ export interface ObjectiveContext {
   readonly recompute: boolean;
 }
 
-/** What is trained for: a forward pass that ends in a sum of losses. */
+/** The name of a loss that is the only one. */
+export const ONLY_LOSS = "loss";
+
+/** What is trained for: a forward pass that ends in a sum of losses, or in several whose means are added up. */
 export interface Objective {
-  /** Records inputs (`context.rec.input`), the forward pass and the losses; returns their sum `[1]`. */
-  record(context: ObjectiveContext): Value;
+  /**
+   * Records inputs (`context.rec.input`), the forward pass and the losses; returns their sum `[1]`, or one sum for each kind of target by its name,
+   * as `counts` of a batch has them.
+   */
+  record(context: ObjectiveContext): Value | Losses;
   /** Host-made constants that the forward pass asks for. */
   constants?(shape: BatchShape): Constants;
   /** Inputs that are the same for every batch of a shape, by their names. */

@@ -2,15 +2,15 @@ import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { Model, WeightTree } from "../models/family.ts";
-import { openModel } from "../models/registry.ts";
 import { loadTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import { type BatchSource, type ItemLine, StreamedBatches } from "./batches.ts";
 import { type DataFile, textFile } from "./data/lines.ts";
 import { readTextLines } from "./data/readers.ts";
+import type { Examples } from "./examples.ts";
 import { initialise } from "./initialise.ts";
-import { languageModelObjective } from "./losses.ts";
 import type { Batch, Objective } from "./objective.ts";
-import type { Recipe } from "./recipe.ts";
+import { type Recipe, taskOf } from "./recipe.ts";
+import { openTask } from "./tasks.ts";
 import { trainTokenizer } from "./tokenizer/train_tokenizer.ts";
 import { consecutiveWindows, RandomWindows, windowBatching } from "./windows.ts";
 
@@ -25,6 +25,8 @@ export interface Prepared {
   readonly data: BatchSource;
   /** All held-out batches, or at most so many of them. Absent where nothing is held out. */
   readonly validation: ((most?: number) => Iterable<Batch>) | undefined;
+  /** Held-out examples as they were read, to score the result on. */
+  readonly held?: Examples | undefined;
   objective(weights: WeightTree<Tensor>): Objective;
 }
 
@@ -41,39 +43,41 @@ export interface RecipeFiles {
 }
 
 /** Share of a text that is held out where a recipe does not say. */
-const VALIDATION_SHARE = 0.1;
+export const VALIDATION_SHARE = 0.1;
 
 /** Reads a recipe's data and makes its tokenizer and batches. Throws `USAGE`, `BAD_FILE` and `UNSUPPORTED`. */
 export async function prepareRecipe(recipe: Recipe, files: RecipeFiles): Promise<Prepared> {
-  if (recipe.task === "translation") {
+  const task = taskOf(recipe);
+  const hasExamples = "examples" in recipe.data;
+  if (task === "lm" && !hasExamples) return prepareLanguageModel(recipe, files);
+  if (task === "translation" && !hasExamples) {
     const { prepareTranslation } = await import("./prepare_translation.ts");
     return prepareTranslation(recipe, files);
   }
-  return prepareLanguageModel(recipe, files);
+  const { prepareExamples } = await import("./prepare_examples.ts");
+  return prepareExamples(recipe, task, files);
 }
 
 async function prepareLanguageModel(recipe: Recipe, from: RecipeFiles): Promise<Prepared> {
   const { data } = recipe;
-  if (!("text" in data)) throw new HeedError("USAGE", "train: task language-model needs data.text, a text file.");
+  if (!("text" in data)) {
+    throw new HeedError(
+      "USAGE",
+      `train: task ${recipe.task} needs data.text, a text file, or data.examples, a file of texts.`,
+    );
+  }
   const held = data.validation === undefined ? undefined : await textOf(data.validation, data, from);
   const text = data.buffer === undefined ? await textOf(data.text, data, from) : "";
   const first = data.buffer === undefined ? linesWithEnds(text) : await firstTexts(data.text, data, from);
   const files = await tokenizerFiles(recipe, from.readText, () => first);
   const tokenizer = openTokenizerFiles(files);
-  const config = { vocab_size: tokenizer.vocabSize, ...recipe.model };
-  const opened = openModel(config);
-  if (opened.kind !== "decoder") {
-    throw new HeedError("USAGE", `train: task language-model needs a causal decoder; got ${opened.model.family}.`);
-  }
-  checkLength(recipe, opened.model.facts.contextLength);
+  const { config, model, contextLength, objective } = openTask("lm", configOf(recipe, tokenizer));
+  checkLength(recipe, contextLength);
   const parts = { tokenizer, text, held, from };
   return {
-    config,
-    model: opened.model,
-    tokenizerFiles: files,
-    tokenizer,
+    ...{ config, model, tokenizerFiles: files, tokenizer },
     ...(data.buffer === undefined ? wholeText(recipe, data, parts) : streamedText(recipe, data, parts)),
-    objective: (weights) => languageModelObjective(opened.model, weights, { labelSmoothing: recipe.labelSmoothing }),
+    objective: (weights) => objective(weights, { labelSmoothing: recipe.labelSmoothing }),
   };
 }
 
@@ -103,12 +107,7 @@ function wholeText(recipe: Recipe, { validationShare }: TextData, { tokenizer, t
 /** A text that is read a buffer of lines at a time; nothing of it is held out. */
 function streamedText(recipe: Recipe, data: TextData, { tokenizer, held, from }: TextParts): TextBatches {
   const { text: path, buffer = 1, skipBad, validationShare } = data;
-  if (validationShare !== undefined) {
-    throw new HeedError(
-      "USAGE",
-      `train: a share of a text that is streamed can't be held out; got validationShare ${validationShare} beside buffer. Name a file as data.validation.`,
-    );
-  }
+  checkStreamedShare(validationShare);
   const read = async function* (afterLine: number): AsyncGenerator<ItemLine<Uint32Array>> {
     for await (const { line, text } of readTextLines(await openData(path, from), { afterLine, skipBad }))
       yield { line, items: [Uint32Array.from(tokenizer.encode(text, { addSpecialTokens: false }))] };
@@ -189,6 +188,20 @@ export function encodeText(tokenizer: Tokenizer, text: string): Uint32Array {
 
 function linesWithEnds(text: string): string[] {
   return text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
+}
+
+/** The recipe's config.json, whose vocabulary is the tokenizer's where it says nothing. */
+export function configOf({ model }: Recipe, { vocabSize }: Tokenizer): Readonly<Record<string, unknown>> {
+  return { vocab_size: vocabSize, ...model };
+}
+
+/** Throws `USAGE` for a share of a text that is read bit by bit. */
+export function checkStreamedShare(share: number | undefined): void {
+  if (share === undefined) return;
+  throw new HeedError(
+    "USAGE",
+    `train: a share of a text that is streamed can't be held out; got validationShare ${share} beside buffer. Name a file as data.validation.`,
+  );
 }
 
 /** Throws `USAGE` for sequences that are longer than a model's context. */

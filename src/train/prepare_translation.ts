@@ -1,14 +1,13 @@
 import { HeedError } from "../core/errors.ts";
-import { openModel } from "../models/registry.ts";
 import { EpochBatches, type ItemStream, orderedBatches, StreamedBatches } from "./batches.ts";
 import { everydayCorpus } from "./corpus/everyday.ts";
 import type { TokenItem } from "./item_batches.ts";
-import { translationObjective } from "./losses.ts";
-import { checkPairs, pairBatching } from "./pairs.ts";
+import { checkPairs } from "./pairs.ts";
 import { badLine } from "./data/lines.ts";
 import { readParallelLines, type TextPair } from "./data/readers.ts";
 import {
   checkLength,
+  configOf,
   openData,
   openTokenizerFiles,
   type Prepared,
@@ -17,6 +16,7 @@ import {
   tokenizerFiles,
 } from "./prepare.ts";
 import type { Recipe } from "./recipe.ts";
+import { openTask } from "./tasks.ts";
 
 /** Reads parallel text and makes batches of it; see `prepareRecipe`. */
 export async function prepareTranslation(recipe: Recipe, from: RecipeFiles): Promise<Prepared> {
@@ -31,28 +31,27 @@ export async function prepareTranslation(recipe: Recipe, from: RecipeFiles): Pro
   };
   const files = await tokenizerFiles(recipe, from.readText, texts);
   const tokenizer = openTokenizerFiles(files);
-  const config = { vocab_size: tokenizer.vocabSize, ...recipe.model };
-  const opened = openModel(config);
-  if (opened.kind !== "encoder-decoder") {
-    throw new HeedError("USAGE", `train: task translation needs an encoder–decoder; got ${opened.model.family}.`);
-  }
-  checkLength(recipe, Math.min(opened.model.facts.contextLength, opened.model.facts.encoder.contextLength));
+  const {
+    config,
+    model,
+    contextLength,
+    objective,
+    batching: batchingOf,
+  } = openTask("translation", configOf(recipe, tokenizer));
+  checkLength(recipe, contextLength);
   const encode = (pairs: readonly TextPair[]): TokenItem[] =>
     pairs.map(({ source, target }) => ({ ids: tokenizer.encode(source), targets: tokenizer.encode(target) }));
   const { batch, length, seed = 0 } = recipe;
-  const batching = pairBatching({ batch, length, decoderStart: opened.model.facts.decoderStart });
+  const batching = batchingOf({ tokenizer, batch, length });
   const [items, heldOut] = [encode(train), encode(held)];
   checkPairs(items, length);
   return {
-    config,
-    model: opened.model,
-    tokenizerFiles: files,
-    tokenizer,
+    ...{ config, model, tokenizerFiles: files, tokenizer },
     data: stream
       ? new StreamedBatches(pairStream(stream, from, { encode, length }), batching, seed)
       : new EpochBatches(items, batching, seed),
     validation: heldOut.length > 0 ? (most) => orderedBatches(heldOut, batching, most) : undefined,
-    objective: (weights) => translationObjective(opened.model, weights, { labelSmoothing: recipe.labelSmoothing }),
+    objective: (weights) => objective(weights, { labelSmoothing: recipe.labelSmoothing }),
   };
 }
 
@@ -93,9 +92,9 @@ async function firstPairs(
   return pairs;
 }
 
-/** All pairs; of a stream those that are held out. */
-async function readPairs(
-  { data }: Recipe,
+/** All pairs; of a stream those that are held out. Throws `USAGE` for data of another kind. */
+export async function readPairs(
+  { task, data }: Pick<Recipe, "task" | "data">,
   readText: ReadText,
   isStreamed: boolean,
 ): Promise<{ train: TextPair[]; held: TextPair[] }> {
@@ -105,7 +104,10 @@ async function readPairs(
     return { train: pairs(train), held: pairs(validation) };
   }
   if (!("source" in data)) {
-    throw new HeedError("USAGE", "train: task translation needs data.source and data.target, or data.grammar.");
+    throw new HeedError(
+      "USAGE",
+      `train: task ${task} needs data.source and data.target, data.grammar, or data.examples.`,
+    );
   }
   const { validationSource, validationTarget } = data;
   if ((validationSource === undefined) !== (validationTarget === undefined)) {

@@ -4,6 +4,7 @@ import { describeFaults } from "../core/faults.ts";
 import { PRECISIONS } from "./mixed.ts";
 import { OPTIMIZERS } from "./optimizer.ts";
 import { SCHEDULES } from "./schedule.ts";
+import { masksTokens, type Task, TASKS, writesText } from "./tasks.ts";
 import { TOKENIZER_SPLITS, TOKENIZER_TYPES } from "./tokenizer/train_tokenizer.ts";
 
 const whole = (min: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(min));
@@ -15,7 +16,8 @@ const streamed = { buffer: v.optional(whole(1)), skipBad: v.optional(v.boolean()
 
 const schema = v.strictObject({
   $comment: v.optional(v.string()),
-  task: v.picklist(["language-model", "translation"]),
+  /** `language-model` is `lm` by its older name. */
+  task: v.picklist(["language-model", ...TASKS]),
   /** config.json of the model; `vocab_size` is the tokenizer's where it is left out. */
   model: v.record(v.string(), v.unknown()),
   /** How fresh parameters are drawn. */
@@ -38,8 +40,10 @@ const schema = v.strictObject({
     }),
   ]),
   data: v.union([
-    /** One text; its last `validationShare` is held out where there is no `validation`. */
+    /** One text; its last `validationShare` is held out where there is no `validation`: a tenth unless it says otherwise. */
     v.strictObject({ text: path, validation: v.optional(path), validationShare: v.optional(share), ...streamed }),
+    /** A file of examples in the task's format (`heed finetune --help`); nothing of it is held out unless a share is named. */
+    v.strictObject({ examples: path, validation: v.optional(path), validationShare: v.optional(share), ...streamed }),
     /** Parallel text in two files, line by line. */
     v.strictObject({
       source: path,
@@ -71,6 +75,8 @@ const schema = v.strictObject({
     warmup: v.optional(whole(0)),
   }),
   labelSmoothing: v.optional(share),
+  /** Share of the tokens that are hidden, of tasks that hide some: default 0.15, of masked-translation 0.5. */
+  maskRate: v.optional(v.pipe(v.number(), v.gtValue(0), v.maxValue(1))),
   dropout: v.optional(v.strictObject({ hidden: v.optional(share), attention: v.optional(share) })),
   recompute: v.optional(v.boolean()),
   /** `mixed`: products of f16 under a scaled loss. Default f32. */
@@ -93,12 +99,33 @@ const schema = v.strictObject({
 /** What `heed train` reads: model, data, and how to train. Paths are from the recipe's own folder. */
 export type Recipe = v.InferOutput<typeof schema>;
 
+/** The task of a recipe. */
+export function taskOf({ task }: Pick<Recipe, "task">): Task {
+  return task === "language-model" ? "lm" : task;
+}
+
 /** Checks a recipe. Throws `USAGE` naming every field that is missing, malformed or unknown. */
 export function parseRecipe(value: unknown): Recipe {
   const result = v.safeParse(schema, value);
-  if (result.success) return result.output;
+  if (result.success) {
+    checkFields(result.output);
+    return result.output;
+  }
   throw new HeedError(
     "USAGE",
     `train: the recipe must be understood in full; ${describeFaults(result.issues, "recipe")}. \`heed train --help\` names the fields.`,
   );
+}
+
+/** Refuses fields that would do nothing. */
+function checkFields(recipe: Recipe): void {
+  const { task, data } = recipe;
+  const refuse = (field: string, why: string) =>
+    new HeedError("USAGE", `train: ${field} does nothing here: ${why}. Leave it out of the recipe.`);
+  if (recipe.maskRate !== undefined && !masksTokens(taskOf(recipe)))
+    throw refuse("maskRate", `task ${task} hides no tokens`);
+  if (recipe.generation !== undefined && !writesText(taskOf(recipe)))
+    throw refuse("generation", `a model of task ${task} writes no text`);
+  if ("examples" in data && data.validation !== undefined && data.validationShare !== undefined)
+    throw refuse("data.validationShare", "data.validation names what is held out");
 }

@@ -1,7 +1,8 @@
-import { readFile } from "node:fs/promises";
+import { appendFile, readdir, readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { HeedError } from "../core/errors.ts";
+import { isObject, type JsonObject } from "../core/json.ts";
 import type { Device } from "../gpu/device.ts";
 import { folderSource } from "../sources/folder_node.ts";
 import {
@@ -9,11 +10,13 @@ import {
   type FilesToWrite,
   listCheckpoints,
   readJsonFile,
+  removeUnfinished,
   replaceFile,
   writeCheckpoint,
 } from "./checkpoint_node.ts";
 import { diskFile } from "./data/files_node.ts";
 import { type CurvePoint, curvesSvg } from "./curves.ts";
+import type { Examples } from "./examples.ts";
 import type { Precision } from "./mixed.ts";
 import { parseRecipe, type Recipe } from "./recipe.ts";
 import type { Trainer, TrainingProgress } from "./trainer.ts";
@@ -25,7 +28,7 @@ export interface RunOptions {
   readonly folder: string;
   /** Takes the place of the recipe's output. */
   readonly output?: string | undefined;
-  /** Takes the place of the recipe's `data.text`; of parallel text, the folder that its files are in. */
+  /** Takes the place of the recipe's `data.text` or `data.examples`; of parallel text, the folder that its files are in. */
   readonly text?: string | undefined;
   /** Takes the place of the recipe's. */
   readonly precision?: Precision | undefined;
@@ -33,6 +36,18 @@ export interface RunOptions {
   readonly resume?: boolean | undefined;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: TrainingProgress) => void;
+  /** Hears what a person should know of and is no fault. */
+  readonly onNote?: ((note: string) => void) | undefined;
+  /** Scores the folder that was written on what was held out of a file of examples. */
+  readonly score?: (written: ScoredRun) => Promise<RunResult["scores"]>;
+}
+
+/** What {@link RunOptions.score} is given. */
+export interface ScoredRun {
+  readonly recipe: Recipe;
+  readonly folder: string;
+  readonly held: Examples;
+  readonly heldLoss: number;
 }
 
 /** What a run came to. */
@@ -44,11 +59,13 @@ export interface RunResult {
   readonly loss: number;
   /** Over all that is held out, with the weights that were saved. */
   readonly validationLoss: number | undefined;
+  /** By their names. */
+  readonly scores?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** What {@link runTraining} runs: a training, or the tuning of a checkpoint. */
 export interface RunnableTraining extends AsyncIterable<TrainingProgress> {
-  readonly trainer: Pick<Trainer, "stepsDone">;
+  readonly trainer: Pick<Trainer, "stepsDone" | "stepsTold">;
   /** Mean loss over all that is held out. */
   evaluate(): Promise<number | undefined>;
   /** Everything to go on from. */
@@ -67,18 +84,22 @@ export interface TrainingRun {
   /** The training goes on from the newest checkpoint in the folder. */
   readonly resumed: boolean;
   readonly onProgress?: ((progress: TrainingProgress) => void) | undefined;
+  /** Hears what was changed in the description since the run began. */
+  readonly onNote?: ((note: string) => void) | undefined;
 }
 
 /** A line of log.jsonl. */
 interface LogLine {
   readonly step: number;
   readonly loss: number;
+  readonly losses?: Readonly<Record<string, number>>;
   readonly learningRate: number;
   readonly gradientNorm: number;
   readonly lossScale?: number;
   readonly overflows?: number;
   readonly tokensPerSecond: number;
   readonly validationLoss?: number;
+  readonly validationLosses?: Readonly<Record<string, number>>;
 }
 
 const LOG = "log.jsonl";
@@ -105,10 +126,14 @@ export async function trainRecipe(device: Device, recipe: unknown, options: RunO
   });
   try {
     // The recipe as it was given: a path of this machine would tell nobody else where the text is.
-    return await runTraining(training, {
+    const result = await runTraining(training, {
       ...{ output, description: { name: "recipe.json", content: parsed }, checkpoint: parsed.checkpoint },
-      ...{ resumed: latest !== undefined, onProgress: options.onProgress },
+      ...{ resumed: latest !== undefined, onProgress: options.onProgress, onNote: options.onNote },
     });
+    const { held } = training;
+    const heldLoss = result.validationLoss;
+    if (!held || heldLoss === undefined || !options.score) return result;
+    return { ...result, scores: await options.score({ recipe: parsed, folder: output, held, heldLoss }) };
   } finally {
     await training.dispose();
   }
@@ -117,6 +142,7 @@ export async function trainRecipe(device: Device, recipe: unknown, options: RunO
 /** A recipe's data elsewhere: at `path`, or in the folder `path` where it is parallel text. Throws `USAGE` where a grammar writes it. */
 function dataAt(data: Recipe["data"], path: string): Recipe["data"] {
   if ("text" in data) return { ...data, text: path };
+  if ("examples" in data) return { ...data, examples: path };
   if ("grammar" in data) {
     throw new HeedError("USAGE", `train: data.grammar ${data.grammar} reads no file; got ${path}. Leave --data out.`);
   }
@@ -136,6 +162,13 @@ export async function runTraining(training: RunnableTraining, options: TrainingR
 export async function startingPoint(output: string, resume: boolean): Promise<CheckpointFolder | undefined> {
   const checkpoints = join(output, "checkpoints");
   const found = await listCheckpoints(checkpoints);
+  const model = found.length === 0 && !resume && (await firstModelFile(output));
+  if (model) {
+    throw new HeedError(
+      "USAGE",
+      `train: ${output} already holds a model (${model}), which the result would overwrite. Choose another output, or remove the folder.`,
+    );
+  }
   if (!resume && found.length > 0) {
     throw new HeedError(
       "USAGE",
@@ -146,6 +179,14 @@ export async function startingPoint(output: string, resume: boolean): Promise<Ch
     throw new HeedError("USAGE", `train: --resume needs a checkpoint; got none in ${checkpoints}. Leave --resume out.`);
   }
   return found.at(-1);
+}
+
+/** Files that a folder with a model has one of. */
+const MODEL_FILES = /^(model.*\.safetensors(\.index\.json)?|pytorch_model.*\.bin(\.index\.json)?|.+\.gguf)$/;
+
+async function firstModelFile(folder: string): Promise<string | undefined> {
+  const names = await readdir(folder).catch(() => []);
+  return names.find((name) => MODEL_FILES.test(name));
 }
 
 /** A training in its output folder. */
@@ -172,23 +213,33 @@ class Run {
         return [];
       }
     });
-    this.#saved = this.#training.trainer.stepsDone;
-    this.#log = lines.filter(({ step }) => step <= this.#saved);
+    const { stepsDone, stepsTold } = this.#training.trainer;
+    this.#saved = stepsDone;
+    this.#log = lines.filter(({ step }) => step <= stepsTold);
   }
 
   async train(): Promise<RunResult> {
-    const { description, checkpoint, onProgress } = this.#options;
+    const { description, checkpoint, onProgress, onNote } = this.#options;
     const every = checkpoint?.every ?? DEFAULT_CHECKPOINT_EVERY;
+    await removeUnfinished(this.#output);
+    const changed = this.#options.resumed ? await this.#changed() : [];
+    if (changed.length > 0) {
+      onNote?.(
+        `the run goes on with another ${changed.join(", ")} than it began with; ${description.name} says the new`,
+      );
+    }
     await replaceFile(join(this.#output, description.name), `${JSON.stringify(description.content, null, 2)}\n`);
     await this.#writeLog();
     try {
       for await (const progress of this.#training) {
-        this.#log.push(logLine(progress));
+        await this.#append(logLine(progress));
         onProgress?.(progress);
         if (progress.step % every === 0) await this.#checkpoint();
       }
     } catch (error) {
       if (error instanceof HeedError && error.code === "ABORTED") await this.#checkpoint();
+      // What led to the fault is worth seeing, and the fault worth telling of rather than a log that can't be written.
+      else await this.#writeLog().catch(() => {});
       throw error;
     }
     await this.#checkpoint();
@@ -196,6 +247,22 @@ class Run {
     for (const [name, content] of await this.#training.files()) await replaceFile(join(this.#output, name), content);
     const { stepsDone } = this.#training.trainer;
     return { output: this.#output, steps: stepsDone, loss: this.#log.at(-1)?.loss ?? Number.NaN, validationLoss };
+  }
+
+  /** Fields of the description that are not what they were. */
+  async #changed(): Promise<string[]> {
+    const { name, content } = this.#options.description;
+    const before = await readJsonFile(join(this.#output, name)).catch(() => undefined);
+    if (!isObject(before)) return [];
+    const now = JSON.parse(JSON.stringify(content)) as JsonObject;
+    const names = new Set([...Object.keys(before), ...Object.keys(now)]);
+    return [...names].filter((field) => JSON.stringify(before[field]) !== JSON.stringify(now[field]));
+  }
+
+  /** Lets people follow the log; a line that can't be written now is written with the next checkpoint, which tells why if it can't. */
+  async #append(line: LogLine): Promise<void> {
+    this.#log.push(line);
+    await appendFile(join(this.#output, LOG), `${JSON.stringify(line)}\n`).catch(() => {});
   }
 
   async #checkpoint(): Promise<void> {
@@ -220,14 +287,15 @@ class Run {
 }
 
 function logLine(progress: TrainingProgress): LogLine {
-  const { step, loss, learningRate, gradientNorm, lossScale, overflows, tokens, elapsedMs, validationLoss } = progress;
+  const { step, loss, losses, learningRate, gradientNorm, lossScale, overflows, tokens, elapsedMs } = progress;
+  const { validationLoss, validationLosses } = progress;
   const tokensPerSecond = Math.round((1000 * tokens) / elapsedMs);
-  const held = validationLoss === undefined ? {} : { validationLoss };
-  const scaled = {
-    ...(lossScale === undefined ? {} : { lossScale }),
-    ...(overflows === undefined ? {} : { overflows }),
+  return {
+    ...{ step, loss, ...(losses && { losses }), learningRate, gradientNorm },
+    ...{ ...(lossScale !== undefined && { lossScale }), ...(overflows !== undefined && { overflows }) },
+    ...{ tokensPerSecond, ...(validationLoss !== undefined && { validationLoss }) },
+    ...(validationLosses && { validationLosses }),
   };
-  return { step, loss, learningRate, gradientNorm, ...scaled, tokensPerSecond, ...held };
 }
 
 /** A text file, unpacked where its name ends in `.gz`. Throws `BAD_FILE`. */

@@ -1,10 +1,10 @@
-import { HeedError, throwIfAborted } from "../core/errors.ts";
+import { HeedError, isHeedError, throwIfAborted } from "../core/errors.ts";
 import type { BatchSource } from "./batches.ts";
 import { firstNotFinite } from "./diagnose.ts";
 import type { LossScaleState } from "./mixed.ts";
 import type { Batch } from "./objective.ts";
 import { checkSchedule, learningRateAt, type Schedule } from "./schedule.ts";
-import type { StepResult, TrainingStep } from "./training_step.ts";
+import type { MeanLoss, StepResult, TrainingStep } from "./training_step.ts";
 
 /** What a trainer does, and for how long. */
 export interface TrainerOptions {
@@ -31,6 +31,8 @@ export interface TrainingProgress {
   readonly steps: number;
   /** Mean over the batch's targets, before the update. */
   readonly loss: number;
+  /** Set where several losses are added up: the mean of each. */
+  readonly losses?: Readonly<Record<string, number>>;
   readonly learningRate: number;
   readonly gradientNorm: number;
   /** Set in mixed precision: the scale of the loss in this update. */
@@ -41,6 +43,8 @@ export interface TrainingProgress {
   readonly elapsedMs: number;
   /** Set where the model was evaluated after this update: mean over all held-out targets. */
   readonly validationLoss?: number;
+  /** Set with `validationLoss` where several are added up. */
+  readonly validationLosses?: Readonly<Record<string, number>>;
   /** Set with `validationLoss`: it is the lowest so far. */
   readonly best?: boolean;
   /** Set in the last progress. */
@@ -56,6 +60,8 @@ export interface TrainerState {
   readonly stale: number;
   /** In mixed precision. */
   readonly lossScale?: LossScaleState;
+  /** An update that is done and whose evaluation is not, because it was stopped: what it came to so far. */
+  readonly pending?: TrainingProgress;
 }
 
 /**
@@ -69,6 +75,7 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
   readonly options: TrainerOptions;
   #bestLoss = Number.POSITIVE_INFINITY;
   #stale = 0;
+  #pending: TrainingProgress | undefined;
 
   /** Throws `USAGE` for options that contradict each other. */
   constructor(options: TrainerOptions) {
@@ -79,7 +86,10 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
       throw new HeedError("USAGE", `trainer: ${name} must be a whole number of at least 1; got ${value}.`);
     }
     if (!validation && (evaluateEvery !== undefined || patience !== undefined)) {
-      throw new HeedError("USAGE", "trainer: evaluateEvery and patience need validation; got none.");
+      throw new HeedError(
+        "USAGE",
+        "trainer: evaluateEvery and patience need validation; got none. Hold something out, or leave them out.",
+      );
     }
     if (patience !== undefined && evaluateEvery === undefined) {
       throw new HeedError("USAGE", "trainer: patience counts evaluations, so it needs evaluateEvery; got none.");
@@ -91,28 +101,31 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
     return this.options.step.stepsDone;
   }
 
+  /** Updates whose progress was given out: all but one that still waits for its evaluation. */
+  get stepsTold(): number {
+    return this.stepsDone - (this.#pending ? 1 : 0);
+  }
+
   /**
    * One update at a time until all are done or patience is at its end. Throws `ABORTED` when the signal fires, and `DIVERGED` where the
    * loss or the gradients are not finite: the parameters are then those before that update.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<TrainingProgress, void, undefined> {
     const { steps, signal } = this.options;
-    while (this.stepsDone < steps && !this.#isExhausted()) {
+    while (this.#pending || (this.stepsDone < steps && !this.#isExhausted())) {
       throwIfAborted(signal, "train");
       yield await this.#update();
     }
   }
 
-  /** Mean loss over the held-out targets. Throws `USAGE` without `validation`. */
+  /** Mean loss over the held-out targets. Throws `USAGE` without `validation`, and where no target counts. */
   async evaluate(batches = this.options.validation?.()): Promise<number> {
+    return (await this.#evaluate(batches)).loss;
+  }
+
+  #evaluate(batches = this.options.validation?.()): Promise<MeanLoss> {
     if (!batches) throw new HeedError("USAGE", "trainer: an evaluation needs validation; got none.");
-    let [sum, count] = [0, 0];
-    for await (const batch of batches) {
-      if (batch.count === 0) continue;
-      sum += await this.options.step.evaluate(batch, { signal: this.options.signal });
-      count += batch.count;
-    }
-    return sum / count;
+    return this.options.step.evaluate(batches, { signal: this.options.signal });
   }
 
   /** What to keep beside parameters and moments, to go on later. */
@@ -120,7 +133,8 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
     const bestLoss = Number.isFinite(this.#bestLoss) ? this.#bestLoss : null;
     const { data, step } = this.options;
     const lossScale = step.lossScale ? { lossScale: step.lossScale.state() } : {};
-    return { stepsDone: this.stepsDone, data: data.state(), bestLoss, stale: this.#stale, ...lossScale };
+    const pending = this.#pending ? { pending: this.#pending } : {};
+    return { stepsDone: this.stepsDone, data: data.state(), bestLoss, stale: this.#stale, ...lossScale, ...pending };
   }
 
   /** Goes on from a {@link state}; parameters and moments are restored apart. */
@@ -130,54 +144,62 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
     if (state.lossScale) this.options.step.lossScale?.restore(state.lossScale);
     this.#bestLoss = state.bestLoss ?? Number.POSITIVE_INFINITY;
     this.#stale = state.stale;
+    this.#pending = state.pending;
   }
 
   async #update(): Promise<TrainingProgress> {
+    // Kept until it is given out: where its evaluation is stopped, going on begins with that.
+    this.#pending ??= await this.#step();
+    const evaluated = await this.#evaluateIfDue();
+    const end = this.#isExhausted() ? "patience" : this.stepsDone >= this.options.steps ? "steps" : undefined;
+    const finished: Pick<TrainingProgress, "finished"> = end ? { finished: end } : {};
+    const progress = { ...this.#pending, ...evaluated, ...finished };
+    this.#pending = undefined;
+    return progress;
+  }
+
+  async #step(): Promise<TrainingProgress> {
     const { step, steps, schedule } = this.options;
     const started = performance.now();
     const learningRate = learningRateAt(schedule, step.stepsDone, steps);
     let overflows = 0;
     let attempt = await this.#attempt(learningRate);
     for (; attempt.result.overflow; overflows++) attempt = await this.#attempt(learningRate);
-    const { loss, gradientNorm, lossScale } = attempt.result;
+    const { loss, losses, gradientNorm, lossScale } = attempt.result;
     const scaled = lossScale === undefined ? {} : { lossScale, ...(overflows > 0 ? { overflows } : {}) };
     const tokens = attempt.batches.reduce((sum, batch) => sum + batch.tokens, 0);
     const elapsedMs = performance.now() - started;
-    const evaluated = await this.#evaluateIfDue();
-    const end = this.#isExhausted() ? "patience" : step.stepsDone >= steps ? "steps" : undefined;
-    const finished: Pick<TrainingProgress, "finished"> = end ? { finished: end } : {};
-    const done = { step: step.stepsDone, steps, loss, gradientNorm, ...scaled, learningRate, tokens, elapsedMs };
-    return { ...done, ...evaluated, ...finished };
+    const mean: MeanLoss = losses ? { loss, losses } : { loss };
+    return { step: step.stepsDone, steps, ...mean, gradientNorm, ...scaled, learningRate, tokens, elapsedMs };
   }
 
   /** An update that is done, or passed over because gradients overflowed. */
   async #attempt(learningRate: number): Promise<{ readonly batches: Batch[]; readonly result: StepResult }> {
     const { step, data, accumulate = 1, signal } = this.options;
     const position = data.state();
-    const batches: Batch[] = [];
-    for (let part = 0; part < accumulate; part++) batches.push(await data.next());
-    const result = await step.run(batches, { learningRate, signal }).catch((error: unknown) => {
+    try {
+      const batches: Batch[] = [];
+      for (let part = 0; part < accumulate; part++) batches.push(await data.next());
+      const result = await step.run(batches, { learningRate, signal });
+      const isDone = Number.isFinite(result.loss) && Number.isFinite(result.gradientNorm);
+      if (!isDone && !result.overflow) throw await diverged(step, batches, result, learningRate);
+      return { batches, result };
+    } catch (error) {
       // An update that did not happen reads its batches again.
       data.restore(position);
       throw error;
-    });
-    const isDone = Number.isFinite(result.loss) && Number.isFinite(result.gradientNorm);
-    if (!isDone && !result.overflow) {
-      data.restore(position);
-      throw await diverged(step, batches, result, learningRate);
     }
-    return { batches, result };
   }
 
-  async #evaluateIfDue(): Promise<Pick<TrainingProgress, "validationLoss" | "best">> {
+  async #evaluateIfDue(): Promise<Pick<TrainingProgress, "validationLoss" | "validationLosses" | "best">> {
     const { steps, evaluateEvery, validation } = this.options;
     const due = this.stepsDone === steps || (evaluateEvery !== undefined && this.stepsDone % evaluateEvery === 0);
     if (!validation || !due) return {};
-    const validationLoss = await this.evaluate();
+    const { loss: validationLoss, losses: validationLosses } = await this.#evaluate();
     const best = validationLoss < this.#bestLoss;
     this.#stale = best ? 0 : this.#stale + 1;
     if (best) this.#bestLoss = validationLoss;
-    return { validationLoss, best };
+    return { validationLoss, ...(validationLosses ? { validationLosses } : {}), best };
   }
 
   #isExhausted(): boolean {
@@ -192,11 +214,26 @@ async function diverged(
   { loss, gradientNorm }: StepResult,
   learningRate: number,
 ): Promise<HeedError> {
-  let where: string | undefined;
-  for (const batch of batches) where ??= await firstNotFinite(step, batch);
-  const found = where ? `it began in ${where}` : "the forward pass is finite, so it began in the gradients";
+  const began = await firstNotFinite(step, batches).catch((error: unknown) => {
+    // Every value of a pass is kept to look through them, which may be more than there is room for.
+    if (isHeedError(error, "OUT_OF_MEMORY") || isHeedError(error, "LIMIT")) return undefined;
+    throw error;
+  });
+  const found = began
+    ? {
+        parameter: `it began in the parameter ${began.name}`,
+        value: `it began in ${began.name}`,
+        gradient: `the forward pass is finite, and it began in the gradient of ${began.name}`,
+        norm: `every gradient is finite but too large to be squared, that of ${began.name} above all`,
+      }[began.kind]
+    : "there was too little memory to find where it began";
+  const precision = step.lossScale ? "train with precision f32, " : "";
+  const mend =
+    began?.kind === "parameter"
+      ? "Begin with weights that are finite: an older checkpoint, or the model as it was published."
+      : `Lower the learning rate, lengthen the warm-up, clip more, ${precision}or look at this batch's data.`;
   return new HeedError(
     "DIVERGED",
-    `train: loss and gradients must be finite; got loss ${loss}, gradient norm ${gradientNorm} in step ${step.stepsDone + 1} at learning rate ${learningRate.toPrecision(3)}; ${found}. Nothing was changed or saved since the step before. Lower the learning rate, lengthen the warm-up, clip more, ${step.lossScale ? "train with precision f32, " : ""}or look at this batch's data.`,
+    `train: loss and gradients must be finite; got loss ${loss}, gradient norm ${gradientNorm} in step ${step.stepsDone + 1} at learning rate ${learningRate.toPrecision(3)}; ${found}. Nothing was changed or saved since the step before. ${mend}`,
   );
 }

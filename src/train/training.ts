@@ -1,3 +1,4 @@
+import { HeedError } from "../core/errors.ts";
 import type { Source } from "../core/source.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -5,16 +6,19 @@ import { openCheckpoint } from "../formats/checkpoint.ts";
 import type { WeightTree } from "../models/family.ts";
 import { publishedRules } from "../models/head_names.ts";
 import { loadWeights } from "../models/load.ts";
-import { openDecoder } from "../models/registry.ts";
+import { openModel } from "../models/registry.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
-import { readGenerationDefaults } from "../tasks/generation_options.ts";
-import { TextModel } from "../tasks/text_model.ts";
+import type { TextModel } from "../tasks/text_model.ts";
+import type { Examples } from "./examples.ts";
+import type { TunedModel } from "./finetune_models.ts";
+import { type LiveModel, liveModel } from "./live_model.ts";
 import { disposeTree, parametersOf } from "./parameters.ts";
 import { initialiseRecipe, type OpenFile, type Prepared, prepareRecipe, type ReadText } from "./prepare.ts";
-import { parseRecipe, type Recipe } from "./recipe.ts";
+import { parseRecipe, type Recipe, taskOf } from "./recipe.ts";
 import { encodeModel } from "./save.ts";
+import { type Task, writesText } from "./tasks.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
-import { encodeState, restoreState } from "./training_state.ts";
+import { encodeState, readingCheckpoint, restoreState } from "./training_state.ts";
 import { TrainingStep } from "./training_step.ts";
 
 /** Files by name, each as its chunks in order or as text. */
@@ -32,6 +36,12 @@ export interface TrainingOptions {
   readonly signal?: AbortSignal;
 }
 
+/** The task of a recipe, as far as the compiler knows it. */
+export type TaskOf<R> = R extends { readonly task: infer T } ? T : unknown;
+
+/** The model that a recipe's task trains; of a task that is not known to the compiler, one of them, which its `kind` tells. */
+export type TrainedModel<T> = T extends "language-model" ? TextModel : T extends Task ? TunedModel<T> : LiveModel;
+
 /**
  * A recipe at work: an async iterator of updates. Between turns of the loop the weights that are trained can be generated with, looked
  * into, measured and saved. Whoever opened it disposes it.
@@ -45,14 +55,14 @@ export interface TrainingOptions {
  * const files = await training.files();
  * await training.dispose();
  */
-export class Training implements AsyncIterable<TrainingProgress> {
+export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
   readonly recipe: Recipe;
   readonly device: Device;
   readonly step: TrainingStep;
   readonly trainer: Trainer;
   readonly #prepared: Prepared;
   readonly #tree: WeightTree<Tensor>;
-  readonly #models = new Set<TextModel>();
+  readonly #models = new Set<LiveModel>();
 
   private constructor(
     device: Device,
@@ -72,25 +82,35 @@ export class Training implements AsyncIterable<TrainingProgress> {
     this.step = new TrainingStep(device, { objective, parameters, ...how });
     const { every: evaluateEvery, batches, patience } = recipe.evaluate ?? {};
     const { validation, data } = prepared;
-    const held = validation ? { validation: () => validation(batches), evaluateEvery, patience } : {};
-    this.trainer = new Trainer({ step: this.step, data, steps, schedule, accumulate, signal, ...held });
+    const held = validation ? { validation: () => validation(batches) } : {};
+    const when = { steps, schedule, accumulate, evaluateEvery, patience, signal };
+    try {
+      this.trainer = new Trainer({ step: this.step, data, ...when, ...held });
+    } catch (error) {
+      this.step.optimizer.dispose();
+      throw error;
+    }
   }
 
   /**
    * Reads data, makes the tokenizer, and draws or loads the parameters. Throws `USAGE` for a recipe that is not understood in full,
    * `BAD_FILE` and `UNSUPPORTED`.
    */
-  static async open(device: Device, recipe: unknown, options: TrainingOptions): Promise<Training> {
+  static async open<const R>(device: Device, recipe: R, options: TrainingOptions): Promise<Training<TaskOf<R>>> {
     const { from, signal } = options;
     const parsed = parseRecipe(recipe);
     const prepared = await prepareRecipe(parsed, options);
     const tree = from
-      ? (await loadWeights(device, prepared.model, await openCheckpoint(from), { dtype: "f32" })).tree
+      ? await readingCheckpoint(from, async () => {
+          const checkpoint = await openCheckpoint(from);
+          return (await loadWeights(device, prepared.model, checkpoint, { dtype: "f32" })).tree;
+        })
       : initialiseRecipe(device, prepared.model, parsed);
-    let training: Training | undefined;
+    let training: Training<TaskOf<R>> | undefined;
     try {
-      training = new Training(device, parsed, prepared, tree, signal);
-      if (from) await restoreState(from, training.step, training.trainer);
+      training = new Training<TaskOf<R>>(device, parsed, prepared, tree, signal);
+      const { step, trainer } = training;
+      if (from) await readingCheckpoint(from, () => restoreState(from, step, trainer));
       return training;
     } catch (error) {
       await (training ? training.dispose() : disposeTree(tree));
@@ -100,6 +120,11 @@ export class Training implements AsyncIterable<TrainingProgress> {
 
   get tokenizer(): Tokenizer {
     return this.#prepared.tokenizer;
+  }
+
+  /** What is held out of a file of examples, to score the result on. */
+  get held(): Examples | undefined {
+    return this.#prepared.held;
   }
 
   /** One update a turn; see {@link Trainer}. */
@@ -114,19 +139,22 @@ export class Training implements AsyncIterable<TrainingProgress> {
   }
 
   /**
-   * The language model that is trained, over the very weights: what it generates, and the attention that it shows, are those of the
-   * last update. Disposing it leaves the weights. Throws `UNSUPPORTED` for an encoder–decoder.
+   * The model that is trained, over the very weights: a {@link TextModel}, a {@link Seq2SeqModel} for translation. What it computes, and the
+   * attention that it shows, are those of the last update. Disposing it leaves the weights.
    */
-  async model(): Promise<TextModel> {
+  async model(): Promise<TrainedModel<T>> {
     const { config, tokenizer } = this.#prepared;
-    const defaults = readGenerationDefaults(config, this.recipe.generation);
-    const bytes = this.step.optimizer.parameters.reduce((sum, { tensor }) => sum + tensor.sizeBytes, 0);
-    // The weights stay the training's own.
-    const weights = { tree: this.#tree, dtype: "f32", bytes, dispose: () => {} } as const;
-    const parts = { source: "training", tokenizer, defaults };
-    const model = await TextModel.over(this.device, openDecoder(config), weights, parts);
-    this.#models.add(model.whenDisposed((disposed) => this.#models.delete(disposed)));
-    return model;
+    const network = openModel(config);
+    if (network.kind === "speech") throw new HeedError("UNSUPPORTED", "train: a model of speech is not trained here.");
+    const model = await liveModel(this.device, network, {
+      ...{ tree: this.#tree, config, source: "training" },
+      tokenizers: { source: tokenizer },
+      generationConfig: this.recipe.generation,
+    });
+    this.#models.add(model);
+    model.whenDisposed(() => this.#models.delete(model));
+    // The recipe's task says which kind of network was prepared.
+    return model as TrainedModel<T>;
   }
 
   /** The model as the Hub's files: config.json, model.safetensors, tokenizer.json, generation_config.json. Default dtype: the recipe's. */
@@ -153,9 +181,10 @@ export class Training implements AsyncIterable<TrainingProgress> {
 
   #descriptions(): [string, string][] {
     const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
+    const generation: [string, string] = ["generation_config.json", json(this.recipe.generation ?? {})];
     return [
       ["config.json", json(this.#prepared.config)],
-      ["generation_config.json", json(this.recipe.generation ?? {})],
+      ...(writesText(taskOf(this.recipe)) ? [generation] : []),
       ...this.#prepared.tokenizerFiles,
     ];
   }

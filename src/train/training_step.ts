@@ -9,7 +9,14 @@ import { plan } from "../program/plan.ts";
 import { ProgramRecorder } from "../program/record.ts";
 import type { Plan } from "../program/replay.ts";
 import { checkPrecision, LossScale, type LossScaleOptions, type Precision, recordMixed } from "./mixed.ts";
-import type { Batch, BatchShape, Objective, ObjectiveContext } from "./objective.ts";
+import {
+  type Batch,
+  type BatchShape,
+  type Losses,
+  type Objective,
+  type ObjectiveContext,
+  ONLY_LOSS,
+} from "./objective.ts";
 import { Optimizer, type OptimizerSpec } from "./optimizer.ts";
 import type { Parameter } from "./parameters.ts";
 
@@ -33,8 +40,10 @@ export interface TrainingStepOptions {
 
 /** What one step came to. */
 export interface StepResult {
-  /** Mean over all counted targets, before the update. */
+  /** Mean over all counted targets, before the update; of several losses the sum of their means. */
   readonly loss: number;
+  /** Set for an objective of several losses: the mean of each. */
+  readonly losses?: Readonly<Record<string, number>>;
   /** Global norm of the gradients before clipping. Not finite: nothing was changed. */
   readonly gradientNorm: number;
   /** Set in mixed precision: the scale of the loss that the gradients had. */
@@ -85,8 +94,10 @@ export class TrainingStep {
     options: { readonly learningRate: number; readonly signal?: AbortSignal },
   ): Promise<StepResult> {
     const { learningRate, signal } = options;
-    const count = batches.reduce((sum, batch) => sum + batch.count, 0);
-    if (!(count > 0)) throw new HeedError("USAGE", `training step: at least one target must count; got ${count}.`);
+    const counts = addUp(batches.map(countsOf));
+    for (const count of Object.values(counts)) {
+      if (!(count > 0)) throw new HeedError("USAGE", `training step: at least one target must count; got ${count}.`);
+    }
     const scale = this.lossScale?.scale;
     const update = {
       learning_rate: new Float32Array([learningRate]),
@@ -94,43 +105,59 @@ export class TrainingStep {
       ...(scale === undefined ? {} : { unscale: new Float32Array([1 / scale]) }),
     };
     const [only] = batches;
-    let sum = 0;
-    let last: Plan;
+    const sums: Sums[] = [];
+    let last: Plan | undefined;
     if (only && batches.length === 1) {
       last = await this.plan(only.shape);
       throwIfAborted(signal, "training step");
-      sum = await this.#pass(last, only, { count, part: 0, inputs: update });
+      sums.push(await this.#pass(last, only, { counts, part: 0, inputs: update }));
     } else {
       for (const [part, batch] of batches.entries()) {
         const inputs = { fresh: new Uint32Array([part === 0 ? 1 : 0]) };
-        sum += await this.#pass(await this.#plan("accumulate", batch.shape), batch, { count, part, inputs, signal });
+        const planned = await this.#plan("accumulate", batch.shape);
+        sums.push(await this.#pass(planned, batch, { counts, part, inputs, signal }));
       }
+    }
+    const mean = meanLoss(addUp(sums), counts);
+    if (!last && Number.isFinite(mean.loss)) {
       last = await this.#plan("update", undefined);
       for (const [name, data] of Object.entries(update)) last.write(name, data);
       await last.run();
     }
-    const gradientNorm = await readScalar(last, "gradient_norm");
-    return this.#finish(sum / count, gradientNorm);
+    return this.#finish(mean, last ? await readScalar(last, "gradient_norm") : Number.NaN);
   }
 
-  #finish(loss: number, gradientNorm: number): StepResult {
+  #finish(mean: MeanLoss, gradientNorm: number): StepResult {
+    const { loss } = mean;
     const isDone = Number.isFinite(gradientNorm);
     if (isDone) this.stepsDone++;
     const { lossScale } = this;
-    if (!lossScale) return { loss, gradientNorm };
+    if (!lossScale) return { ...mean, gradientNorm };
     const { scale } = lossScale;
     if (isDone) lossScale.fits();
     // A loss that is not finite is the forward pass's fault, which no scale mends.
     const overflow = !isDone && Number.isFinite(loss) && lossScale.overflows();
-    return { loss, gradientNorm, lossScale: scale, ...(overflow ? { overflow } : {}) };
+    return { ...mean, gradientNorm, lossScale: scale, ...(overflow ? { overflow } : {}) };
   }
 
-  /** The sum of a batch's losses, without dropout; changes nothing. */
-  async evaluate(batch: Batch, options: { readonly signal?: AbortSignal } = {}): Promise<number> {
-    const planned = await this.#plan("evaluate", batch.shape);
-    writeInputs(planned, batch.inputs);
-    await planned.run({}, options);
-    return readScalar(planned, "loss");
+  /** Mean losses over batches, without dropout; changes nothing. Throws `USAGE` where no target counts. */
+  async evaluate(
+    batches: Iterable<Batch> | AsyncIterable<Batch>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<MeanLoss> {
+    const [sums, counts]: [Sums[], Sums[]] = [[], []];
+    for await (const batch of batches) {
+      if (batch.count === 0) continue;
+      const planned = await this.#plan("evaluate", batch.shape);
+      writeInputs(planned, batch.inputs);
+      await planned.run({}, options);
+      counts.push(countsOf(batch));
+      sums.push(await readSums(planned, batch));
+    }
+    if (counts.length === 0) {
+      throw new HeedError("USAGE", "evaluation: at least one target must count; got none. Hold out more examples.");
+    }
+    return meanLoss(addUp(sums), addUp(counts));
   }
 
   /** The plan of a whole step for batches of a shape, made at the first call. */
@@ -156,23 +183,34 @@ export class TrainingStep {
     planned: Plan,
     batch: Batch,
     pass: {
-      readonly count: number;
+      readonly counts: Sums;
       readonly part: number;
       readonly inputs: Readonly<Record<string, ArrayBufferView<ArrayBuffer>>>;
       readonly signal?: AbortSignal | undefined;
     },
-  ): Promise<number> {
+  ): Promise<Sums> {
+    writeInputs(planned, pass.inputs);
+    this.#writePass(planned, batch, pass);
+    await planned.run({}, { signal: pass.signal });
+    return readSums(planned, batch);
+  }
+
+  #writePass(planned: Plan, batch: Batch, { counts, part }: { readonly counts: Sums; readonly part: number }): void {
     const { seed = 0 } = this.#options;
     writeInputs(planned, batch.inputs);
-    writeInputs(planned, pass.inputs);
-    planned.write("loss_gradient", new Float32Array([(this.lossScale?.scale ?? 1) / pass.count]));
-    if (planned.record.inputs.has("rng")) {
-      // The third word counts steps; parts of one step differ in its upper bits.
-      const draw = (this.stepsDone + pass.part * 2 ** 24) >>> 0;
-      planned.write("rng", new Uint32Array([seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0, draw]));
-    }
-    await planned.run({}, { signal: pass.signal });
-    return readScalar(planned, "loss");
+    for (const [name, count] of Object.entries(counts))
+      planned.write(`${name}_gradient`, new Float32Array([(this.lossScale?.scale ?? 1) / count]));
+    if (!planned.record.inputs.has("rng")) return;
+    // The third word counts steps; parts of one step differ in its upper bits.
+    const draw = (this.stepsDone + part * 2 ** 24) >>> 0;
+    planned.write("rng", new Uint32Array([seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0, draw]));
+  }
+
+  /** Writes what a part of a step on `batches` reads into a plan of {@link recordGradients}. */
+  writePart(planned: Plan, batches: readonly Batch[], part: number): void {
+    const batch = batches[part] as Batch;
+    this.writeFixed(planned, batch.shape);
+    this.#writePass(planned, batch, { counts: addUp(batches.map(countsOf)), part });
   }
 
   #plan(purpose: Purpose, shape: BatchShape | undefined): Promise<Plan> {
@@ -193,13 +231,14 @@ export class TrainingStep {
       this.#recordUpdate(
         rec,
         this.#gradientSums().map((sum) => rec.state(sum)),
+        [],
       );
       return plan(this.device, rec);
     }
-    const { loss, trained } = this.recordForward(rec, shape, purpose !== "evaluate");
-    if (purpose !== "evaluate") {
-      const grads = gradientsFrom(rec, new Map([[loss, rec.input("loss_gradient", [1], "f32")]]), trained);
-      if (purpose === "step") this.#recordUpdate(rec, grads);
+    if (purpose === "evaluate") this.recordForward(rec, shape, false);
+    else {
+      const { grads, losses } = this.recordGradients(rec, shape);
+      if (purpose === "step") this.#recordUpdate(rec, grads, losses);
       else {
         const fresh = rec.input("fresh", [1], "u32");
         this.#gradientSums().forEach((sum, i) => {
@@ -212,12 +251,22 @@ export class TrainingStep {
     return planned;
   }
 
-  /** Records an objective's forward pass on this step's tensors, for plans made elsewhere; `loss` is an output of that name. */
+  /** Records a pass with the gradients of all parameters, in their order; {@link writePart} writes its inputs. */
+  recordGradients(
+    rec: ProgramRecorder,
+    shape: BatchShape,
+  ): { readonly grads: readonly Value[]; readonly losses: readonly Value[] } {
+    const { losses, trained } = this.recordForward(rec, shape, true);
+    const seeds = [...losses].map(([name, loss]) => [loss, rec.input(`${name}_gradient`, [1], "f32")] as const);
+    return { grads: gradientsFrom(rec, new Map(seeds), trained), losses: [...losses.values()] };
+  }
+
+  /** Records an objective's forward pass on this step's tensors, for plans made elsewhere; losses are outputs of their names. */
   recordForward(
     rec: ProgramRecorder,
     shape: BatchShape,
     training: boolean,
-  ): { readonly loss: Value; readonly trained: readonly Value[] } {
+  ): { readonly losses: Losses; readonly trained: readonly Value[] } {
     const { objective, parameters, dropout = {}, recompute = false } = this.#options;
     const { hidden = 0, attention = 0 } = dropout;
     if (this.lossScale) recordMixed(rec);
@@ -232,8 +281,10 @@ export class TrainingStep {
       recompute: training && recompute,
       ...(drops ? { dropout: { hidden, attention, rng: rec.input("rng", [3], "u32") } } : {}),
     };
-    const loss = rec.output("loss", objective.record(context));
-    return { loss, trained: parameters.map(({ tensor }) => rec.state(tensor)) };
+    const recorded = objective.record(context);
+    const losses: Losses = "kind" in recorded ? new Map([[ONLY_LOSS, recorded]]) : recorded;
+    for (const [name, loss] of losses) rec.output(name, loss);
+    return { losses, trained: parameters.map(({ tensor }) => rec.state(tensor)) };
   }
 
   /** Writes what every batch of a shape has alike into a plan of {@link recordForward}. */
@@ -241,11 +292,11 @@ export class TrainingStep {
     writeInputs(planned, this.#options.objective.fixedInputs?.(shape) ?? {});
   }
 
-  #recordUpdate(rec: ProgramRecorder, grads: readonly Value[]): void {
+  #recordUpdate(rec: ProgramRecorder, grads: readonly Value[], losses: readonly Value[]): void {
     const lr = rec.input("learning_rate", [1], "f32");
     const step = rec.input("steps_done", [1], "u32");
     const unscale = this.lossScale && rec.input("unscale", [1], "f32");
-    rec.output("gradient_norm", this.optimizer.record(rec, grads, { lr, step, unscale }));
+    rec.output("gradient_norm", this.optimizer.record(rec, grads, { lr, step, unscale, losses }));
   }
 
   /** Where an accumulated step adds up its gradients. */
@@ -283,6 +334,34 @@ function writeInputs(planned: Plan, inputs: Readonly<Record<string, ArrayBufferV
     }
     planned.write(name, data);
   }
+}
+
+/** A number for each loss. */
+type Sums = Readonly<Record<string, number>>;
+
+/** Losses as they are told. */
+export type MeanLoss = Pick<StepResult, "loss" | "losses">;
+
+function countsOf({ count, counts }: Batch): Sums {
+  return counts ?? { [ONLY_LOSS]: count };
+}
+
+function addUp(all: readonly Sums[]): Sums {
+  const total: Record<string, number> = {};
+  for (const sums of all) for (const [name, value] of Object.entries(sums)) total[name] = (total[name] ?? 0) + value;
+  return total;
+}
+
+function meanLoss(sums: Sums, counts: Sums): MeanLoss {
+  const means = Object.entries(sums).map(([name, sum]) => [name, sum / (counts[name] ?? 0)] as const);
+  const loss = means.reduce((total, [, mean]) => total + mean, 0);
+  return means.length > 1 ? { loss, losses: Object.fromEntries(means) } : { loss };
+}
+
+async function readSums(planned: Plan, batch: Batch): Promise<Sums> {
+  const sums: Record<string, number> = {};
+  for (const name of Object.keys(countsOf(batch))) sums[name] = await readScalar(planned, name);
+  return sums;
 }
 
 async function readScalar(planned: Plan, name: string): Promise<number> {

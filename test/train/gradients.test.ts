@@ -9,10 +9,17 @@ import { openDecoder, openEncoder, openEncoderDecoder } from "../../src/models/r
 import type { Tensor } from "../../src/gpu/tensor.ts";
 import { folderSource } from "../../src/sources/folder_node.ts";
 import { encoderObjective } from "../../src/train/encoder_objective.ts";
-import { countTargets, languageModelObjective, translationObjective } from "../../src/train/losses.ts";
+import {
+  countTargets,
+  languageModelObjective,
+  MASKED_LOSS,
+  NEXT_LOSS,
+  translationObjective,
+} from "../../src/train/losses.ts";
 import type { Batch, Objective } from "../../src/train/objective.ts";
 import { parametersOf } from "../../src/train/parameters.ts";
 import { encodeModel } from "../../src/train/save.ts";
+import { openTask, taskRules } from "../../src/train/tasks.ts";
 import { TrainingStep } from "../../src/train/training_step.ts";
 import { assertClose } from "../support/close.ts";
 import { describeOnTiers } from "../support/devices.ts";
@@ -27,8 +34,12 @@ const CASES = {
   ...{ gpt2: "decoder", llama_gqa: "decoder" },
   ...{ bert_words: "encoder", bert_classes: "encoder", bert_labels: "encoder", bert_span: "encoder" },
   ...{ marian: "pairs", t5: "pairs", t5_gated: "pairs" },
+  bert_pretraining: "pretraining",
 } as const;
 type CaseName = keyof typeof CASES;
+
+/** Cases that read the checkpoint of another. */
+const CHECKPOINTS: Readonly<Partial<Record<CaseName, string>>> = { bert_pretraining: "bert_words" };
 
 /** `gradients.json`, as make_gradient_goldens.py writes it. */
 interface GradientGolden {
@@ -37,6 +48,7 @@ interface GradientGolden {
     targets: number[][] | number[];
     lengths?: number[];
     segments?: number[][];
+    nextTargets?: number[];
     source?: number[][];
     sourceLengths?: number[];
   };
@@ -68,6 +80,23 @@ await describeOnTiers("whole models' gradients", (engine) => {
     },
   );
 
+  it("of both losses of pre-training are those of one large batch, and of its parts where they are accumulated", async () => {
+    const { batch } = JSON.parse(readFileSync(`${goldenFolder("bert_pretraining")}/gradients.json`, "utf8"));
+    const rows = [0, 1].map((b) => {
+      const row = Object.entries(batch).map(([key, all]) => [key, [(all as unknown[])[b]]]);
+      return Object.fromEntries(row) as GradientGolden["batch"];
+    });
+    const whole = await stepGradients(engine().device, "bert_pretraining", batch);
+    const parts = await stepGradients(engine().device, "bert_pretraining", ...rows);
+    assertClose([parts.loss], [whole.loss], { ...tolerance("f32", "logits"), label: "loss" });
+    const largest = Math.max(...[...whole.gradients.values()].map(maxSize));
+    for (const [key, gradient] of whole.gradients)
+      assertClose(parts.gradients.get(key) ?? [], gradient, {
+        ...wholeModelGradientTolerance(gradient, largest),
+        label: key,
+      });
+  });
+
   it("of gpt2 are those of differences of the plain loops in float64", async () => {
     const { config, tensors } = readTestCheckpoint(goldenFolder("gpt2"));
     const sizes = config as unknown as Gpt2Sizes;
@@ -98,15 +127,18 @@ await describeOnTiers("whole models' gradients", (engine) => {
 async function stepGradients(
   device: Device,
   name: CaseName,
-  batch: GradientGolden["batch"],
+  ...batches: GradientGolden["batch"][]
 ): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
-  const checkpoint = await openCheckpoint(await folderSource(goldenFolder(name)));
+  const checkpoint = await openCheckpoint(await folderSource(goldenFolder(CHECKPOINTS[name] ?? name)));
   const { model, tree, objective, dispose } = await openCase(device, checkpoint, CASES[name]);
   const parameters = parametersOf(model.rules, tree);
   const step = new TrainingStep(device, { objective, parameters, optimizer: { type: "sgd", clip: 0 } });
   try {
     const before = await written(model, tree);
-    const { loss } = await step.run([batchOf(batch, CASES[name])], { learningRate: 1 });
+    const { loss } = await step.run(
+      batches.map((batch) => batchOf(batch, CASES[name])),
+      { learningRate: 1 },
+    );
     const after = await written(model, tree);
     const gradients = [...before].map(([key, own]): [string, Float32Array] => {
       const moved = after.get(key) ?? new Float32Array();
@@ -137,6 +169,11 @@ async function openCase(device: Device, checkpoint: Checkpoint, kind: (typeof CA
     const loaded = await load(decoder);
     return { ...loaded, objective: languageModelObjective(decoder, loaded.tree) };
   }
+  if (kind === "pretraining") {
+    const task = openTask("pretraining", config);
+    const loaded = await load({ ...task.model, rules: taskRules(task) });
+    return { ...loaded, objective: task.objective(loaded.tree) };
+  }
   if (kind === "encoder") {
     const encoder = openEncoder(config);
     const loaded = await load(encoder);
@@ -148,21 +185,24 @@ async function openCase(device: Device, checkpoint: Checkpoint, kind: (typeof CA
 }
 
 function batchOf(
-  { tokens, targets, lengths, segments, source, sourceLengths }: GradientGolden["batch"],
+  { tokens, targets, lengths, segments, nextTargets, source, sourceLengths }: GradientGolden["batch"],
   kind: string,
 ): Batch {
   const flat = Int32Array.from(targets.flat());
   const u32 = (values: readonly (number | readonly number[])[] = []) => Uint32Array.from(values.flat());
   const inputs = {
     ...{ tokens: u32(tokens), targets: flat },
-    ...(kind === "encoder" ? { lengths: u32(lengths), segments: u32(segments) } : {}),
+    ...(nextTargets ? { next_targets: Int32Array.from(nextTargets) } : {}),
+    ...(kind === "encoder" || nextTargets ? { lengths: u32(lengths), segments: u32(segments) } : {}),
     ...(kind === "pairs" ? { source_tokens: u32(source), source_lengths: u32(sourceLengths) } : {}),
   };
   const shape = {
     ...{ batch: tokens.length, length: tokens[0]?.length ?? 0 },
     ...(source ? { sourceLength: source[0]?.length ?? 0 } : {}),
   };
-  return { shape, inputs, count: countTargets(flat), tokens: flat.length };
+  const count = countTargets(flat);
+  const counts = nextTargets ? { counts: { [MASKED_LOSS]: count, [NEXT_LOSS]: nextTargets.length } } : {};
+  return { shape, inputs, count, ...counts, tokens: flat.length };
 }
 
 /** What the model would be saved as, without the prefixes that some of a checkpoint's names have. */
@@ -205,6 +245,6 @@ function maxSize(data: ArrayLike<number>): number {
   return max;
 }
 
-function goldenFolder(name: CaseName): string {
+function goldenFolder(name: string): string {
   return fileURLToPath(new URL(`../fixtures/goldens/${name}`, import.meta.url));
 }
