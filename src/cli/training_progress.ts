@@ -20,6 +20,7 @@ export function trainingProgress(): TrainingProgressLine {
   const terminal = process.stderr.isTTY === true;
   let meanMs = 0;
   let tokensPerMs = 0;
+  let updates = 0;
   let lastLine = Number.NEGATIVE_INFINITY;
   let open = false;
   const clear = () => {
@@ -29,13 +30,16 @@ export function trainingProgress(): TrainingProgressLine {
   return {
     update(progress) {
       const { step, steps, loss, tokens, elapsedMs, validationLoss, finished } = progress;
-      const blend = (mean: number, value: number) => (mean === 0 ? value : mean + SMOOTHING * (value - mean));
+      // The first update also compiles kernels: the second one begins the means.
+      const blend = (mean: number, value: number) => (updates < 2 ? value : mean + SMOOTHING * (value - mean));
       meanMs = blend(meanMs, elapsedMs);
       tokensPerMs = blend(tokensPerMs, tokens / elapsedMs);
+      updates++;
       const left = formatDuration(((steps - step) * meanMs) / 1000);
       const speed = `${Math.round(1000 * tokensPerMs)} tokens/s`;
       const held = validationLoss === undefined ? "" : ` · held-out loss ${validationLoss.toFixed(4)}`;
-      const line = `step ${step}/${steps} · loss ${loss.toFixed(4)}${held} · ${speed} · ${left} left`;
+      const ahead = updates > 1 || step === steps ? ` · ${left} left` : "";
+      const line = `step ${step}/${steps} · loss ${loss.toFixed(4)}${held} · ${speed}${ahead}`;
       const due = performance.now() - lastLine >= LINE_EVERY_MS;
       if (held || finished || (!terminal && due)) {
         clear();

@@ -157,7 +157,11 @@ export class StreamedBatches<Item> implements BatchSource {
     const items: Item[] = [];
     let endLine = 0;
     for (let held = 0; held < this.#stream.buffer; held++) {
-      const { done, value } = await lines.next();
+      const { done, value } = await lines.next().catch((error: unknown) => {
+        // It has ended: whoever tries again reads the file again, and does not take this for its end.
+        this.#reader = undefined;
+        throw error;
+      });
       if (done) return this.#filled(items, { epoch, line, endLine, isLast: true });
       items.push(...value.items);
       endLine = value.line;

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { access, constants, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HeedError } from "../core/errors.ts";
 
@@ -7,7 +7,7 @@ import { HeedError } from "../core/errors.ts";
 export type FilesToWrite = ReadonlyMap<string, readonly Uint8Array[] | string>;
 
 const STEP = /^step-(\d+)$/;
-/** Folders that are being written; what a kill left of them is removed by the next write. */
+/** What is being written; what a kill left of it is removed by the next write, and by the next run. */
 const UNFINISHED = /^\.unfinished-/;
 
 /** A checkpoint in a folder of checkpoints. */
@@ -44,7 +44,7 @@ export async function writeCheckpoint(
   const path = join(folder, `step-${String(step).padStart(8, "0")}`);
   const unfinished = join(folder, `.unfinished-${randomUUID()}`);
   try {
-    await mkdir(unfinished, { recursive: true });
+    await makeFolder(unfinished);
     for (const [name, content] of files) await writeSynced(join(unfinished, name), content);
     await syncFolder(unfinished);
     await rename(unfinished, path).catch(async (error: NodeJS.ErrnoException) => {
@@ -65,7 +65,7 @@ export async function writeCheckpoint(
 export async function replaceFile(path: string, content: readonly Uint8Array[] | string): Promise<void> {
   const unfinished = join(dirname(path), `.unfinished-${randomUUID()}`);
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await writeSynced(unfinished, content);
     await rename(unfinished, path);
     await syncFolder(dirname(path));
@@ -93,9 +93,30 @@ async function removeOld(folder: string, newest: number, keep: number): Promise<
     const doomed = join(folder, `.unfinished-${randomUUID()}`);
     await rename(path, doomed).catch(() => {});
   }
+  await removeUnfinished(folder);
+}
+
+/** Removes what kills have left in a folder that nobody else writes to. */
+export async function removeUnfinished(folder: string): Promise<void> {
   const names = await readdir(folder).catch(() => []);
   const left = names.filter((name) => UNFINISHED.test(name));
   await Promise.all(left.map((name) => rm(join(folder, name), { recursive: true, force: true }).catch(() => {})));
+}
+
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true });
+  } catch (error) {
+    // Node says ENOENT of a folder in a file system that is read only: what is above it tells the truth.
+    for (let above = dirname(path); ; above = dirname(above)) {
+      const isThere = await access(above).then(
+        () => true,
+        () => false,
+      );
+      if (isThere) await access(above, constants.W_OK);
+      if (isThere || above === dirname(above)) throw error;
+    }
+  }
 }
 
 async function writeSynced(path: string, content: readonly Uint8Array[] | string): Promise<void> {
@@ -130,7 +151,9 @@ function writeError(path: string, cause: unknown): HeedError {
       ? ["a full disk", "Free some space, then go on with --resume."]
       : code === "EROFS" || code === "EACCES" || code === "EPERM"
         ? ["a folder that may not be written", "Allow writing there, or choose another output."]
-        : [reason(cause), "Look at the folder, then go on with --resume."];
+        : code === "ENOTDIR" || code === "EEXIST" || code === "EISDIR"
+          ? ["a file where a folder must be, or the reverse", "Move it away, or choose another output."]
+          : [reason(cause), "Look at the folder, then go on with --resume."];
   return new HeedError("BAD_FILE", `save: ${path} must be written; got ${got}. What was there is as it was. ${mend}`, {
     cause,
   });

@@ -13,8 +13,10 @@ export function curvesSvg(
   title: string,
   curves: { readonly training: readonly CurvePoint[]; readonly validation: readonly CurvePoint[] },
 ): string {
-  const training = averaged(curves.training);
-  const all = [...training, ...curves.validation].filter(({ loss }) => Number.isFinite(loss));
+  const isDrawn = ({ loss }: CurvePoint): boolean => Number.isFinite(loss);
+  const training = averaged(curves.training.filter(isDrawn));
+  const validation = averaged(curves.validation.filter(isDrawn));
+  const all = [...training, ...validation];
   const lastStep = Math.max(1, ...all.map(({ step }) => step));
   const losses = all.map(({ loss }) => loss);
   const [low, high] = all.length > 0 ? [Math.min(...losses), Math.max(...losses)] : [0, 1];
@@ -31,10 +33,10 @@ export function curvesSvg(
   for (let loss = bottom; loss <= top + gap / 2; loss += gap) {
     rows.push(
       `<path d="M${MARGIN.left} ${round(y(loss))}H${WIDTH - MARGIN.right}" stroke="#ddd"/>`,
-      text([MARGIN.left - 6, y(loss) + 4], "end", String(round(loss))),
+      text([MARGIN.left - 6, y(loss) + 4], "end", tickLabel(loss, gap)),
     );
   }
-  const stepGap = tickGap(lastStep);
+  const stepGap = Math.max(1, tickGap(lastStep));
   for (let step = 0; step <= lastStep; step += stepGap) rows.push(text([x(step), HEIGHT - 22], "middle", String(step)));
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12" role="img">`,
@@ -45,8 +47,8 @@ export function curvesSvg(
     ...rows,
     text([(WIDTH + MARGIN.left) / 2, HEIGHT - 6], "middle", "steps"),
     line(training, "#4269d0"),
-    line(curves.validation, "#d1495b"),
-    ...curves.validation.map((p) => `<circle cx="${round(x(p.step))}" cy="${round(y(p.loss))}" r="2" fill="#d1495b"/>`),
+    line(validation, "#d1495b"),
+    ...validation.map((p) => `<circle cx="${round(x(p.step))}" cy="${round(y(p.loss))}" r="2" fill="#d1495b"/>`),
     "</svg>",
     "",
   ].join("\n");
@@ -67,6 +69,12 @@ function tickGap(span: number): number {
   const power = 10 ** Math.floor(Math.log10(span / 6));
   const factor = [1, 2, 5, 10].find((f) => span / (f * power) <= 7) ?? 10;
   return factor * power;
+}
+
+/** With the decimals that tell one tick from the next. */
+function tickLabel(value: number, gap: number): string {
+  const decimals = Math.min(20, Math.max(0, -Math.floor(Math.log10(gap))));
+  return String(Number(value.toFixed(decimals)));
 }
 
 function round(value: number): number {

@@ -2,8 +2,9 @@ import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { adamwStep } from "../ops/adamw.ts";
+import { ADD } from "../ops/add.ts";
 import { globalNorm } from "../ops/global_norm.ts";
-import type { Value } from "../ops/op.ts";
+import { only, type Value } from "../ops/op.ts";
 import { sgdStep } from "../ops/sgd.ts";
 import type { ProgramRecorder } from "../program/record.ts";
 import type { Parameter } from "./parameters.ts";
@@ -23,6 +24,14 @@ export interface OptimizerSpec {
   readonly weightDecay?: number;
   /** Gradients are scaled to a global norm of at most this. Default 1; 0 clips nothing. */
   readonly clip?: number;
+}
+
+/** What an update reads beside the gradients; see {@link Optimizer.record}. */
+interface UpdateInputs {
+  readonly lr: Value;
+  readonly step: Value;
+  readonly unscale?: Value | undefined;
+  readonly losses?: readonly Value[];
 }
 
 /** The kinds of {@link OptimizerSpec}. */
@@ -55,15 +64,16 @@ export class Optimizer {
 
   /**
    * Records the update of all parameters, whose gradients `grads` are in their order; `lr` `[1]` f32, `step` `[1]` u32 the steps done,
-   * `unscale` `[1]` f32 the inverse of a scale that the gradients have. Returns the global norm `[1]` of the gradients before clipping; where it is not finite, nothing is changed.
+   * `unscale` `[1]` f32 the inverse of a scale that the gradients have. Returns the global norm `[1]` of the gradients before clipping, NaN where
+   * one of `losses` `[1]` is not finite; where it is not finite, nothing is changed.
    */
-  record(
-    rec: ProgramRecorder,
-    grads: readonly Value[],
-    { lr, step, unscale }: { readonly lr: Value; readonly step: Value; readonly unscale?: Value | undefined },
-  ): Value {
+  record(rec: ProgramRecorder, grads: readonly Value[], { lr, step, unscale, losses = [] }: UpdateInputs): Value {
     const { type, beta1, beta2, eps, momentum, clip: maxNorm } = this.spec;
-    const norm = globalNorm(rec, grads, unscale);
+    // Gradients may be finite where the loss is not: norm + 0 · loss stops both.
+    const norm = losses.reduce(
+      (sum, loss) => only(rec.record(ADD, { a: sum, b: loss }, { aFactor: 1, bFactor: 0 })),
+      globalNorm(rec, grads, unscale),
+    );
     const scaled = unscale ? { unscale } : {};
     this.parameters.forEach(({ name, tensor, decays }, i) => {
       const [param, grad] = [rec.state(tensor), grads[i] as Value];

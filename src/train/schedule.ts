@@ -3,13 +3,13 @@ import { HeedError } from "../core/errors.ts";
 /** How the learning rate goes over the steps: a linear warm-up to `learningRate`, then `type`. */
 export interface Schedule {
   /**
-   * `constant`: stays; `linear` and `cosine`: fall to `minimum` at the last step (cosine: Loshchilov and Hutter, "SGDR" (2017), eq. 5);
+   * `constant`: stays; `linear` and `cosine`: fall towards `minimum`, which the step after the last would have (cosine: Loshchilov and Hutter, "SGDR" (2017), eq. 5);
    * `inverse_sqrt`: falls with the root of the step ("Attention Is All You Need", §5.3).
    */
   readonly type: "constant" | "linear" | "cosine" | "inverse_sqrt";
   /** The highest learning rate. */
   readonly learningRate: number;
-  /** Where `linear` and `cosine` end. Default 0. */
+  /** What `linear` and `cosine` fall to. Default 0. */
   readonly minimum?: number;
   /** Steps of the warm-up. Default 0; `inverse_sqrt` needs at least 1. */
   readonly warmup?: number;

@@ -1,4 +1,4 @@
-import { HeedError } from "../core/errors.ts";
+import { HeedError, isHeedError } from "../core/errors.ts";
 import { readJsonObject } from "../core/json.ts";
 import type { Source } from "../core/source.ts";
 import { readSafetensorsHeader } from "../formats/safetensors.ts";
@@ -21,6 +21,20 @@ export async function encodeState(
     [MOMENTS, await encodeTensors(step.optimizer.moments)],
     [STATE, `${JSON.stringify(trainer.state(), null, 1)}\n`],
   ];
+}
+
+/** Reads a checkpoint with `read`; says of what does not fit, in the error, what may be wrong with the checkpoint. */
+export async function readingCheckpoint<T>(from: Source, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (cause) {
+    if (!isHeedError(cause, "BAD_FILE")) throw cause;
+    throw new HeedError(
+      "BAD_FILE",
+      `train: the checkpoint ${from.description} must be whole and of this run; got "${cause.message}" If model, tokenizer or optimiser were changed, put them back; if it is damaged, remove its folder to go on from the one before it.`,
+      { cause },
+    );
+  }
 }
 
 /** Goes on from what {@link encodeState} gave. Throws `BAD_FILE` for files that are not of this training. */
@@ -64,7 +78,9 @@ function checkState(value: unknown, from: Source): TrainerState {
   const whole = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
   const { scale, good } = state?.lossScale ?? { scale: 1, good: 0 };
   const isScale = typeof scale === "number" && scale >= 1 && Number.isInteger(Math.log2(scale)) && whole(good);
-  if (state && whole(state.stepsDone) && whole(state.stale) && "data" in state && isScale) return state as TrainerState;
+  const isPending = state?.pending === undefined || state.pending?.step === state.stepsDone;
+  if (state && whole(state.stepsDone) && whole(state.stale) && "data" in state && isScale && isPending)
+    return state as TrainerState;
   throw new HeedError(
     "BAD_FILE",
     `train: ${STATE} in ${from.description} must hold a trainer's state; got another file.`,

@@ -106,3 +106,21 @@ it("cuts the lines of a buffer into windows that predict each token from the one
   // All but those before the first window's beginning.
   expect(seen.size).toBeGreaterThan(text.length - 1 - 5);
 });
+
+it("does not take a bad line for the end of a stream when it is asked again", async () => {
+  const stream: ItemStream<TokenItem> = {
+    buffer: 2,
+    async *read(afterLine) {
+      for (const [i, item] of ITEMS.slice(0, 6).entries()) {
+        if (i === 3) throw new Error("line 4");
+        if (i + 1 > afterLine) yield { line: i + 1, items: [item] };
+      }
+    },
+  };
+  const batches = new StreamedBatches(stream, BATCHING, 4);
+  const untilBad = async (): Promise<void> => {
+    for (let i = 0; i < 9; i++) await batches.next();
+  };
+  await expect(untilBad()).rejects.toThrow("line 4");
+  await expect(untilBad()).rejects.toThrow("line 4");
+});

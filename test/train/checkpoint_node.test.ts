@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { listCheckpoints, replaceFile, writeCheckpoint } from "../../src/train/checkpoint_node.ts";
 
 /** The error that the next writes to files fail with, after so many that succeed. */
-const fault = vi.hoisted(() => ({ code: undefined as string | undefined, after: 0 }));
+const fault = vi.hoisted(() => ({ code: undefined as string | undefined, after: 0, isReadOnly: false }));
 
 vi.mock("node:fs/promises", async (original) => {
   const real = await original<typeof import("node:fs/promises")>();
@@ -19,6 +19,14 @@ vi.mock("node:fs/promises", async (original) => {
       if (args[1] === "w") fail();
       return real.open(...args);
     },
+    mkdir: async (...args: Parameters<typeof real.mkdir>) => {
+      if (fault.isReadOnly) throw Object.assign(new Error("ENOENT"), { code: "ENOENT" });
+      return real.mkdir(...args);
+    },
+    access: async (...args: Parameters<typeof real.access>) => {
+      if (fault.isReadOnly && args[1] === real.constants.W_OK) fail();
+      return real.access(...args);
+    },
     rename: async (...args: Parameters<typeof real.rename>) => {
       fail();
       return real.rename(...args);
@@ -28,7 +36,7 @@ vi.mock("node:fs/promises", async (original) => {
 
 let folder: string;
 beforeEach(() => {
-  fault.code = undefined;
+  Object.assign(fault, { code: undefined, isReadOnly: false });
   folder = join(mkdtempSync(join(tmpdir(), "heed-checkpoints-")), "run");
 });
 afterEach(() => rmSync(join(folder, ".."), { recursive: true, force: true }));
@@ -83,6 +91,22 @@ describe("checkpoints in a folder", () => {
     await writeCheckpoint(folder, 3, files("3"), 2);
     await writeCheckpoint(folder, 3, files("3"), 2);
     expect(readdirSync(folder)).toEqual(["step-00000003"]);
+  });
+
+  it("say so where a file stands in the way", async () => {
+    writeFileSync(folder, "a file");
+    const message = expect.stringMatching(/got a file where a folder must be.*choose another output/);
+    await expect(writeCheckpoint(folder, 1, files("1"), 2)).rejects.toMatchObject({ code: "BAD_FILE", message });
+    await expect(listCheckpoints(folder)).rejects.toMatchObject({ code: "BAD_FILE", message });
+    expect(readFileSync(folder, "utf8")).toBe("a file");
+  });
+
+  it("say so where a file system is read only, of which node says that a folder is missing", async () => {
+    mkdirSync(folder);
+    Object.assign(fault, { code: "EROFS", after: 0, isReadOnly: true });
+    await expect(replaceFile(join(folder, "new", "log.jsonl"), "log")).rejects.toMatchObject({
+      message: expect.stringContaining("got a folder that may not be written"),
+    });
   });
 
   it("replace a file in one step, or not at all", async () => {

@@ -2,13 +2,13 @@ import { expect, it } from "vitest";
 import { openCheckpoint } from "../../src/formats/checkpoint.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { TextModel } from "../../src/tasks/text_model.ts";
-import { Training } from "../../src/train/training.ts";
+import { Training, type TrainingOptions } from "../../src/train/training.ts";
 import { describeOnDevice } from "../support/devices.ts";
 import { assertClose } from "../support/close.ts";
 import { tolerance } from "../support/tolerances.ts";
 import { readTinyText, sourceOf, TINY_RECIPE, TINY_TRANSLATION } from "./tiny.ts";
 
-const open = (device: Device, recipe: unknown, more: Partial<Parameters<typeof Training.open>[2]> = {}) =>
+const open = <const R>(device: Device, recipe: R, more: Partial<TrainingOptions> = {}) =>
   Training.open(device, recipe, { readText: readTinyText, ...more });
 
 async function losses(training: Training, most = Number.POSITIVE_INFINITY): Promise<number[]> {
@@ -131,6 +131,40 @@ describeOnDevice("training", (device) => {
     await training.dispose();
   });
 
+  it("evaluates later what it was stopped from evaluating", async () => {
+    const recipe = { ...TINY_RECIPE, steps: 6, evaluate: { every: 3 } };
+    const told = async (training: Training): Promise<object[]> => {
+      const seen: object[] = [];
+      for await (const { elapsedMs: _, ...progress } of training) seen.push(progress);
+      return seen;
+    };
+    const whole = await open(device(), recipe);
+    const expected = await told(whole);
+    await whole.dispose();
+    const interrupt = new AbortController();
+    const stopped = await open(device(), recipe, { signal: interrupt.signal });
+    const first = await losses(stopped, 2);
+    const evaluate = stopped.step.evaluate.bind(stopped.step);
+    stopped.step.evaluate = (...args) => {
+      interrupt.abort();
+      return evaluate(...args);
+    };
+    await expect(told(stopped)).rejects.toMatchObject({ code: "ABORTED" });
+    expect([first.length, stopped.trainer.stepsDone, stopped.trainer.stepsTold]).toEqual([2, 3, 2]);
+    const checkpoint = sourceOf(await stopped.checkpoint());
+    await stopped.dispose();
+    const again = await open(device(), recipe, { from: checkpoint });
+    expect(await told(again)).toEqual(expected.slice(2));
+    await again.dispose();
+  });
+
+  it("leaves nothing on the GPU where a recipe is refused late", async () => {
+    const before = device().bytesInUse;
+    const recipe = { ...TINY_RECIPE, evaluate: { patience: 2 } };
+    await expect(open(device(), recipe)).rejects.toMatchObject({ code: "USAGE" });
+    expect(device().bytesInUse).toBe(before);
+  });
+
   it("refuses a checkpoint of another model", async () => {
     const training = await open(device(), TINY_RECIPE);
     await losses(training, 1);
@@ -155,6 +189,7 @@ describeOnDevice("training", (device) => {
     [{ ...TINY_RECIPE, data: { source: "a", target: "b" } }, /data\.text/],
     [{ ...TINY_RECIPE, length: 400 }, /context of 16 tokens/],
     [{ ...TINY_RECIPE, evaluate: { patience: 2 } }, /evaluateEvery/],
+    [{ ...TINY_TRANSLATION, evaluate: { every: 2 } }, /need validation; got none\. Hold something out/],
     [{ ...TINY_TRANSLATION, length: 2 }, /may have 2 tokens/],
     [
       { ...TINY_RECIPE, data: { text: "text.txt", buffer: 4, validationShare: 0.1 } },
