@@ -1,16 +1,16 @@
 import { HeedError } from "../core/errors.ts";
 import { openCheckpoint } from "../formats/checkpoint.ts";
-import { openSource, type SourceSpec } from "../sources/open_source.ts";
+import type { SourceSpec } from "../sources/open_source.ts";
 import type { Engine } from "../tasks/engine.ts";
-import { openTokenizers, type Tokenizers } from "../text/open_tokenizers.ts";
+import { openTokenizers } from "../text/open_tokenizers.ts";
+import { examplesOf, type Fields, knownLabels } from "./examples.ts";
 import { Finetuning, type FinetuneOptions } from "./finetune.ts";
-import type { TokenItem } from "./item_batches.ts";
-import { classItem, completionItem, textItems, translationItem } from "./task_items.ts";
+import type { AnsweredQuestion } from "./task_items.ts";
 
 /** What a checkpoint is tuned on, by task. */
 export type FinetuneExamples =
-  /** Texts of any length: each is cut into pieces of `length` tokens. */
-  | { readonly task: "lm"; readonly texts: readonly string[] }
+  /** `lm`: texts of any length, each cut into pieces of `length` tokens. The others hide a part of each text, another one each time. */
+  | { readonly task: "lm" | "masked-lm" | "masked-translation" | "span-corruption"; readonly texts: readonly string[] }
   /** The completion alone is predicted. */
   | {
       readonly task: "completion" | "prefix-lm";
@@ -23,7 +23,16 @@ export type FinetuneExamples =
   | {
       readonly task: "classification";
       readonly texts: readonly { readonly text: string; readonly label: string }[];
-    };
+    }
+  /** A label for each word. */
+  | {
+      readonly task: "labels";
+      readonly sentences: readonly { readonly words: readonly string[]; readonly labels: readonly string[] }[];
+    }
+  /** Questions about texts, as SQuAD has them; no answer means that the text has none. */
+  | { readonly task: "answer"; readonly questions: readonly AnsweredQuestion[] }
+  /** The sentences of each document, in their order. */
+  | { readonly task: "next-sentence" | "pretraining"; readonly documents: readonly (readonly string[])[] };
 
 /** How {@link openFinetuning} tunes; everything but the number of updates has a default. */
 export interface FinetuningOptions
@@ -47,66 +56,64 @@ export interface FinetuningOptions
  * const adapter = await tuning.adapterFiles("owner/name");
  * await tuning.dispose();
  */
-export async function openFinetuning(
+export async function openFinetuning<const E extends FinetuneExamples>(
   engine: Engine,
   spec: SourceSpec,
-  examples: FinetuneExamples,
+  examples: E,
   options: FinetuningOptions,
-): Promise<Finetuning> {
+): Promise<Finetuning<E["task"]>> {
   const { heldOut, learningRate = 2e-4, ...given } = options;
   const { steps, signal, length = 128 } = given;
-  const checkpoint = await openCheckpoint(await openSource(spec), { signal });
+  const checkpoint = await openCheckpoint(await engine.open("finetune", spec), { signal });
   const tokenizers = await openTokenizers(checkpoint, { signal });
   if (!tokenizers) {
     throw new HeedError("USAGE", `finetune: a model with a tokenizer is needed; got ${checkpoint.source.description}.`);
   }
-  const labels = labelsOf(checkpoint.config, examples);
-  const items = itemsOf(examples, { tokenizers, length, labels });
   if (heldOut && heldOut.task !== examples.task) {
     throw new HeedError("USAGE", `finetune: what is held out must be for ${examples.task}; got ${heldOut.task}.`);
   }
+  const names = knownLabels(checkpoint.config);
+  const reading = { task: examples.task, tokenizers, length, names };
+  const { items } = examplesOf(fieldsOf(examples), { ...reading, isTraining: true });
+  const held = heldOut && examplesOf(fieldsOf(heldOut), { ...reading, isTraining: false });
   return Finetuning.open(engine.device, checkpoint, {
     batch: 16,
     optimizer: { type: "adamw", weightDecay: 0.01, clip: 1 },
     schedule: { type: "linear", learningRate, warmup: Math.min(20, steps) },
     ...given,
-    ...{ length, task: examples.task, tokenizer: tokenizers.source, items },
-    ...(heldOut ? { validation: itemsOf(heldOut, { tokenizers, length, labels }) } : {}),
-    ...(labels.length > 0 ? { labels } : {}),
+    ...{ length, task: examples.task as E["task"], tokenizer: tokenizers.source, items },
+    ...(held ? { validation: held.items } : {}),
+    ...(names.size > 0 ? { labels: [...names.keys()] } : {}),
   });
 }
 
-interface Reading {
-  readonly tokenizers: Tokenizers;
-  readonly length: number;
-  readonly labels: readonly string[];
-}
-
-function itemsOf(examples: FinetuneExamples, { tokenizers, length, labels }: Reading): TokenItem[] {
-  const tokenizer = tokenizers.source;
+/** Examples as the fields of lines, which a file of `heed finetune` has too. */
+function fieldsOf(examples: FinetuneExamples): readonly Fields[] {
   switch (examples.task) {
     case "lm":
-      return examples.texts.flatMap((text) => textItems(tokenizer, text, length));
-    case "completion":
-    case "prefix-lm":
-      return examples.pairs.map(({ prompt, completion }) => completionItem(tokenizer, prompt, completion));
-    case "translation":
-      return examples.pairs.map((pair) => translationItem(tokenizers, pair));
+    case "masked-lm":
+    case "masked-translation":
+    case "span-corruption":
+      return examples.texts.map((text) => ({ text }));
     case "classification":
-      return examples.texts.map(({ text, label }) => {
-        const number = labels.indexOf(label);
-        if (number < 0)
-          throw new HeedError("USAGE", `finetune: a held-out label must occur in training; got ${label}.`);
-        return classItem(tokenizer, text, number, length);
-      });
+      return examples.texts.map(({ text, label }) => ({ text, label }));
+    case "labels":
+      return examples.sentences.map(({ words, labels }) => ({ words, labels }));
+    case "answer":
+      return examples.questions.map(answeredFields);
+    case "next-sentence":
+    case "pretraining":
+      return examples.documents.map((sentences) => ({ sentences }));
+    default:
+      return examples.pairs.map((pair) => ({ ...pair }));
   }
 }
 
-/** The labels of a task with classes: those that the model's own head knows keep their numbers. */
-function labelsOf({ id2label }: Readonly<Record<string, unknown>>, examples: FinetuneExamples): string[] {
-  if (examples.task !== "classification") return [];
-  const own = typeof id2label === "object" && id2label !== null ? Object.values(id2label).map(String) : [];
-  // Names that transformers writes where there are none.
-  const known = own.every((label) => /^LABEL_\d+$/.test(label)) ? [] : own;
-  return [...new Set([...known, ...examples.texts.map(({ label }) => label)])];
+function answeredFields({ question, context, answers }: AnsweredQuestion, i: number): Fields {
+  const wrong = answers.find(({ text, start }) => text === "" || context.slice(start, start + text.length) !== text);
+  if (!wrong) return { question, context, answers };
+  throw new HeedError(
+    "USAGE",
+    `data: example ${i + 1}: an answer must stand in its context at its start; got ${JSON.stringify(wrong)}.`,
+  );
 }

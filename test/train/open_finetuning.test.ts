@@ -1,12 +1,17 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { filesSource } from "../../src/sources/files.ts";
 import { folderSource } from "../../src/sources/folder_node.ts";
-import { openFinetuning } from "../../src/train/index.ts";
+import { type FinetuneExamples, openFinetuning } from "../../src/train/index.ts";
 import { assertClose } from "../support/close.ts";
 import { Engine } from "../../src/tasks/engine.ts";
 import { openSource } from "../../src/sources/open_source_node.ts";
 import { describeOnDevice } from "../support/devices.ts";
+import { writeSeq2SeqFolder } from "../support/seq2seq_folder.ts";
+import { tinyEncoder } from "../support/tiny_encoder.ts";
 
 const SHAKESPEARE = fileURLToPath(new URL("../../models/shakespeare", import.meta.url));
 const TEXT = "the cat sat on the mat. the dog sat on the log. ".repeat(4);
@@ -77,4 +82,95 @@ describeOnDevice("openFinetuning", (device) => {
     ]);
     await expect(openFinetuning(engine(), bare, examples, SIZES)).rejects.toThrow(/a model with a tokenizer is needed/);
   });
+
+  it("refuses examples that are none, by their number", async () => {
+    const encoder = tinyEncoder("bert_plain");
+    const open = (examples: FinetuneExamples) => openFinetuning(engine(), encoder.path, examples, SIZES);
+    const answers = [{ text: "London", start: 3 }];
+    await expect(
+      open({ task: "answer", questions: [{ question: "where", context: "ada lived in london", answers }] }),
+    ).rejects.toThrow(/example 1: an answer must stand/);
+    const sentences = [
+      { words: ["ada"], labels: ["NAME"] },
+      { words: ["ada", "wrote"], labels: ["NAME"] },
+    ];
+    await expect(open({ task: "labels", sentences })).rejects.toThrow(/example 2 must have words and as many labels/);
+    await expect(open({ task: "translation", pairs: [{ source: "a", target: "b" }] })).rejects.toThrow(
+      /encoder–decoder/,
+    );
+    encoder.remove();
+  });
+
+  it.each(["t5", "bart", "marian"] as const)("tunes %s on pairs, and translates between steps", async (name) => {
+    const folder = mkdtempSync(join(tmpdir(), "heed-open-"));
+    writeSeq2SeqFolder(folder, name);
+    const pairs = ["abc cba", "ab ba", "dog god", "tap pat"].map((line) => {
+      const [source = "", target = ""] = line.split(" ");
+      return { source, target };
+    });
+    const translating = await openFinetuning(engine(), folder, { task: "translation", pairs }, LEARN);
+    expect(await fall(translating)).toBeLessThan(0.9);
+    const { text } = await (await translating.model()).translate("abc", { maxTokens: 4 });
+    expect(typeof text).toBe("string");
+    await translating.dispose();
+    rmSync(folder, { recursive: true });
+  });
+
+  it.each([
+    ["answers", "answer"],
+    ["labels of words", "labels"],
+    ["masked words", "masked-lm"],
+    ["classes", "classification"],
+    ["next sentences", "next-sentence"],
+  ] as const)("tunes an encoder for %s, and runs it between steps", async (_, task) => {
+    const encoder = tinyEncoder("bert_plain");
+    const tuning = await openFinetuning(engine(), encoder.path, ENCODER_EXAMPLES[task], LEARN);
+    const model = await tuning.model();
+    // Which sentences are put together is drawn anew each time, so that so few updates show nothing there.
+    expect(await fall(tuning)).toBeLessThan(task === "next-sentence" ? 1.5 : 0.95);
+    if (task === "answer")
+      expect((await model.answer({ question: "where", context: CONTEXT })).score).toBeGreaterThan(0);
+    if (task === "labels") expect((await model.label("ada lived", { aggregation: "none" })).length).toBeGreaterThan(0);
+    if (task === "masked-lm") expect((await model.fill("the [MASK] sat")).masks[0]?.length).toBeGreaterThan(0);
+    if (task === "classification") expect((await model.classify("the cat")).label).toBe("cat");
+    if (task === "next-sentence") {
+      const { scores } = await model.classify({ text: "the cat sat.", pair: "a dog sat too." });
+      expect(scores.reduce((sum, { score }) => sum + score, 0)).toBeCloseTo(1, 4);
+    }
+    await tuning.dispose();
+    encoder.remove();
+  });
 });
+
+const LEARN = { steps: 12, batch: 2, length: 24, learningRate: 0.01, seed: 1 };
+const CONTEXT = "ada lived in london";
+const CATS = [
+  { text: "the cat sat on the mat", label: "cat" },
+  { text: "a dog sat on the mat", label: "dog" },
+];
+const ENCODER_EXAMPLES = {
+  answer: {
+    task: "answer",
+    questions: [
+      { question: "where", context: CONTEXT, answers: [{ text: "london", start: CONTEXT.indexOf("london") }] },
+    ],
+  },
+  labels: { task: "labels", sentences: [{ words: ["ada", "lived"], labels: ["NAME", "O"] }] },
+  "masked-lm": { task: "masked-lm", texts: CATS.map(({ text }) => text) },
+  classification: { task: "classification", texts: CATS },
+  "next-sentence": {
+    task: "next-sentence",
+    documents: [
+      ["ada lived in london.", "the city was old.", "ada wrote code."],
+      ["the cat sat.", "a dog sat too.", "the mat was red."],
+    ],
+  },
+} as const satisfies Record<string, FinetuneExamples>;
+
+/** What the last three losses are beside the first three. */
+async function fall(tuning: AsyncIterable<{ readonly loss: number }>): Promise<number> {
+  const losses: number[] = [];
+  for await (const { loss } of tuning) losses.push(loss);
+  const sum = (some: readonly number[]) => some.reduce((a, b) => a + b, 0);
+  return sum(losses.slice(-3)) / sum(losses.slice(0, 3));
+}

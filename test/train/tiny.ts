@@ -7,7 +7,7 @@ export const TINY_TEXT = "the cat sat on the mat and the dog sat on the log.\n".
 
 /** A recipe of a tiny GPT-2 on {@link TINY_TEXT}. */
 export const TINY_RECIPE = {
-  task: "language-model",
+  task: "language-model" as const,
   model: {
     architectures: ["GPT2LMHeadModel"],
     model_type: "gpt2",
@@ -31,7 +31,7 @@ export const TINY_RECIPE = {
 
 /** A recipe of a tiny 2017 transformer on a few pairs. */
 export const TINY_TRANSLATION = {
-  task: "translation",
+  task: "translation" as const,
   model: {
     model_type: "transformer",
     d_model: 16,
