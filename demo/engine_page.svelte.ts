@@ -116,7 +116,7 @@ export class EnginePage {
 /** The model of one use: what it is, or how far it has come. */
 export class ModelSlot {
   state = $state.raw<ModelState>({ phase: "none" });
-  /** LoRA adapters beside the model; of the language model alone. */
+  /** LoRA adapters beside the model. */
   adapters = $state.raw<readonly string[]>([]);
   /** The one in use. */
   adapter = $state<string | undefined>();
@@ -173,9 +173,10 @@ export class ModelSlot {
 
   /** Puts an adapter's files beside the model, and uses it. Resolves with why that was not possible. */
   async addAdapter({ name, spec }: Choice): Promise<Failure | undefined> {
-    if (typeof spec === "string") return undefined;
+    const { slot } = this;
+    if (typeof spec === "string" || slot === "listener") return undefined;
     const own = this.adapters.includes(name) ? `${name} ${this.adapters.length + 1}` : name;
-    const result = await this.page.ask((engine) => engine.addAdapter(own, spec));
+    const result = await this.page.ask((engine) => engine.addAdapter(slot, own, spec));
     if (!result?.ok) return result?.error;
     this.adapters = [...this.adapters, own];
     this.adapter = own;
@@ -184,7 +185,9 @@ export class ModelSlot {
 
   /** Computes with an adapter that was added, or with none. */
   async useAdapter(name: string | undefined): Promise<void> {
-    const result = await this.page.ask((engine) => engine.useAdapter(name));
+    const { slot } = this;
+    if (slot === "listener") return;
+    const result = await this.page.ask((engine) => engine.useAdapter(slot, name));
     if (result?.ok) this.adapter = name;
   }
 

@@ -244,15 +244,33 @@ export interface NewModel {
   readonly width: number;
 }
 
-/** What is taught: a new model, or the page's language model in all its weights or by an adapter of some rank beside them. */
-export type TaughtModel = NewModel | { readonly kind: "tune" } | { readonly kind: "adapter"; readonly rank: number };
+/** Slots whose model can be tuned. */
+export type TaughtSlot = Exclude<Slot, "listener">;
+
+/** What is taught: a new model, or the model of a slot in all its weights or by an adapter of some rank beside them. */
+export type TaughtModel =
+  | NewModel
+  | { readonly kind: "tune"; readonly slot: TaughtSlot }
+  | { readonly kind: "adapter"; readonly slot: TaughtSlot; readonly rank: number };
+
+/** A line of what is taught in two columns: a sentence and its translation, or a text and its label. */
+export interface TaughtPair {
+  /** From 1, as the person sees it. */
+  readonly line: number;
+  readonly first: string;
+  readonly second: string;
+}
 
 /** What to teach, and how. */
 export interface TeachRequest {
   readonly what: TaughtModel;
   /** What the model that is tuned is called; an adapter names it. */
   readonly base: string;
+  /** What a language model learns. */
   readonly text: string;
+  /** What a translator or an encoder learns. */
+  readonly pairs: readonly TaughtPair[];
+  /** What it is asked every so often: the beginning of a text, a sentence to translate, a text to label. */
   readonly prompt: string;
   readonly steps: number;
   /** Tokens of a training sequence at most; the context of a new model. */
@@ -263,9 +281,13 @@ export interface TeachRequest {
   readonly sampleEvery: number;
 }
 
-/** Attention over the beginning of the text. */
+/** Attention over the beginning of the text, or over what is asked. */
 export interface TaughtAttention {
   readonly tokens: readonly TokenText[];
+  /** What they look at, where that is another text. */
+  readonly keyTokens?: readonly TokenText[];
+  /** No token sees a later one. */
+  readonly causal: boolean;
   readonly layers: readonly LayerWeights[];
   readonly heads: number;
 }
@@ -278,8 +300,14 @@ export interface TeachReport {
   readonly learningRate?: number;
   readonly tokensPerSecond?: number;
   readonly sample?: string;
-  readonly before?: TaughtAttention;
-  readonly after?: TaughtAttention;
+  readonly attention?: TaughtAttention;
+}
+
+/** How a training ended, for now. */
+export interface TeachOutcome {
+  readonly stopped: boolean;
+  /** It can go on from where it is. */
+  readonly unfinished: boolean;
 }
 
 /** What of a training can be saved. */
@@ -314,17 +342,16 @@ export interface EngineWorker {
   translate(request: TranslateRequest, onPiece: (text: string) => void): Promise<Outcome<TranslateReport>>;
   listen(sound: Samples): Promise<Outcome<ListenReport>>;
   read(request: ReadRequest): Promise<Outcome<ReadReport>>;
-  /** Trains a new model, or tunes the language model; `stop` ends it, and what was learnt stays. */
-  teach(
-    request: TeachRequest,
-    onReport: (report: TeachReport) => void,
-  ): Promise<Outcome<{ readonly stopped: boolean }>>;
+  /** Trains a new model, or tunes the model of a slot; `stop` ends it, and what was learnt stays. */
+  teach(request: TeachRequest, onReport: (report: TeachReport) => void): Promise<Outcome<TeachOutcome>>;
+  /** Goes on with what was stopped. */
+  teachOn(onReport: (report: TeachReport) => void): Promise<Outcome<TeachOutcome>>;
   /** What was taught, as files. */
   taught(kind: TaughtKind): Promise<Outcome<TaughtFiles>>;
-  /** Puts a LoRA adapter beside the language model, and uses it. */
-  addAdapter(name: string, files: ReadonlyMap<string, File>): Promise<Outcome<null>>;
+  /** Puts a LoRA adapter beside the model of a slot, and uses it. */
+  addAdapter(slot: TaughtSlot, name: string, files: ReadonlyMap<string, File>): Promise<Outcome<null>>;
   /** Computes with that adapter from now on, or with none. */
-  useAdapter(name: string | undefined): Promise<Outcome<null>>;
+  useAdapter(slot: TaughtSlot, name: string | undefined): Promise<Outcome<null>>;
   /** What downloads take on this device. */
   cache(): Promise<Outcome<DownloadUsage>>;
   /** Removes every download, whole or begun. */

@@ -24,6 +24,7 @@ import type {
   PieceReport,
   Slot,
   SpeedReport,
+  TaughtSlot,
   WatchedStep,
   WritingReport,
 } from "./protocol.ts";
@@ -60,10 +61,11 @@ const worker: EngineWorker = {
   listen: (sound) => outcome(() => stoppable((signal) => listen(models.get("listener"), sound, signal))),
   read: (request) => outcome(() => read(models.get("reader"), request)),
   teach: (request, onReport) =>
-    outcome(() => stoppable((signal) => teacher.teach(started(), models, request, signal, onReport))),
+    outcome(() => stoppable((signal) => teacher.teach(started(), models, request, { signal, onReport }))),
+  teachOn: (onReport) => outcome(() => stoppable((signal) => teacher.goOn({ signal, onReport }))),
   taught: (kind) => outcome(() => teacher.files(kind)),
-  addAdapter: (name, files) => outcome(() => addAdapter(name, files)),
-  useAdapter: (name) => outcome(() => useAdapter(name)),
+  addAdapter: (slot, name, files) => outcome(() => addAdapter(slot, name, files)),
+  useAdapter: (slot, name) => outcome(() => useAdapter(slot, name)),
   cache: () => outcome(downloadUsage),
   clearCache: () => outcome(clearCache),
   selfTest: () => outcome(() => started().selfTest()),
@@ -138,13 +140,13 @@ async function clearCache(): Promise<DownloadUsage> {
   return downloadUsage();
 }
 
-async function addAdapter(name: string, files: ReadonlyMap<string, File>): Promise<null> {
-  await started().loadAdapter(models.get("text"), files, { name });
+async function addAdapter(slot: TaughtSlot, name: string, files: ReadonlyMap<string, File>): Promise<null> {
+  await started().loadAdapter(models.get(slot), files, { name });
   return null;
 }
 
-async function useAdapter(name: string | undefined): Promise<null> {
-  await models.get("text").useAdapter(name);
+async function useAdapter(slot: TaughtSlot, name: string | undefined): Promise<null> {
+  await models.get(slot).useAdapter(name);
   return null;
 }
 
