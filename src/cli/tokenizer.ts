@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { throwIfAborted } from "../core/errors.ts";
+import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { diskFile } from "../train/data/files_node.ts";
-import { readLines } from "../train/data/lines.ts";
+import { badLine, readLines } from "../train/data/lines.ts";
 import {
   TOKENIZER_SPLITS,
   TOKENIZER_TYPES,
@@ -17,6 +17,7 @@ import { note, printLine } from "./output.ts";
 
 interface CommandOptions extends TrainTokenizerOptions {
   output: string;
+  skipBad?: boolean;
   json?: boolean;
 }
 
@@ -50,6 +51,7 @@ export function tokenizerCommand(signal: AbortSignal, done: (code: number) => vo
       )
       .option("--split <list>", `let no token span two: ${TOKENIZER_SPLITS.join(", ")}`, splits)
       .option("--lowercase", "fold case and accents (wordpiece)")
+      .option("--skip-bad", "leave out lines that are not UTF-8")
       .option("--json", "print one JSON object when done")
       .addHelpText("after", EXAMPLES)
       .exitOverride()
@@ -70,26 +72,51 @@ function splits(text: string): TokenizerSplit[] {
 
 async function train(files: readonly string[], options: CommandOptions, signal: AbortSignal): Promise<number> {
   const started = performance.now();
-  const { tokenizer, config } = await trainTokenizer(readTexts(files, signal), options);
-  await mkdir(options.output, { recursive: true });
-  await writeFile(join(options.output, "tokenizer.json"), `${JSON.stringify(tokenizer, null, 1)}\n`);
-  await writeFile(join(options.output, "tokenizer_config.json"), `${JSON.stringify(config, null, 1)}\n`);
+  const { output, type } = options;
+  const { tokenizer, config } = await trainTokenizer(readTexts(files, options, signal), options);
+  try {
+    await mkdir(output, { recursive: true });
+    await writeFile(join(output, "tokenizer.json"), `${JSON.stringify(tokenizer, null, 1)}\n`);
+    await writeFile(join(output, "tokenizer_config.json"), `${JSON.stringify(config, null, 1)}\n`);
+  } catch (cause) {
+    throw new HeedError("BAD_FILE", `tokenizer: ${output} must be a folder to write to; got ${String(cause)}.`, {
+      cause,
+    });
+  }
   const { vocab } = tokenizer["model"] as { vocab: object };
   const tokens = Object.keys(vocab).length;
-  if (options.json) printLine(JSON.stringify({ output: options.output, type: options.type, tokens }));
-  else printLine(options.output);
+  if (options.json) printLine(JSON.stringify({ output, type, tokens }));
+  else printLine(output);
   note(`heed: ${tokens} tokens in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  const reason = otherSize(tokens, options);
+  if (reason !== undefined) note(`heed: ${options.vocabSize} tokens were asked for: ${reason}`);
   return EXIT.OK;
 }
 
+/** Why there are more or fewer tokens than were asked for. */
+function otherSize(tokens: number, { type, vocabSize = tokens, minFrequency = 2 }: CommandOptions): string | undefined {
+  if (tokens > vocabSize) return "a unigram tokenizer keeps every character of its text";
+  if (tokens === vocabSize || type === "characters") return undefined;
+  if (type === "unigram") return "the text has no more pieces that occur twice";
+  return `the text has no more pairs that occur ${minFrequency} times (--min-frequency)`;
+}
+
 /** The texts of the files: lines with their ends, or the columns of a table. */
-async function* readTexts(files: readonly string[], signal: AbortSignal): AsyncGenerator<string> {
+async function* readTexts(
+  files: readonly string[],
+  { skipBad }: CommandOptions,
+  signal: AbortSignal,
+): AsyncGenerator<string> {
   for (const path of files) {
     const isTable = /\.tsv(\.gz)?$/.test(path);
-    for await (const { text } of readLines(diskFile(path))) {
+    const file = diskFile(path);
+    for await (const { number, text } of readLines(file)) {
       throwIfAborted(signal, "tokenizer train");
-      if (text === undefined) continue;
-      if (isTable) yield* text.split("\t");
+      if (text === undefined) {
+        const bad = badLine(file, number, "must be UTF-8", "other bytes");
+        if (!skipBad) throw bad;
+        note(`heed: left out: ${bad.message}`);
+      } else if (isTable) yield* text.split("\t");
       else yield `${text}\n`;
     }
   }

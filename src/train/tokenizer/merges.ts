@@ -41,7 +41,7 @@ export function learnMerges(counts: ReadonlyMap<string, number>, options: LearnM
     return pieces.push(piece) - 1;
   };
   for (const character of characters) idOf(character);
-  if (continuing !== "") for (const character of characters) idOf(continuing + character);
+  if (continuing !== "") for (const character of continued(counts, characters)) idOf(continuing + character);
 
   const words = splitWords(counts, ids, continuing);
   const queue = new PairQueue();
@@ -76,6 +76,17 @@ function chooseCharacters(counts: ReadonlyMap<string, number>, alphabet: readonl
     .slice(0, room)
     .map(([character]) => character)
     .sort((a, b) => codePoint(a) - codePoint(b));
+}
+
+/** Those of the characters that stand behind another in some word, in the same order. */
+function continued(counts: ReadonlyMap<string, number>, characters: readonly string[]): string[] {
+  const known = new Set(characters);
+  const found = new Set<string>();
+  for (const word of counts.keys()) {
+    const [, ...rest] = [...word].filter((character) => known.has(character));
+    for (const character of rest) found.add(character);
+  }
+  return characters.filter((character) => found.has(character));
 }
 
 function codePoint(character: string): number {

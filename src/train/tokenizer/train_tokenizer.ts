@@ -20,7 +20,10 @@ export type TokenizerSplit = (typeof TOKENIZER_SPLITS)[number];
 /** What a tokenizer is to be. */
 export interface TrainTokenizerOptions {
   readonly type: TokenizerType;
-  /** Tokens in all, special ones included; what the text does not yield is left out. Not for "characters", which takes all. */
+  /**
+   * Tokens in all, special ones included; there are fewer where the text yields no more, and more where a unigram tokenizer, which keeps
+   * every character, has too many of them. Not for "characters", which takes all.
+   */
   readonly vocabSize?: number;
   /** Special tokens, which get the first ids in this order. WordPiece has BERT's five unless given. */
   readonly special?: readonly string[];
@@ -176,7 +179,8 @@ const KINDS: Readonly<Record<TokenizerType, (options: TrainTokenizerOptions) => 
       decoder: metaspace,
       model: (counts, specials) => {
         const pieces = learnUnigram(counts, { size: (options.vocabSize ?? 0) - specials.length });
-        const vocab = [...specials.map((token) => [token, 0] as const), ...pieces];
+        const own = pieces.filter(([piece]) => !specials.includes(piece));
+        const vocab = [...specials.map((token) => [token, 0] as const), ...own];
         return { type: "Unigram", unk_id: specials.indexOf(unknownToken(options)), vocab, byte_fallback: false };
       },
     };
@@ -296,7 +300,7 @@ function tokenizerConfig(specials: readonly string[], options: TrainTokenizerOpt
   const roles: Record<string, string | undefined> = {
     bos_token: named(options.start, "<s>", "<|endoftext|>"),
     eos_token: named(options.end, "</s>", "<|endoftext|>"),
-    unk_token: options.type === "bpe" ? named("<unk>") : unknownToken(options),
+    unk_token: options.type === "bpe" ? named("<unk>") : named(unknownToken(options)),
     pad_token: named("<pad>", "[PAD]"),
     cls_token: named("[CLS]"),
     sep_token: named("[SEP]"),

@@ -217,5 +217,7 @@ function lossWithout(
 function choose(pieces: readonly ScoredPiece[], characters: ReadonlyMap<string, number>, size: number): ScoredPiece[] {
   const single = pieces.filter(([piece]) => characters.has(piece));
   const longer = pieces.filter(([piece]) => !characters.has(piece)).sort(byScore);
-  return [...single, ...longer.slice(0, Math.max(0, size - single.length))].sort(byScore);
+  const chosen = [...single, ...longer.slice(0, Math.max(0, size - single.length))];
+  // So few digits that every JSON reader makes the same number of them, and ties stay ties.
+  return chosen.map(([piece, score]): ScoredPiece => [piece, Number(score.toFixed(10))]).sort(byScore);
 }

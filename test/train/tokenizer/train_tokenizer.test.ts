@@ -60,6 +60,20 @@ describe("trainTokenizer", () => {
     expect(Object.keys((tokenizer["model"] as Golden).vocab).some((piece) => piece.startsWith("##"))).toBe(true);
   });
 
+  it("gives WordPiece the continuing form of those characters alone that continue a word", async () => {
+    const { tokenizer } = await train(["ab abc 我们", "ab"], { type: "wordpiece", vocabSize: 200, minFrequency: 2 });
+    const pieces = Object.keys((tokenizer["model"] as Golden).vocab).slice(5);
+    expect(pieces).toEqual(["a", "b", "c", "们", "我", "##b", "##c", "ab"]);
+  });
+
+  it("writes scores with so few digits that every reader gets the same numbers, and special tokens once", async () => {
+    const { tokenizer, loaded } = await train(golden.lines, { type: "unigram", vocabSize: 60, special: ["a"] });
+    const { vocab } = tokenizer["model"] as unknown as { vocab: [string, number][] };
+    for (const [, score] of vocab) expect(String(score)).toMatch(/^-?\d+(\.\d{1,10})?$/);
+    expect(vocab.filter(([piece]) => piece === "a")).toEqual([["a", 0]]);
+    expect(loaded.encode("a", { allowSpecial: true })).toEqual([0]);
+  });
+
   it("lets no piece span two Chinese characters or a punctuation mark if asked", async () => {
     const texts = Array.from({ length: 30 }, () => "我是工程师。 I am here.");
     const { loaded } = await train(texts, { type: "unigram", vocabSize: 40, split: ["han", "punctuation"] });
