@@ -1,10 +1,16 @@
 import { expect, it } from "vitest";
 import { openCheckpoint } from "../../src/formats/checkpoint.ts";
 import type { Device } from "../../src/gpu/device.ts";
+import { folderSource } from "../../src/sources/folder_node.ts";
 import { EncoderModel } from "../../src/tasks/encoder_model.ts";
+import { openTokenizers, type Tokenizers } from "../../src/text/open_tokenizers.ts";
+import { examplesOf } from "../../src/train/examples.ts";
+import { Finetuning } from "../../src/train/finetune.ts";
 import { parseRecipe } from "../../src/train/recipe.ts";
 import { Training } from "../../src/train/training.ts";
 import { describeOnDevice, describeOnTiers } from "../support/devices.ts";
+import { readTestSafetensors } from "../support/safetensors.ts";
+import { tinyEncoder } from "../support/tiny_encoder.ts";
 import { sourceOf } from "./tiny.ts";
 
 const WORDS = ["red", "old", "big", "new", "sad", "shy"];
@@ -163,6 +169,55 @@ describeOnDevice("training from zero", (device) => {
     expect([...before, ...(await losses(second))]).toEqual(expected);
     expect(await second.files()).toEqual(files);
     await second.dispose();
+  });
+
+  it("follows both losses of f32 in mixed precision", async () => {
+    // Where there is no f16, its refusal is tried in mixed.test.ts.
+    if (!device().facts.f16) return;
+    const runs: number[][] = [];
+    for (const precision of ["f32", "mixed"]) {
+      const training = await open(device(), { ...RECIPES.pretraining, steps: 8, precision });
+      runs.push(await losses(training));
+      await training.dispose();
+    }
+    for (const [i, loss] of (runs[0] ?? []).entries()) expect(Math.abs(loss - (runs[1]?.[i] ?? 0))).toBeLessThan(0.05);
+  });
+
+  it.each([
+    ["the heads of a checkpoint that has both", "bert_words", true],
+    ["a fresh head beside that of words", "bert_untied", false],
+  ] as const)("goes on with pretraining: %s", { timeout: 60_000 }, async (_, name, hasBoth) => {
+    const folder = tinyEncoder(name);
+    try {
+      const checkpoint = await openCheckpoint(await folderSource(folder.path));
+      const { source: tokenizer } = (await openTokenizers(checkpoint)) as Tokenizers;
+      const documents = ["the old cat sat on the mat", "a dog is in the city", "ada wrote the first program"];
+      const { items } = examplesOf(
+        documents.map((first, i) => ({ sentences: [first, documents[(i + 1) % 3]] })),
+        { task: "pretraining", tokenizers: { source: tokenizer }, length: 20, names: new Map(), isTraining: true },
+      );
+      const tuning = await Finetuning.open(device(), checkpoint, {
+        ...{ task: "pretraining", tokenizer, items, validation: items, batch: 3, length: 20, steps: 25 },
+        optimizer: { type: "adamw" },
+        schedule: { type: "constant", learningRate: 5e-3 },
+      });
+      const before = (await tuning.evaluate()) ?? 0;
+      const head = "cls.seq_relationship.weight";
+      const first = readTestSafetensors(`${folder.path}/model.safetensors`).get(head)?.data;
+      const saved = async () => {
+        const { tensors } = await openCheckpoint(sourceOf(await tuning.files()));
+        const { file, start, end } = tensors.get(head) ?? {};
+        return new Float32Array(((await file?.read(start ?? 0, end ?? 0)) ?? new Uint8Array()).slice().buffer);
+      };
+      if (hasBoth) expect([...(await saved())]).toEqual([...(first ?? [])]);
+      else expect(await saved()).toHaveLength(2 * 32);
+      for await (const { losses: parts = {} } of tuning) expect(Object.keys(parts)).toHaveLength(2);
+      expect((await tuning.evaluate()) ?? Number.NaN).toBeLessThan(before);
+      expect(tuning.config["architectures"]).toEqual(["BertForPreTraining"]);
+      await tuning.dispose();
+    } finally {
+      folder.remove();
+    }
   });
 
   it("tells both losses of pretraining apart, and saves BertForPreTraining's names", async () => {
