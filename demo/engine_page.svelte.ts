@@ -28,6 +28,9 @@ export class EnginePage {
   #running = $state(0);
   #worker: Worker | undefined;
   #engine: Remote<EngineWorker> | undefined;
+  /** Resolves once the engine was started anew, whose worker answers no more. */
+  #gone: Promise<undefined> | undefined;
+  #leave: (() => void) | undefined;
 
   constructor() {
     this.models = {
@@ -43,14 +46,18 @@ export class EnginePage {
     return this.#running > 0 || Object.values(this.models).some(({ state }) => state.phase === "loading");
   }
 
-  /** Resolves once nothing runs. */
+  /** Resolves once nothing runs, and no engine is being started. */
   async whenIdle(): Promise<void> {
-    while (this.busy) await new Promise((resolve) => setTimeout(resolve, 50));
+    while (this.busy || this.device.phase === "starting") await new Promise((resolve) => setTimeout(resolve, 50));
   }
 
   /** Starts an engine in a new worker; whatever ran before is ended. */
   async start(tier?: Tier): Promise<void> {
     this.#worker?.terminate();
+    this.#leave?.();
+    this.#gone = new Promise((resolve) => {
+      this.#leave = () => resolve(undefined);
+    });
     this.device = { phase: "starting" };
     for (const model of Object.values(this.models)) model.drop();
     this.gpuBytes = 0;
@@ -82,8 +89,8 @@ export class EnginePage {
     const engine = this.#engine;
     if (!engine || this.busy) return undefined;
     this.#running++;
-    const result = await work(engine);
-    if (this.#engine !== engine) return undefined;
+    const result = await Promise.race([work(engine), this.#gone]);
+    if (this.#engine !== engine || !result) return undefined;
     this.#running--;
     if (!result.ok) this.#noticeLoss(result.error);
     return result;
@@ -130,7 +137,7 @@ export class ModelSlot {
     this.slot = slot;
   }
 
-  /** What is loaded, or was before the device was lost. */
+  /** What is loaded or being loaded, or was before the device was lost. */
   get choice(): Choice | undefined {
     return this.#choice;
   }
@@ -140,27 +147,31 @@ export class ModelSlot {
     if (page.busy || page.device.phase !== "ready") return;
     const { name, spec } = choice;
     const wanted = ++this.#wanted;
+    const before = this.#choice;
     const onProgress = (progress: LoadReport) => {
       if (wanted === this.#wanted && this.state.phase === "loading") this.state = { phase: "loading", name, progress };
     };
     const asked = page.ask((engine) => {
       this.#forgetAdapters();
+      this.#choice = choice;
       this.state = { phase: "loading", name };
       return engine.load(slot, spec, proxy(onProgress));
     });
     const result = await asked;
     if (wanted !== this.#wanted || !result) return;
     if (result.ok) {
-      this.#choice = choice;
       this.state = { phase: "ready", name, report: result.value };
       page.gpuBytes = result.value.gpuBytes;
     } else {
+      this.#choice = result.error.code === "DEVICE_LOST" ? choice : before;
       this.state = { phase: "none", error: result.error.code === "ABORTED" ? undefined : result.error };
     }
   }
 
   async reload(): Promise<void> {
-    if (this.#choice && this.page.device.phase === "ready") await this.load(this.#choice);
+    if (!this.#choice) return;
+    await this.page.whenIdle();
+    if (this.page.device.phase === "ready") await this.load(this.#choice);
   }
 
   /** Frees the model. */

@@ -29,8 +29,8 @@ const BEGINNINGS: Readonly<Record<Subject, Readonly<Record<How, Beginning>>>> = 
     adapter: { steps: 60, learningRate: 0.003, length: 64, batch: 8 },
   },
   translator: {
-    tune: { steps: 80, learningRate: 0.0007, length: 128, batch: 16 },
-    adapter: { steps: 120, learningRate: 0.003, length: 128, batch: 16 },
+    tune: { steps: 60, learningRate: 0.0008, length: 128, batch: 16 },
+    adapter: { steps: 100, learningRate: 0.003, length: 128, batch: 16 },
   },
   reader: {
     tune: { steps: 60, learningRate: 0.0001, length: 128, batch: 8 },

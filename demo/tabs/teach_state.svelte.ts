@@ -15,6 +15,7 @@ import type {
   TeachReport,
   TeachRequest,
 } from "../protocol.ts";
+import { t } from "../text/i18n.svelte.ts";
 
 /** A training in the tab: its curve, samples, and what the model looked at before and after. */
 export class TeachState {
@@ -146,7 +147,9 @@ export class TeachState {
 
 function show(look: LookState, { tokens, keyTokens, layers, heads, causal }: TaughtAttention): void {
   const mask = causal ? ({ kind: "causal" } as const) : ({ kind: "none" } as const);
-  const maps = new AttentionMaps({ layers: layers.length, heads }, mask, tokens, keyTokens);
+  // A decoder beside a source begins with a token that is no text.
+  const queries = keyTokens ? tokens.map((token, i) => (i === 0 ? { ...token, text: t("[begin]") } : token)) : tokens;
+  const maps = new AttentionMaps({ layers: layers.length, heads }, mask, queries, keyTokens);
   for (const layer of layers) maps.add(layer);
   look.show(maps);
 }

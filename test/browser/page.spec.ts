@@ -233,3 +233,12 @@ test("axe finds nothing serious in any tab, light or dark; nothing is wider than
     await expectAccessible(page, name);
   }
 });
+
+test("another tier, chosen while the models arrive, loses none of them", async ({ page, home }) => {
+  await page.goto(home);
+  await page.getByLabel("tier").selectOption("core");
+  await expect(page.getByTestId("model-name")).toHaveText("shakespeare");
+  const translate = await openTab(page, "Translate");
+  await expect(translate.getByTestId("model-name")).toHaveText("zh_en");
+  await expect(page.getByLabel("tier")).toHaveValue("core");
+});

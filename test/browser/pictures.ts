@@ -55,14 +55,6 @@ test("each tab", async ({ page, home }) => {
   await translate.getByRole("button", { name: "Translate it" }).click();
   await expect(translate.getByTestId("translation-steps")).toBeVisible();
   await shoot(page, "translate");
-  const teach = await openTab(page, "Teach");
-  await teach.getByLabel("What to teach").selectOption("adapter");
-  await teach.getByLabel(/Text to learn/).fill("the cat sat on the mat. the dog sat on the log. ".repeat(20));
-  await teach.getByLabel("Samples begin with").fill("the ");
-  await teach.getByLabel("Updates").fill("24");
-  await teach.getByRole("button", { name: "Teach", exact: true }).click();
-  await expect(teach.getByRole("button", { name: "Write with it" })).toBeVisible({ timeout: 600_000 });
-  await shoot(page, "teach");
   for (const name of ["Read", "This device"]) {
     await openTab(page, name);
     await shoot(page, name.toLowerCase().replace(/ /g, "-"));
@@ -76,6 +68,20 @@ test("each tab", async ({ page, home }) => {
     await listen.locator('[data-head="3.2"]').click();
   }
   await shoot(page, "listen");
+});
+
+test("the translator being taught new words", async ({ page, home }) => {
+  await page.goto(`${home}#tab=translate`);
+  await expect(page.getByRole("tabpanel", { name: "Translate" }).getByTestId("model-name")).toBeVisible();
+  const teach = await openTab(page, "Teach");
+  await teach.getByLabel("What to teach").selectOption("translator");
+  const started = performance.now();
+  await teach.getByRole("button", { name: "Teach", exact: true }).click();
+  await expect(teach.getByRole("button", { name: "Translate with it" })).toBeVisible({ timeout: 800_000 });
+  console.log(`taught in ${((performance.now() - started) / 1000).toFixed(0)} s`);
+  await expect(teach.getByTestId("teach-before")).toHaveText("My older sister is a horse.");
+  await expect(teach.getByTestId("teach-sample")).toHaveText("My older sister is a horse doctor.");
+  await shoot(page, "teach");
 });
 
 test("live attention, as an animation", async ({ page, home }) => {
