@@ -45,7 +45,7 @@ export function encoderObjective(
 }
 
 /** An encoder with both heads of BERT's pre-training. */
-export interface PretrainingHeads {
+interface PretrainingHeads {
   /** With the head of masked words. */
   readonly words: Encoder;
   /** The same encoder with the head that tells whether the second sentence follows the first. */

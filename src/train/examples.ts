@@ -25,7 +25,7 @@ import {
 import { namesLabels, type Task } from "./tasks.ts";
 
 /** How a file's lines are read. */
-export interface ReadFieldsOptions {
+interface ReadFieldsOptions {
   readonly task: Task;
   readonly skipBad?: boolean | undefined;
   /** Told of lines that are left out: the first few, and how many there were. */
@@ -33,7 +33,7 @@ export interface ReadFieldsOptions {
 }
 
 /** How lines become items. */
-export interface ItemsOptions {
+interface ItemsOptions {
   readonly task: Task;
   readonly tokenizers: Tokenizers;
   /** Tokens of an example at most. */
