@@ -87,9 +87,9 @@ export async function encodeLora(
   ]);
 }
 
-/** The layers that tensors belong to: `classifier` of `classifier.weight`. */
+/** The layers that tensors belong to: `classifier` of `classifier.weight`; also of RoBERTa's `classifier.dense.weight`, as PEFT adds that one itself. */
 function modulesOf(saved: readonly SavedTensor[]): string[] {
-  return [...new Set(saved.map(({ name }) => name.replace(/\.[^.]+$/, "")))];
+  return [...new Set(saved.map(({ name }) => name.replace(/^classifier\..+$/, "classifier").replace(/\.[^.]+$/, "")))];
 }
 
 /** How {@link readLora} reads. */

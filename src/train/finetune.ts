@@ -16,7 +16,7 @@ import { createLora, type CreateLoraOptions, type Lora, withLora } from "./lora.
 import { checkPrecision, type Precision } from "./mixed.ts";
 import type { OptimizerSpec } from "./optimizer.ts";
 import { type Parameter, parametersOf, ruledTensors } from "./parameters.ts";
-import { encodeModel } from "./save.ts";
+import { configJson, encodeModel } from "./save.ts";
 import type { Schedule } from "./schedule.ts";
 import type { Task } from "./tasks.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
@@ -205,8 +205,9 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
   async files(dtype: "f32" | "f16" = "f32"): Promise<Map<string, readonly Uint8Array[] | string>> {
     if (this.lora) await this.#merge(this.lora);
     const { rules, tree } = this.#opened;
+    const original = await this.#checkpoint.source.readText("config.json");
     const files = new Map<string, readonly Uint8Array[] | string>([
-      ["config.json", `${JSON.stringify(this.config, null, 2)}\n`],
+      ["config.json", configJson(this.config, { dtype, original })],
       ["model.safetensors", await encodeModel(rules, tree, { dtype })],
     ]);
     for (const name of KEPT_FILES) {

@@ -35,6 +35,39 @@ export async function encodeModel(
   return encodeSafetensors(tensors, { format: "pt" });
 }
 
+/** A number that is written as one with a fraction, after its name. */
+const FLOAT = /("(?:[^"\\]|\\.)*")\s*:\s*(-?\d+(?:\.\d+(?:[eE][+-]?\d+)?|[eE][+-]?\d+))\s*[,}\n]/g;
+
+/** Fields that `transformers` takes as floats alone. */
+const FLOAT_FIELDS = /(dropout|layerdrop|_pdrop|_rate|_prob|_eps|_epsilon|_factor|_range|_std|_theta)"$/;
+
+/**
+ * config.json of weights that are written in `dtype`, which it then names if it names any. What `original` writes as a float stays one, and so
+ * does what is one by its name: `1.0`, which JavaScript takes for 1 and `transformers` refuses as a whole number.
+ */
+export function configJson(
+  config: Readonly<Record<string, unknown>>,
+  { dtype = "f32", original = "" }: SaveOptions & { readonly original?: string | undefined } = {},
+): string {
+  const written = { ...config };
+  for (const name of ["dtype", "torch_dtype"]) {
+    if (typeof written[name] === "string") written[name] = dtype === "f16" ? "float16" : "float32";
+  }
+  const floats = new Map<string, string[]>();
+  for (const [, name = "", literal = ""] of original.matchAll(FLOAT)) {
+    floats.set(name, [...(floats.get(name) ?? []), literal]);
+  }
+  const text = JSON.stringify(written, null, 2).replace(
+    /^(\s*)("(?:[^"\\]|\\.)*"): (-?\d+)(?=,?$)/gm,
+    (line, indent: string, name: string, digits: string) => {
+      const literals = floats.get(name);
+      const isFloat = literals ? literals.some((n) => Number(n) === Number(digits)) : FLOAT_FIELDS.test(name);
+      return isFloat ? `${indent}${name}: ${digits}.0` : line;
+    },
+  );
+  return `${text}\n`;
+}
+
 /** The checkpoint's tensors that a weight was made of. */
 function checkpointTensors(
   rule: WeightRule,

@@ -15,7 +15,7 @@ import { type LiveModel, liveModel } from "./live_model.ts";
 import { disposeTree, parametersOf } from "./parameters.ts";
 import { initialiseRecipe, type OpenFile, type Prepared, prepareRecipe, type ReadText } from "./prepare.ts";
 import { parseRecipe, type Recipe, taskOf } from "./recipe.ts";
-import { encodeModel } from "./save.ts";
+import { configJson, encodeModel } from "./save.ts";
 import { type Task, writesText } from "./tasks.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
 import { encodeState, readingCheckpoint, restoreState } from "./training_state.ts";
@@ -161,7 +161,11 @@ export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
   async files({ dtype = this.recipe.dtype ?? "f32" }: { readonly dtype?: "f32" | "f16" } = {}): Promise<ModelFiles> {
     const { model, config } = this.#prepared;
     const weights = await encodeModel(publishedRules(model, config), this.#tree, { dtype });
-    return new Map<string, readonly Uint8Array[] | string>([...this.#descriptions(), ["model.safetensors", weights]]);
+    return new Map<string, readonly Uint8Array[] | string>([
+      ["config.json", configJson(config, { dtype })],
+      ...this.#descriptions(),
+      ["model.safetensors", weights],
+    ]);
   }
 
   /** Everything that training goes on from, as files: the model in f32, the optimiser's moments, RNG and data position. */
@@ -182,10 +186,6 @@ export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
   #descriptions(): [string, string][] {
     const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
     const generation: [string, string] = ["generation_config.json", json(this.recipe.generation ?? {})];
-    return [
-      ["config.json", json(this.#prepared.config)],
-      ...(writesText(taskOf(this.recipe)) ? [generation] : []),
-      ...this.#prepared.tokenizerFiles,
-    ];
+    return [...(writesText(taskOf(this.recipe)) ? [generation] : []), ...this.#prepared.tokenizerFiles];
   }
 }

@@ -6,7 +6,7 @@ import { publishedRules } from "../../src/models/head_names.ts";
 import { loadWeights } from "../../src/models/load.ts";
 import { openModel } from "../../src/models/registry.ts";
 import { folderSource } from "../../src/sources/folder_node.ts";
-import { encodeModel } from "../../src/train/save.ts";
+import { configJson, encodeModel } from "../../src/train/save.ts";
 import { describeOnDevice } from "../support/devices.ts";
 import { GOLDEN_NAMES, goldenPath } from "../support/goldens.ts";
 import { readTestSafetensors } from "../support/safetensors.ts";
@@ -61,4 +61,17 @@ describeOnDevice("saved models", (device) => {
     };
     expect(await size("f16")).toBe((await size("f32")) / 2);
   });
+});
+
+it("writes as floats in config.json what was one, or is one by its name, and the dtype of what is written", () => {
+  const original =
+    '{"initializer_factor": 1.0, "scales": [1.0], "n": 2, "deep": {"theta": 1e4, "rope_theta": 10000.0},"layerdrop":0.0}';
+  const config = { ...(JSON.parse(original) as object), dtype: "bfloat16", attention_dropout: 0, layer_norm_eps: 1e-5 };
+  const text = configJson(config, { original });
+  expect(JSON.parse(text)).toEqual({ ...config, dtype: "float32" });
+  const fields = ["initializer_factor", "theta", "rope_theta", "layerdrop", "attention_dropout", "layer_norm_eps", "n"];
+  expect(fields.map((name) => new RegExp(`"${name}": ([^,\\n]+)`).exec(text)?.[1])).toEqual([
+    ...["1.0", "10000.0", "10000.0", "0.0", "0.0", "0.00001", "2"],
+  ]);
+  expect(JSON.parse(configJson({ torch_dtype: "float32" }, { dtype: "f16" }))).toEqual({ torch_dtype: "float16" });
 });
