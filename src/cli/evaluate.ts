@@ -10,9 +10,8 @@ import { BLEU_TOKENIZERS, type BleuTokenizer, bleu } from "../train/metrics/bleu
 import { chrf } from "../train/metrics/chrf.ts";
 import { type ClassificationReport, type ClassScores, classificationReport } from "../train/metrics/classification.ts";
 import { perplexity } from "../train/metrics/perplexity.ts";
-import { encodeText } from "../train/prepare.ts";
 import { squadScores } from "../train/metrics/squad.ts";
-import { answersById, linesOf } from "./evaluate_files.ts";
+import { answersById, linesOf, textOf } from "./evaluate_files.ts";
 import { type PredictOptions, predictAnswers, predictClasses, predictTranslations } from "./evaluate_model.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
@@ -46,7 +45,7 @@ With --model it is run on --data first:
   bleu, chrf                a .tsv of source and target, or .jsonl with {"source", "target"}; or a text a line, with --references
   accuracy, classification  a .tsv of text and label, or .jsonl with {"text", "label"}
   squad                     a file in SQuAD's format
-  perplexity                a text; windows of --length tokens, each token but the first predicted once
+  perplexity                a text, encoded at once; windows of --length tokens, each token but the first predicted once
 
 Examples:
   $ heed evaluate --metric bleu --predictions out.txt --references ref.txt
@@ -238,12 +237,12 @@ async function perplexityOf(
   signal: AbortSignal,
 ): Promise<Result> {
   const { data, length = 512 } = options;
-  const text = (await linesOf(data)).join("\n");
+  const text = await textOf(data);
   const model = await loadModel(engine, spec, options, signal);
   if (!model.tokenizer)
     throw new HeedError("USAGE", `evaluate: perplexity needs a model with a tokenizer; got ${spec}.`);
-  const start = model.tokenizer.encode("").filter((id, i) => i === 0 && id === model.tokenizer?.bosId);
-  const ids = [...start, ...encodeText(model.tokenizer, text)];
+  // The text at once, as other programs encode it: by lines, each would have its own first space.
+  const ids = model.tokenizer.encode(text);
   const window = Math.min(length, model.contextLength);
   const result = await perplexity(ids, { length: window, logits: (part) => model.logits(part, { signal }) });
   const summary = `perplexity ${result.perplexity.toFixed(4)}, ${result.nats.toFixed(4)} nats a token (${result.tokens} tokens)`;

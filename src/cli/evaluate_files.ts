@@ -31,6 +31,24 @@ export async function answersById(path: string, ids: readonly string[]): Promise
   return answers;
 }
 
+/** A file as it stands, but for a byte order mark. Throws `BAD_FILE` for what is not UTF-8. */
+export async function textOf(path: string): Promise<string> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  const parts: string[] = [];
+  for await (const chunk of diskFile(path).open())
+    parts.push(decoded(path, () => decoder.decode(chunk, { stream: true })));
+  parts.push(decoded(path, () => decoder.decode()));
+  return parts.join("");
+}
+
+function decoded(path: string, decode: () => string): string {
+  try {
+    return decode();
+  } catch (cause) {
+    throw new HeedError("BAD_FILE", `evaluate: ${path} must be UTF-8; got other bytes.`, { cause });
+  }
+}
+
 /** Lines of a file, empty ones too. Throws `BAD_FILE` for what is not UTF-8. */
 export async function linesOf(path: string): Promise<string[]> {
   const lines: string[] = [];

@@ -125,6 +125,27 @@ describe("heed evaluate", () => {
     expect(none.stdout).toMatch(/^BLEU 0\.00 .*ratio 0\.000, 0 words for 0/);
   });
 
+  it("gives the perplexity that transformers gives of the same text in the same windows", async () => {
+    const data = write("text.txt", "To be, or not to be,\n\n  that is the question:\nWhether tis nobler\n");
+    const model = ["--model", `${ROOT}/models/shakespeare`, "--data", data];
+    const told = await evaluate("--metric", "perplexity", ...model, "--length", "64");
+    expect(told.tokens).toBe(64);
+    // The weights are f16, and so are products on some tiers.
+    expect(Math.abs(told.nats - 2.048096)).toBeLessThan(2e-3);
+    const bytes = join(folder, "bytes.txt");
+    writeFileSync(bytes, Uint8Array.of(0x61, 0xff));
+    const bad = await runMain([
+      "evaluate",
+      "--metric",
+      "perplexity",
+      "--model",
+      `${ROOT}/models/shakespeare`,
+      "--data",
+      bytes,
+    ]);
+    expect([bad.code, bad.stderr]).toEqual([1, expect.stringMatching(/bytes\.txt must be UTF-8; got other bytes/)]);
+  });
+
   it("says which files are missing", async () => {
     const none = await runMain(["evaluate", "--metric", "bleu", "--predictions", "a.txt"]);
     expect([none.code, none.stderr]).toEqual([
