@@ -117,6 +117,6 @@ function bertNormalizer(config: JsonObject): Normalizer {
 }
 
 function cleanText(text: string): string {
-  // Category C holds U+0000 and all other control characters.
-  return text.replace(/(?![\t\n\r])[\ufffd\p{C}]/gu, "").replace(/\p{White_Space}/gu, " ");
+  // Controls, U+0000 among them, but not code points that no version of Unicode had yet assigned: other libraries keep those.
+  return text.replace(/(?![\t\n\r])[\ufffd\p{Cc}\p{Cf}\p{Co}\p{Cs}]/gu, "").replace(/\p{White_Space}/gu, " ");
 }

@@ -60,6 +60,11 @@ describe("trainTokenizer", () => {
     expect(Object.keys((tokenizer["model"] as Golden).vocab).some((piece) => piece.startsWith("##"))).toBe(true);
   });
 
+  it("leaves controls and private characters out for WordPiece, but not code points that are not assigned", async () => {
+    const { loaded } = await train(golden.lines, { type: "wordpiece", vocabSize: 120 });
+    expect(loaded.encode("\u0007\ue000\u{e0fff}按")).toEqual([2, 1, 1, 3]);
+  });
+
   it("gives WordPiece the continuing form of those characters alone that continue a word", async () => {
     const { tokenizer } = await train(["ab abc 我们", "ab"], { type: "wordpiece", vocabSize: 200, minFrequency: 2 });
     const pieces = Object.keys((tokenizer["model"] as Golden).vocab).slice(5);
