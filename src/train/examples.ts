@@ -12,6 +12,7 @@ import {
 import { type QuestionExample, readJsonl, readSquad, readTsv, type TextPair } from "./data/readers.ts";
 import { sentenceItems } from "./denoise_items.ts";
 import type { TokenItem } from "./item_batches.ts";
+import { countTargets } from "./losses.ts";
 import {
   answerItems,
   classItem,
@@ -260,9 +261,15 @@ function exampleMaker(options: ItemsOptions): (line: FieldsLine) => Example {
   const { task, length, tokenizers } = options;
   const tokenizer = tokenizers.source;
   const numberOf = (label: unknown): number => labelNumber(label, options);
-  const completion = ({ fields: o }: FieldsLine): Example => ({
-    items: [completionItem(tokenizer, textOf(o, "prompt"), textOf(o, "completion"))],
-  });
+  const completion = ({ fields: o }: FieldsLine): Example => {
+    const prompt = textOf(o, "prompt");
+    const item = completionItem(tokenizer, prompt, textOf(o, "completion"));
+    if (countTargets(Int32Array.from(item.targets.slice(0, length))) > 0) return { items: [item] };
+    throw new Misfit(
+      `a completion must begin within ${length} tokens (--length)`,
+      `a prompt of ${item.prefix}: ${prompt}`,
+    );
+  };
   const masked = ({ fields: o }: FieldsLine): Example => ({
     items: [sourceItem(tokenizer, textOf(o, "text"), length)],
   });

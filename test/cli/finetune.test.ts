@@ -196,5 +196,26 @@ describe("heed finetune", () => {
     const { code, stderr } = await runMain(["finetune", ...SIZES, ...task]);
     expect(code).toBe(1);
     expect(stderr).toMatch(/bad\.tsv.*line 2/);
+    const prompt = "the cat sat ".repeat(100);
+    const lines = [
+      { prompt: "the cat", completion: "sat" },
+      { prompt, completion: "on the mat" },
+    ];
+    writeFileSync(at("bad.jsonl"), lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+    const completion = [
+      "--model",
+      encoder.path,
+      "--task",
+      "completion",
+      "--data",
+      at("bad.jsonl"),
+      "--output",
+      at("bad"),
+    ];
+    const refused = await runMain(["finetune", ...SIZES, ...completion]);
+    expect([refused.code, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(/bad\.jsonl line 2: a completion must begin within \d+ tokens/),
+    ]);
   });
 });
