@@ -102,6 +102,8 @@ export async function predictAnswers(
   const progress = countProgress("answering");
   try {
     const told = await model.answer(questions, {
+      // SQuAD 1.1 always has an answer: there "none" is no choice.
+      noAnswer: questions.some(({ answers }) => answers.length === 0),
       ...{ signal, onProgress: ({ done, total }) => progress.update(done, total) },
       ...(options.length === undefined ? {} : { maxTokens: Math.min(options.length, model.contextLength) }),
     });

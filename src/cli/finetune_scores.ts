@@ -58,7 +58,10 @@ export async function scoreFolder(device: Device, options: ScoreOptions): Promis
     if (task === "next-sentence") return await scoreNextSentences(model, { held, heldLoss, length, signal });
     if (task === "labels") return await scoreLabels(model, held, signal);
     if (task === "answer") {
-      const answers = await model.answer(held.questions, { maxTokens: Math.min(length, model.contextLength), signal });
+      // SQuAD 1.1 always has an answer: there "none" is no choice.
+      const noAnswer = held.questions.some((question) => question.answers.length === 0);
+      const maxTokens = Math.min(length, model.contextLength);
+      const answers = await model.answer(held.questions, { maxTokens, noAnswer, signal });
       const right = held.questions.map((question) => question.answers.map(({ text }) => text));
       const texts = answers.map(({ text }) => text);
       return { ...squadScores(texts, right) };
