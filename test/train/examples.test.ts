@@ -58,11 +58,11 @@ describe("xquad/split.mjs", () => {
   });
 });
 
-describe("sst2/add_block.mjs", () => {
+describe("sst2/mean_block.mjs", () => {
   it("puts a block on top whose first row is the mean of the rows below, normed", async () => {
     const base = encoderGoldenPath("bert_plain");
     const taller = join(folder, "taller");
-    expect(runExample("sst2/add_block.mjs", base, taller)).toContain("3 layers, the last fresh");
+    expect(runExample("sst2/mean_block.mjs", base, taller)).toContain("3 layers, the last the mean");
     const engine = await createEngineWith({ gpu: await nodeGpu() }, openSource);
     try {
       const ids = [5, 40, 12, 33, 8, 21];
