@@ -1,5 +1,4 @@
 import { HeedError } from "../core/errors.ts";
-import { softmax } from "./classify.ts";
 import type { EncoderCallOptions } from "./encoder_runtime.ts";
 import {
   type EncoderContext,
@@ -29,7 +28,7 @@ export interface AnswerOptions extends EncoderCallOptions, WindowOptions {
 /** A stretch of the context that may be the answer: `context.slice(start, end)`. */
 export interface AnswerSpan {
   readonly text: string;
-  /** Probability of the span in its window: of its start times that of its end. */
+  /** Probability of its start times that of its end, over all windows. */
   readonly score: number;
   readonly start: number;
   readonly end: number;
@@ -44,7 +43,7 @@ export interface Answer {
   /** Its place in the context; undefined where there is no answer. */
   readonly start: number | undefined;
   readonly end: number | undefined;
-  /** Probability that the context has no answer: the least of all windows. */
+  /** Probability that the context has no answer, by the window that thinks so least. */
   readonly noAnswerScore: number;
   /** The best spans, by falling probability, whether or not there being none is likelier. */
   readonly answers: readonly AnswerSpan[];
@@ -54,7 +53,10 @@ const USUAL_WINDOW = 384;
 const USUAL_STRIDE = 128;
 const USUAL_ANSWER_TOKENS = 30;
 
-/** Answers each question. Long contexts are read in overlapping windows. */
+/**
+ * Answers each question. Long contexts are read in overlapping windows, whose spans are ranked by the sum of their two logits as in BERT's paper
+ * (Devlin et al. 2018): a probability within each window would favour windows that hold little.
+ */
 export async function answerAll(
   context: EncoderContext,
   questions: readonly Question[],
@@ -97,18 +99,18 @@ function bestAnswer(
   { text, offsets, windows, rows }: Read,
   { top, maxAnswerTokens, noAnswer }: { top: number; maxAnswerTokens: number; noAnswer: boolean },
 ): Answer {
+  const probability = spanProbability(windows, rows);
   const spans = new Map<string, AnswerSpan>();
-  let noAnswerScore = 1;
   windows.forEach((window, w) => {
-    const scored = scoreWindow(window, rows[w] as Float32Array, { top, maxAnswerTokens });
-    noAnswerScore = Math.min(noAnswerScore, scored.none);
-    for (const { first, last, score } of scored.spans) {
+    for (const { first, last, logits } of bestSpans(window, rows[w] as Float32Array, { top, maxAnswerTokens })) {
       const [start, end] = [offsets[first]?.[0] ?? 0, offsets[last]?.[1] ?? 0];
+      const score = probability.of(logits);
       const known = spans.get(`${start} ${end}`);
       if (known && known.score >= score) continue;
       spans.set(`${start} ${end}`, { text: text.slice(start, end), score, start, end });
     }
   });
+  const noAnswerScore = probability.none;
   const answers = [...spans.values()].sort((a, b) => b.score - a.score || a.start - b.start).slice(0, top);
   const [best] = answers;
   if (!best || (noAnswer && noAnswerScore > best.score)) {
@@ -117,35 +119,58 @@ function bestAnswer(
   return { ...best, noAnswerScore, answers };
 }
 
+interface SpanProbability {
+  /** Of a span with this sum of its start's and its end's logit. */
+  of(logits: number): number;
+  /** Of there being no answer, which the first token stands for. */
+  readonly none: number;
+}
+
+/** Softmax of starts times softmax of ends, over each token of the context once (where windows overlap, by its largest logit) and "none" once. */
+function spanProbability(windows: readonly Window[], rows: readonly Float32Array[]): SpanProbability {
+  const nulls = rows.map((row) => [row[0] as number, row[1] as number] as const);
+  const none = nulls.reduce((a, b) => (b[0] + b[1] < a[0] + a[1] ? b : a), nulls[0] ?? ([0, 0] as const));
+  const logOfSum = (side: 0 | 1): number => {
+    const logits = new Map<number, number>();
+    windows.forEach(({ start, from, to }, w) => {
+      for (let token = from; token < to; token++) {
+        const logit = rows[w]?.[2 * (start + token - from) + side] as number;
+        logits.set(token, Math.max(logits.get(token) ?? -Infinity, logit));
+      }
+    });
+    const all = [none[side], ...logits.values()];
+    const largest = all.reduce((a, b) => Math.max(a, b), -Infinity);
+    return largest + Math.log(all.reduce((sum, x) => sum + Math.exp(x - largest), 0));
+  };
+  const logSum = logOfSum(0) + logOfSum(1);
+  const of = (logits: number) => Math.exp(logits - logSum);
+  return { of, none: of(none[0] + none[1]) };
+}
+
 interface TokenSpan {
   readonly first: number;
   readonly last: number;
-  readonly score: number;
+  /** The sum of its start's and its end's. */
+  readonly logits: number;
 }
 
-/** The best spans of a window by tokens of the context, and the probability of there being none, which the first token stands for. */
-function scoreWindow(
+/** The best spans of a window by tokens of the context. */
+function bestSpans(
   { start, from, to }: Window,
-  logits: Float32Array,
+  row: Float32Array,
   { top, maxAnswerTokens }: { top: number; maxAnswerTokens: number },
-): { readonly none: number; readonly spans: readonly TokenSpan[] } {
+): TokenSpan[] {
   const count = to - from;
-  const column = (side: 0 | 1) =>
-    softmax([
-      logits[side] as number,
-      ...Array.from({ length: count }, (_, i) => logits[2 * (start + i) + side] as number),
-    ]);
-  const [starts, ends] = [column(0), column(1)];
   const spans: TokenSpan[] = [];
   for (let i = 0; i < count; i++) {
     for (let j = i; j < Math.min(count, i + maxAnswerTokens); j++) {
-      const score = (starts[i + 1] as number) * (ends[j + 1] as number);
+      const logits = (row[2 * (start + i)] as number) + (row[2 * (start + j) + 1] as number);
       const least = spans.at(-1);
-      if (spans.length === top && least && score <= least.score) continue;
-      const at = spans.findIndex((s) => s.score < score);
-      spans.splice(at < 0 ? spans.length : at, 0, { first: from + i, last: from + j, score });
+      if (spans.length === top && least && logits <= least.logits) continue;
+      const at = spans.findIndex((s) => s.logits < logits);
+      spans.splice(at < 0 ? spans.length : at, 0, { first: from + i, last: from + j, logits });
       if (spans.length > top) spans.pop();
     }
   }
-  return { none: (starts[0] as number) * (ends[0] as number), spans };
+  return spans;
 }

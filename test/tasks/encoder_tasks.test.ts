@@ -88,6 +88,43 @@ withModel("bert_span", (model) => {
     if (asked.start === undefined) expect([asked.text, asked.score]).toEqual(["", asked.noAnswerScore]);
   });
 
+  it("ranks the spans of all windows by the sum of their logits, as probabilities that add up to no more than 1", async () => {
+    const tokenizer = model().tokenizer;
+    if (!tokenizer) throw new Error("no tokenizer");
+    const [maxTokens, stride] = [20, 4];
+    const before = tokenizer.encode(QUESTION, { addSpecialTokens: false });
+    const { ids, offsets } = tokenizer.encodeWithOffsets(CONTEXT);
+    const room = maxTokens - tokenizer.framePair(before, []).ids.length;
+    const sums = new Map<string, number>();
+    for (let from = 0; from === 0 || from + stride < ids.length; from += room - stride) {
+      const part = ids.slice(from, from + room);
+      const { ids: framed, typeIds, starts } = tokenizer.framePair(before, part);
+      const got = await model().logits(framed, { typeIds });
+      if (!("start_logits" in got)) throw new Error("no starts");
+      for (let i = 0; i < part.length; i++) {
+        for (let j = i; j < part.length; j++) {
+          const sum = (got.start_logits[starts[1] + i] as number) + (got.end_logits[starts[1] + j] as number);
+          const key = `${offsets[from + i]?.[0]} ${offsets[from + j]?.[1]}`;
+          sums.set(key, Math.max(sum, sums.get(key) ?? -Infinity));
+        }
+      }
+    }
+    expect(room).toBeLessThan(ids.length);
+    const want = [...sums].sort((a, b) => b[1] - a[1]).slice(0, 5);
+    const { answers } = await model().answer(
+      { question: QUESTION, context: CONTEXT },
+      { top: 5, maxTokens, stride, noAnswer: false },
+    );
+    expect(answers.map(({ start, end }) => `${start} ${end}`)).toEqual(want.map(([key]) => key));
+    const [best, second] = answers.map(({ score }) => Math.log(score));
+    expect((best as number) - (second as number)).toBeCloseTo((want[0]?.[1] as number) - (want[1]?.[1] as number), 4);
+    const all = await model().answer(
+      { question: QUESTION, context: CONTEXT },
+      { top: 10_000, maxTokens, stride, noAnswer: false },
+    );
+    expect(all.answers.reduce((sum, { score }) => sum + score, 0)).toBeLessThanOrEqual(1 + 1e-6);
+  });
+
   it("reads a long text in overlapping windows, in batches as one at a time", async () => {
     const questions = [CONTEXT, "Ada lived in London.", ""].map((context) => ({ question: QUESTION, context }));
     const options = { top: 3, maxTokens: 20, stride: 4, noAnswer: false };
