@@ -30,7 +30,7 @@ import { embedding, embeddingBackward } from "../reference/embedding.ts";
 import { gatedActivation, gatedActivationBackward } from "../reference/gated_activation.ts";
 import { groupNorm } from "../reference/group_norm.ts";
 import { layerNorm, layerNormBackward } from "../reference/layer_norm.ts";
-import { maskedSoftmax } from "../reference/masked_softmax.ts";
+import { maskedSoftmax, maskedSoftmaxBackward } from "../reference/masked_softmax.ts";
 import { linear, linearBackward, matmul } from "../reference/matmul.ts";
 import { rmsNorm, rmsNormBackward } from "../reference/rms_norm.ts";
 import { rope, ropeBackward, ropeInverseFrequencies } from "../reference/rope.ts";
@@ -203,7 +203,7 @@ function matmulCase(layout: MatmulLayout): SelfTestCase {
 
 function rowCases(): SelfTestCase[] {
   const ids = [2, 0, 2, 6, 5];
-  const [logits, cube] = [numbers(21, 4, 7), numbers(22, 6, 8)];
+  const [logits, cube, dcube] = [numbers(21, 4, 7), numbers(22, 6, 8), numbers(36, 6, 8)];
   const targets = [6, -100, 0, 3];
   const loss = () => crossEntropy(logits.values, targets, { N: 4, V: 7, labelSmoothing: 0.1 });
   const tables = [8, 7].map((C): SelfTestCase => {
@@ -229,9 +229,12 @@ function rowCases(): SelfTestCase[] {
     },
     {
       name: "softmax",
-      inputs: { x: f32(cube) },
-      record: (rec, v) => ({ out: softmaxOp(rec, at(v, "x"), { axis: -1 }) }),
-      expected: () => ({ out: maskedSoftmax(cube.values, { B: 1, H: 1, T: 6, S: 8 }).probs }),
+      inputs: { x: f32(cube), dout: f32(dcube) },
+      record: (rec, v) => withGradients(rec, v, ["x"], () => softmaxOp(rec, at(v, "x"), { axis: -1 })),
+      expected: () => {
+        const { probs } = maskedSoftmax(cube.values, { B: 1, H: 1, T: 6, S: 8 });
+        return { out: probs, dx: maskedSoftmaxBackward(probs, dcube.values, 8) };
+      },
     },
     {
       name: "cross-entropy",
