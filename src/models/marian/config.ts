@@ -26,7 +26,8 @@ export function parseMarian(fields: Readonly<Record<string, unknown>>): PlainEnc
   const size = separate ? (hub.decoder_vocab_size ?? hub.vocab_size) : hub.vocab_size;
   const plain = parsePlain(
     "marian",
-    { ...fields, vocab_size: size, decoder_start_token_id: start },
+    // transformers' default; published checkpoints name theirs.
+    { activation_function: "gelu", ...fields, vocab_size: size, decoder_start_token_id: start },
     {
       ...{ normFirst: false, attentionBias: true, embeddingNorm: false, finalNorm: false, logitsBias: true },
       positions: { kind: "sinusoidal", layout: "halves" },
