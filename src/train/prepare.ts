@@ -181,8 +181,7 @@ export function openTokenizerFiles(files: ReadonlyMap<string, string>): Tokenize
 /** Ids of a long text, line by line, because tokenizers take time and memory by the length of what they are given at once. */
 function encodeText(tokenizer: Tokenizer, text: string): Uint32Array {
   const parts: number[][] = [];
-  for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? [])
-    parts.push(tokenizer.encode(line, { addSpecialTokens: false }));
+  for (const line of linesWithEnds(text)) parts.push(tokenizer.encode(line, { addSpecialTokens: false }));
   return Uint32Array.from(parts.flat());
 }
 
