@@ -11,7 +11,7 @@ import { Training } from "../../src/train/training.ts";
 import { describeOnDevice, describeOnTiers } from "../support/devices.ts";
 import { readTestSafetensors } from "../support/safetensors.ts";
 import { tinyEncoder } from "../support/tiny_encoder.ts";
-import { sourceOf } from "./tiny.ts";
+import { expectToResume, losses, sourceOf } from "./tiny.ts";
 
 const WORDS = ["red", "old", "big", "new", "sad", "shy"];
 const THINGS = ["cat", "dog", "car", "hat", "map", "sea"];
@@ -129,15 +129,6 @@ const readText = async (path: string): Promise<string> => FILES[path] ?? "";
 const open = (device: Device, asked: unknown, more: Partial<Parameters<typeof Training.open>[2]> = {}) =>
   Training.open(device, asked, { readText, ...more });
 
-async function losses(training: Training, most = Number.POSITIVE_INFINITY): Promise<number[]> {
-  const all: number[] = [];
-  for await (const { loss } of training) {
-    all.push(loss);
-    if (all.length === most) break;
-  }
-  return all;
-}
-
 const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b) / values.length;
 
 await describeOnTiers("training from zero", (engine) => {
@@ -156,19 +147,7 @@ describeOnDevice("training from zero", (device) => {
     ["streamed classes", { ...RECIPES.classification, data: { examples: "classes.tsv", buffer: 7 } }],
     ["masked translation", RECIPES["masked-translation"]],
   ])("of %s goes on from a checkpoint bit for bit", { timeout: 120_000 }, async (_, given) => {
-    const asked = { ...given, steps: 9 };
-    const whole = await open(device(), asked);
-    const expected = await losses(whole);
-    const files = await whole.files();
-    await whole.dispose();
-    const first = await open(device(), asked);
-    const before = await losses(first, 4);
-    const checkpoint = sourceOf(await first.checkpoint());
-    await first.dispose();
-    const second = await open(device(), asked, { from: checkpoint });
-    expect([...before, ...(await losses(second))]).toEqual(expected);
-    expect(await second.files()).toEqual(files);
-    await second.dispose();
+    await expectToResume((from) => open(device(), { ...given, steps: 9 }, { from }));
   });
 
   it("follows both losses of f32 in mixed precision", async () => {

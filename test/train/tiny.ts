@@ -1,5 +1,6 @@
+import { expect } from "vitest";
 import { filesSource } from "../../src/sources/files.ts";
-import type { ModelFiles } from "../../src/train/training.ts";
+import type { ModelFiles, Training } from "../../src/train/training.ts";
 import type { Source } from "../../src/core/source.ts";
 
 /** A text that a tiny model learns from quickly. */
@@ -76,4 +77,30 @@ export function sourceOf(files: ModelFiles): Source {
       ]),
     ),
   );
+}
+
+/** The losses of a training's next updates, all of them or so many. */
+export async function losses(training: Training, most = Number.POSITIVE_INFINITY): Promise<number[]> {
+  const all: number[] = [];
+  for await (const { loss } of training) {
+    all.push(loss);
+    if (all.length === most) break;
+  }
+  return all;
+}
+
+/** Holds a training that goes on from a checkpoint after four updates to one that was never cut: the same losses and files, bit for bit. */
+export async function expectToResume(open: (from?: Source) => Promise<Training>): Promise<void> {
+  const whole = await open();
+  const expected = await losses(whole);
+  const expectedFiles = await whole.files();
+  await whole.dispose();
+  const first = await open();
+  const before = await losses(first, 4);
+  const checkpoint = sourceOf(await first.checkpoint());
+  await first.dispose();
+  const second = await open(checkpoint);
+  expect([...before, ...(await losses(second))]).toEqual(expected);
+  expect(await second.files()).toEqual(expectedFiles);
+  await second.dispose();
 }

@@ -6,19 +6,10 @@ import { Training, type TrainingOptions } from "../../src/train/training.ts";
 import { describeOnDevice } from "../support/devices.ts";
 import { assertClose } from "../support/close.ts";
 import { tolerance } from "../support/tolerances.ts";
-import { readTinyText, sourceOf, TINY_RECIPE, TINY_TRANSLATION } from "./tiny.ts";
+import { expectToResume, losses, readTinyText, sourceOf, TINY_RECIPE, TINY_TRANSLATION } from "./tiny.ts";
 
 const open = <const R>(device: Device, recipe: R, more: Partial<TrainingOptions> = {}) =>
   Training.open(device, recipe, { readText: readTinyText, ...more });
-
-async function losses(training: Training, most = Number.POSITIVE_INFINITY): Promise<number[]> {
-  const all: number[] = [];
-  for await (const { loss } of training) {
-    all.push(loss);
-    if (all.length === most) break;
-  }
-  return all;
-}
 
 describeOnDevice("training", (device) => {
   it.each([
@@ -31,18 +22,7 @@ describeOnDevice("training", (device) => {
     ["a streamed text", { ...TINY_RECIPE, data: { text: "text.txt", buffer: 7 }, steps: 30 }],
     ["streamed pairs", { ...TINY_TRANSLATION, data: { ...TINY_TRANSLATION.data, buffer: 5 }, steps: 14 }],
   ])("of %s goes on from a checkpoint bit for bit", async (_, recipe) => {
-    const whole = await open(device(), recipe);
-    const expected = await losses(whole);
-    const expectedFiles = await whole.files();
-    await whole.dispose();
-    const first = await open(device(), recipe);
-    const before = await losses(first, 4);
-    const checkpoint = sourceOf(await first.checkpoint());
-    await first.dispose();
-    const second = await open(device(), recipe, { from: checkpoint });
-    expect([...before, ...(await losses(second))]).toEqual(expected);
-    expect(await second.files()).toEqual(expectedFiles);
-    await second.dispose();
+    await expectToResume((from) => open(device(), recipe, { from }));
   });
 
   it("lowers the loss, and generates with the weights of the moment", async () => {
