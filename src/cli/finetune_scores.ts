@@ -10,9 +10,9 @@ import { uniformGenerator } from "../train/initialise.ts";
 import { IGNORED_TARGET } from "../train/losses.ts";
 import { bleu } from "../train/metrics/bleu.ts";
 import { type ClassificationReport, classificationReport } from "../train/metrics/classification.ts";
-import { squadScores } from "../train/metrics/squad.ts";
+import { hasUnanswerable, squadScores } from "../train/metrics/squad.ts";
 import { maskWords } from "../train/task_items.ts";
-import type { Task } from "../train/tasks.ts";
+import { stemOf, type Task } from "../train/tasks.ts";
 
 /** What is scored: the folder that was written, on what was held out. */
 export interface ScoreOptions {
@@ -58,8 +58,7 @@ export async function scoreFolder(device: Device, options: ScoreOptions): Promis
     if (task === "next-sentence") return await scoreNextSentences(model, { held, heldLoss, length, signal });
     if (task === "labels") return await scoreLabels(model, held, signal);
     if (task === "answer") {
-      // SQuAD 1.1 always has an answer: there "none" is no choice.
-      const noAnswer = held.questions.some((question) => question.answers.length === 0);
+      const noAnswer = hasUnanswerable(held.questions);
       const maxTokens = Math.min(length, model.contextLength);
       const answers = await model.answer(held.questions, { maxTokens, noAnswer, signal });
       const right = held.questions.map((question) => question.answers.map(({ text }) => text));
@@ -109,12 +108,13 @@ async function scoreMasked(
 ): Promise<Scores> {
   const checkpoint = await openCheckpoint(await folderSource(folder), { signal });
   const words = await EncoderModel.load(device, checkpoint, { signal });
-  const { tokenizer } = words;
-  if (!tokenizer) return { perplexity: Math.exp(heldLoss) };
   const joint = task === "pretraining";
-  const items = varied(held.items, joint ? maskAndPair(tokenizer, length, maskRate) : maskWords(tokenizer, maskRate));
+  let items: readonly TokenItem[] = [];
   let [right, count] = [0, 0];
   try {
+    const { tokenizer } = words;
+    if (!tokenizer) return { perplexity: Math.exp(heldLoss) };
+    items = varied(held.items, joint ? maskAndPair(tokenizer, length, maskRate) : maskWords(tokenizer, maskRate));
     for (const item of items) {
       const rows = await logitsOf<readonly Float32Array[]>(words, item, signal);
       item.targets.forEach((target, t) => {
@@ -128,9 +128,8 @@ async function scoreMasked(
   }
   const maskedAccuracy = right / count;
   if (!joint) return { maskedAccuracy, perplexity: Math.exp(heldLoss) };
-  const stem = String((checkpoint.config["architectures"] as unknown[])[0]).replace(/For\w+$/, "");
   const config = {
-    ...{ ...checkpoint.config, architectures: [`${stem}ForNextSentencePrediction`] },
+    ...{ ...checkpoint.config, architectures: [`${stemOf(checkpoint.config)}ForNextSentencePrediction`] },
     id2label: { ...NEXT_SENTENCE_LABELS },
   };
   const next = await EncoderModel.load(device, { ...checkpoint, config }, { signal });

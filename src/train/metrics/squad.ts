@@ -7,6 +7,11 @@ export interface SquadScores {
   readonly f1: number;
 }
 
+/** False for questions that all have an answer, as in SQuAD 1.1: there a model must not choose "none". */
+export function hasUnanswerable(questions: readonly { readonly answers: readonly unknown[] }[]): boolean {
+  return questions.some(({ answers }) => answers.length === 0);
+}
+
 /**
  * Exact match and F1 of answers (Rajpurkar et al. 2016, §6.1; 2018 for "no answer", which is an empty prediction or an empty list of
  * answers): lower case, without punctuation and articles; the best of a question's answers. A question whose prediction is undefined
