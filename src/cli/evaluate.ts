@@ -70,7 +70,7 @@ export function evaluateCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder: run it on --data")
     .option("--revision <name>", "branch, tag or commit of a Hub model")
     .option("--data <file>", "what the model is run on")
-    .option("--adapter <spec>", "a LoRA adapter beside the model (perplexity)")
+    .option("--adapter <spec>", "a LoRA adapter beside the model")
     .option(
       "--beams <n>",
       "of translations; default as the checkpoint says",

@@ -1,8 +1,10 @@
 import { HeedError } from "../core/errors.ts";
+import type { EncoderModel } from "../tasks/encoder_model.ts";
 import type { Engine } from "../tasks/engine.ts";
 import { diskFile } from "../train/data/files_node.ts";
 import { Misfit } from "../train/data/lines.ts";
 import { readJsonl, readSquad, readTsv } from "../train/data/readers.ts";
+import { hasUnanswerable } from "../train/metrics/squad.ts";
 import { linesOf } from "./evaluate_files.ts";
 import { loadWithProgress, type ModelOptions } from "./model.ts";
 import { countProgress } from "./progress.ts";
@@ -45,6 +47,7 @@ export async function predictTranslations(
     ? (await linesOf(data)).map((source) => ({ source, target: "" }))
     : await readFields(data, ["source", "target"], options);
   const model = await loadWithProgress(signal, options, (load) => engine.loadSeq2Seq(spec, load));
+  if (options.adapter !== undefined) await engine.loadAdapter(model, options.adapter, { signal });
   const progress = countProgress("translating");
   try {
     const sources = pairs.map(({ source }) => source ?? "");
@@ -102,8 +105,7 @@ export async function predictAnswers(
   const progress = countProgress("answering");
   try {
     const told = await model.answer(questions, {
-      // SQuAD 1.1 always has an answer: there "none" is no choice.
-      noAnswer: questions.some(({ answers }) => answers.length === 0),
+      noAnswer: hasUnanswerable(questions),
       ...{ signal, onProgress: ({ done, total }) => progress.update(done, total) },
       ...(options.length === undefined ? {} : { maxTokens: Math.min(options.length, model.contextLength) }),
     });
@@ -116,10 +118,17 @@ export async function predictAnswers(
   }
 }
 
-function loadEncoder(engine: Engine, spec: string, options: PredictOptions, signal: AbortSignal) {
-  return loadWithProgress(signal, options, ({ dtype, source, onProgress }) =>
+async function loadEncoder(
+  engine: Engine,
+  spec: string,
+  options: PredictOptions,
+  signal: AbortSignal,
+): Promise<EncoderModel> {
+  const model = await loadWithProgress(signal, options, ({ dtype, source, onProgress }) =>
     engine.loadEncoder(spec, { dtype, signal, source, onProgress }),
   );
+  if (options.adapter !== undefined) await engine.loadAdapter(model, options.adapter, { signal });
+  return model;
 }
 
 /** Two texts a line: .jsonl by their names, else columns with a tab between. */

@@ -38,10 +38,10 @@ export async function loadAnyModel(
 ): Promise<AnyModel> {
   const model = await loadWithProgress(signal, options, (load) => engine.loadAny(spec, load));
   if (options.adapter === undefined) return model;
-  if (model.kind !== "decoder") {
+  if (model.kind === "speech") {
     throw new HeedError(
       "UNSUPPORTED",
-      `adapter: adapters run on causal models; ${model.source} is a model of kind ${model.kind}. Leave --adapter out.`,
+      `adapter: adapters go beside models of text; ${model.source} is one of speech. Leave --adapter out.`,
     );
   }
   await engine.loadAdapter(model, options.adapter, { signal });

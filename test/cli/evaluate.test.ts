@@ -57,6 +57,9 @@ describe("heed evaluate", () => {
     expect(report.classes[label].recall).toBeGreaterThanOrEqual(1 / 3);
     expect(report.accuracy).toBeCloseTo(report.classes[label].recall, 9);
     const strange = write("strange.tsv", "the cat sat\tnobody\n");
+    const adapter = ["--adapter", join(ROOT, "test/fixtures/lora/gpt2")];
+    const foreign = await runMain(["evaluate", "--metric", "accuracy", "--model", path, "--data", data, ...adapter]);
+    expect([foreign.code, foreign.stderr]).toEqual([1, expect.stringContaining("adapter and model belong together")]);
     const refused = await runMain(["evaluate", "--metric", "accuracy", "--model", path, "--data", strange]);
     expect([refused.code, refused.stderr]).toEqual([
       2,
