@@ -1,19 +1,13 @@
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import type { Page } from "@playwright/test";
-import type { AxeResults } from "axe-core";
-import { chooseFolder, expect, openPage, test, tinyLlama, write } from "./support/page_test.ts";
-
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-
-/** What axe calls serious or worse, one line each. */
-async function seriousFindings(page: Page): Promise<string[]> {
-  await page.evaluate(axe);
-  const { violations } = (await page.evaluate("axe.run(document)")) as AxeResults;
-  return violations
-    .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html}`));
-}
+import {
+  chooseFolder,
+  expect,
+  expectToFit,
+  openPage,
+  seriousFindings,
+  test,
+  tinyLlama,
+  write,
+} from "./support/page_test.ts";
 
 for (const colorScheme of ["light", "dark"] as const) {
   test(`axe finds nothing serious, ${colorScheme}`, async ({ page, home }) => {
@@ -37,25 +31,16 @@ test("axe finds nothing serious on the conformance page", async ({ page, home })
   await page.getByRole("button", { name: "Run" }).click();
   await expect(page.getByTestId("status")).toHaveText(/passed/);
   expect(await seriousFindings(page)).toEqual([]);
-  for (const width of [320, 1280]) {
-    await page.setViewportSize({ width, height: 800 });
-    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
-  }
+  await expectToFit(page, "the conformance page", [1280, 320]);
 });
 
 test("nothing is wider than the screen, from 320 pixels on", async ({ page, home }) => {
-  const expectToFit = async (state: string) => {
-    for (const width of [320, 390, 768, 1280, 1920]) {
-      await page.setViewportSize({ width, height: 800 });
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-      expect(wide, `${state}, at ${width} pixels`).toBeLessThanOrEqual(width);
-    }
-  };
+  const widths = [1920, 1280, 768, 390, 320];
   await openPage(page, home, "core");
-  await expectToFit("at the start");
+  await expectToFit(page, "at the start", widths);
   await chooseFolder(page, tinyLlama());
   await write(page, { prompt: "Once", maxTokens: 4 });
-  await expectToFit("with text");
+  await expectToFit(page, "with text", widths);
 });
 
 test("the keyboard alone loads a model, writes and stops", async ({ page, home }) => {

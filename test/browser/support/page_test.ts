@@ -138,22 +138,34 @@ export async function shownWeights(page: Page, panel: Locator): Promise<ShownHea
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
+/** What axe calls serious or worse, one line each. */
+export async function seriousFindings(page: Page): Promise<string[]> {
+  await page.evaluate(axe);
+  const { violations } = (await page.evaluate("axe.run(document)")) as AxeResults;
+  return violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html}`));
+}
+
 /** Expects that axe calls nothing serious, in light and in dark, and that nothing is wider than a phone. */
 export async function expectAccessible(page: Page, state: string): Promise<void> {
-  await page.evaluate(axe);
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme });
-    const { violations } = (await page.evaluate("axe.run(document)")) as AxeResults;
-    const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-    const found = serious.flatMap(({ id, nodes }) =>
-      nodes.map((node) => `${state}, ${colorScheme}: ${id}: ${node.html}`),
-    );
-    expect(found).toEqual([]);
+    expect(await seriousFindings(page), `${state}, ${colorScheme}`).toEqual([]);
   }
   await page.emulateMedia({ colorScheme: null });
-  for (const width of [320, 1280]) {
+  await expectToFit(page, state, [1280, 320, 1280]);
+}
+
+/** Expects that nothing is wider than a screen of each width: at once, before anything is drawn anew for it, and after. */
+export async function expectToFit(page: Page, state: string, widths: readonly number[]): Promise<void> {
+  for (const width of widths) {
     await page.setViewportSize({ width, height: 900 });
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    const wide = await page.evaluate(async () => {
+      const atOnce = document.documentElement.scrollWidth;
+      await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+      return Math.max(atOnce, document.documentElement.scrollWidth);
+    });
     expect(wide, `${state}, at ${width} pixels`).toBeLessThanOrEqual(width);
   }
 }
