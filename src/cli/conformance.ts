@@ -1,11 +1,11 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { type CaseFile, caseLine, type ConformanceReport, closingLine, runConformance } from "../conformance/run.ts";
 import { HeedError } from "../core/errors.ts";
-import { TIERS } from "../gpu/tiers.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
+import { addGpuFlags } from "./model_flags.ts";
 import { note, printLine } from "./output.ts";
 
 interface ConformanceCliOptions extends GpuOptions {
@@ -24,14 +24,12 @@ Exit codes: 0 nothing failed, 1 a case failed, 2 wrong usage, 3 no GPU, 130 inte
 
 /** The command `heed conformance`; `done` receives the exit code. */
 export function conformanceCommand(signal: AbortSignal, done: (code: number) => void): Command {
-  return new Command("conformance")
+  const command = new Command("conformance")
     .description("Compare the ops with a folder of test vectors")
     .argument("<folder>", "folder of cases, searched with its subfolders")
-    .addOption(new Option("--tier <tier>", "use no more than this tier").choices(TIERS))
     .option("--filter <text>", "run the cases alone whose name contains this")
-    .option("--json", "print one JSON object with the error of each output")
-    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
-    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
+    .option("--json", "print one JSON object with the error of each output");
+  return addGpuFlags(command)
     .addHelpText("after", EXAMPLES)
     .action(async (folder: string, options: ConformanceCliOptions) => done(await conformance(folder, options, signal)));
 }

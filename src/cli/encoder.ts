@@ -1,22 +1,16 @@
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { HeedError } from "../core/errors.ts";
-import { type Tier, TIERS } from "../gpu/tiers.ts";
 import type { EncoderModel } from "../tasks/encoder_model.ts";
 import type { EncoderProgress } from "../tasks/encoder_runtime.ts";
-import type { Engine } from "../tasks/engine.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
-import { modelSpec, readStdin } from "./model.ts";
+import { loadEncoder, type ModelOptions, modelSpec, readStdin } from "./model.ts";
+import { addCheckpointFlags, addGpuFlags } from "./model_flags.ts";
 import { printLine } from "./output.ts";
-import { byteProgress, countProgress } from "./progress.ts";
-import type { LoadDType } from "../models/weight_stream.ts";
+import { countProgress } from "./progress.ts";
 
 /** Options that the commands of encoders share, as commander delivers them. */
-export interface EncoderCliOptions extends GpuOptions {
-  model?: string;
-  revision?: string;
-  dtype?: LoadDType;
-  tier?: Tier;
+export interface EncoderCliOptions extends GpuOptions, ModelOptions {
   json?: boolean;
 }
 
@@ -31,15 +25,9 @@ export interface EncoderCall {
 
 /** A command with the options that all commands of encoders have; the caller adds arguments and its own options. */
 export function encoderCommand(name: string, description: string, examples: string): Command {
-  return new Command(name)
-    .description(description)
-    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
-    .option("--revision <name>", "branch, tag or commit of a Hub model")
-    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
-    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
+  const command = addGpuFlags(addCheckpointFlags(new Command(name).description(description)));
+  return command
     .option("--json", "print one JSON object")
-    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
-    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText(
       "after",
       `\nExamples:\n${examples}\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`,
@@ -78,30 +66,6 @@ export async function withEncoder(
   } finally {
     progress.stop();
     await engine.dispose();
-  }
-}
-
-async function loadEncoder(
-  engine: Engine,
-  spec: string,
-  { dtype }: EncoderCliOptions,
-  signal: AbortSignal,
-): Promise<EncoderModel> {
-  const download = byteProgress("downloading");
-  const upload = byteProgress("loading");
-  try {
-    return await engine.loadEncoder(spec, {
-      dtype,
-      signal,
-      source: { onProgress: ({ loadedBytes, totalBytes }) => download.update(loadedBytes, totalBytes) },
-      onProgress: ({ loadedBytes, totalBytes }) => {
-        download.stop();
-        upload.update(loadedBytes, totalBytes);
-      },
-    });
-  } finally {
-    download.stop();
-    upload.stop();
   }
 }
 

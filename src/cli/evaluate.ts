@@ -1,7 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
-import { TIERS } from "../gpu/tiers.ts";
 import { openSource } from "../sources/open_source_node.ts";
 import { createEngineWith, type Engine } from "../tasks/engine.ts";
 import { diskFile } from "../train/data/files_node.ts";
@@ -16,6 +15,7 @@ import { type PredictOptions, predictAnswers, predictClasses, predictTranslation
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { loadModel, type ModelOptions, modelSpec } from "./model.ts";
+import { addCheckpointFlags, addGpuFlags, DECODER_SPECS } from "./model_flags.ts";
 import { collect, numberIn } from "./option_types.ts";
 import { printLine } from "./output.ts";
 
@@ -61,16 +61,15 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
 
 /** The command `heed evaluate`; `done` receives the exit code. */
 export function evaluateCommand(signal: AbortSignal, done: (code: number) => void): Command {
-  return new Command("evaluate")
+  const command = new Command("evaluate")
     .description("Score predictions against references, or a model on text")
     .addOption(new Option("--metric <name>", "what to measure").choices(METRICS).makeOptionMandatory())
     .option("--predictions <file>", "what a model gave")
     .option("--references <file>", "what is right; may be given several times (bleu, chrf)", collect)
-    .addOption(new Option("--tokenize <name>", "how BLEU finds words; 13a unless given").choices(BLEU_TOKENIZERS))
-    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder: run it on --data")
-    .option("--revision <name>", "branch, tag or commit of a Hub model")
+    .addOption(new Option("--tokenize <name>", "how BLEU finds words; 13a unless given").choices(BLEU_TOKENIZERS));
+  addGpuFlags(addCheckpointFlags(command, `run this on --data: ${DECODER_SPECS}`));
+  return command
     .option("--data <file>", "what the model is run on")
-    .option("--adapter <spec>", "a LoRA adapter beside the model")
     .option(
       "--beams <n>",
       "of translations; default as the checkpoint says",
@@ -83,10 +82,7 @@ export function evaluateCommand(signal: AbortSignal, done: (code: number) => voi
       numberIn({ min: 1, integer: true }),
     )
     .option("--skip-bad", "leave out questions that don't fit SQuAD's format")
-    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
-    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object")
-    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText("after", EXAMPLES)
     .action(async (options: CommandOptions) => {
       const { metric, model } = options;

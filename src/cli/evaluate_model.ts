@@ -1,12 +1,11 @@
 import { HeedError } from "../core/errors.ts";
-import type { EncoderModel } from "../tasks/encoder_model.ts";
 import type { Engine } from "../tasks/engine.ts";
 import { diskFile } from "../train/data/files_node.ts";
 import { Misfit } from "../train/data/lines.ts";
 import { readJsonl, readSquad, readTsv } from "../train/data/readers.ts";
 import { hasUnanswerable } from "../train/metrics/squad.ts";
 import { linesOf } from "./evaluate_files.ts";
-import { loadWithProgress, type ModelOptions } from "./model.ts";
+import { loadEncoder, loadWithAdapter, type ModelOptions } from "./model.ts";
 import { countProgress } from "./progress.ts";
 
 /** What a model gave, beside what is right. */
@@ -46,8 +45,7 @@ export async function predictTranslations(
   const pairs = named
     ? (await linesOf(data)).map((source) => ({ source, target: "" }))
     : await readFields(data, ["source", "target"], options);
-  const model = await loadWithProgress(signal, options, (load) => engine.loadSeq2Seq(spec, load));
-  if (options.adapter !== undefined) await engine.loadAdapter(model, options.adapter, { signal });
+  const model = await loadWithAdapter(engine, options, signal, (load) => engine.loadSeq2Seq(spec, load));
   const progress = countProgress("translating");
   try {
     const sources = pairs.map(({ source }) => source ?? "");
@@ -116,19 +114,6 @@ export async function predictAnswers(
   } finally {
     progress.stop();
   }
-}
-
-async function loadEncoder(
-  engine: Engine,
-  spec: string,
-  options: PredictOptions,
-  signal: AbortSignal,
-): Promise<EncoderModel> {
-  const model = await loadWithProgress(signal, options, ({ dtype, source, onProgress }) =>
-    engine.loadEncoder(spec, { dtype, signal, source, onProgress }),
-  );
-  if (options.adapter !== undefined) await engine.loadAdapter(model, options.adapter, { signal });
-  return model;
 }
 
 /** Two texts a line: .jsonl by their names, else columns with a tab between. */

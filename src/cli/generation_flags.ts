@@ -1,8 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
-import { TIERS } from "../gpu/tiers.ts";
-import { KV_DTYPES } from "../ops/kv_pool.ts";
 import type { GenerateOptions } from "../tasks/generation_options.ts";
+import { addCacheFlags, addCheckpointFlags, addGpuFlags, DECODER_SPECS } from "./model_flags.ts";
 import { collect, numberIn, tokenIds } from "./option_types.ts";
 
 /** The options of commands that generate, as commander delivers them. */
@@ -73,22 +72,9 @@ export function earlyStoppingOption(): Option {
     });
 }
 
-/** Adds what all commands that load a model on the GPU have. */
+/** Adds what all commands that write text with a model have. */
 export function addModelFlags(command: Command): Command {
-  return command
-    .option("--model <spec>", "hf:owner/name[@revision], a URL, a folder, or a .gguf file")
-    .option("--revision <name>", "branch, tag or commit of a Hub model")
-    .option("--adapter <spec>", "a LoRA adapter in PEFT's format for that model: hf:owner/name, a URL, or a folder")
-    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
-    .option(
-      "--cache-tokens <n>",
-      "tokens that the cache of keys and values holds, rounded up to pages of 32",
-      numberIn({ min: 1, integer: true }),
-    )
-    .addOption(new Option("--cache-dtype <dtype>", "keep keys and values in this type").choices(KV_DTYPES))
-    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
-    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
-    .option("--no-software-gpu", "do not start again on a software GPU where there is no other");
+  return addGpuFlags(addCacheFlags(addCheckpointFlags(command, DECODER_SPECS)));
 }
 
 /** The options of `generate` that the flags mean. Throws `USAGE`, in the name of `command`, for flags that contradict each other. */

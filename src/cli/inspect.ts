@@ -1,7 +1,6 @@
 import { writeFile } from "node:fs/promises";
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { HeedError } from "../core/errors.ts";
-import { TIERS } from "../gpu/tiers.ts";
 import type { CapturedAttention } from "../inspect/attention_request.ts";
 import type { NamedValue, RunOptions, RunResult } from "../inspect/run.ts";
 import type { HeadId } from "../inspect/taps.ts";
@@ -14,6 +13,7 @@ import { shippedModel } from "../sources/shipped_node.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { loadAnyModel, type ModelOptions, modelSpec, readStdin } from "./model.ts";
+import { addCheckpointFlags, addGpuFlags, DECODER_SPECS } from "./model_flags.ts";
 import { collect, headIds, numberIn, prefixLength, tokenIds, wholeNumbers } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
 import { readSound } from "./sound.ts";
@@ -50,11 +50,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
 
 /** The command `heed inspect`; `done` receives the exit code. */
 export function inspectCommand(signal: AbortSignal, done: (code: number) => void): Command {
-  return new Command("inspect")
+  const command = new Command("inspect")
     .description("Show what each head attends to in a prompt, and what the next token would be")
-    .argument("[prompt]", "the text to look at, - reads it from stdin; for a model of speech a WAV file")
-    .option("--model <spec>", "hf:owner/name[@revision], a URL, a folder, or a .gguf file")
-    .option("--revision <name>", "branch, tag or commit of a Hub model")
+    .argument("[prompt]", "the text to look at, - reads it from stdin; for a model of speech a WAV file");
+  addGpuFlags(addCheckpointFlags(command, DECODER_SPECS));
+  return command
     .option("--ids <list>", "token ids instead of text", tokenIds)
     .option("--layers <list>", "layers such as 0,1; default all", wholeNumbers)
     .option("--heads <list>", "heads such as 0,3; default all", wholeNumbers)
@@ -71,11 +71,7 @@ export function inspectCommand(signal: AbortSignal, done: (code: number) => void
     .option("--prefix <n>", "so many first tokens see each other both ways; prompt for all", prefixLength)
     .option("--html <file>", "write one self-contained page: every head as a map, one of them large")
     .option("--values", "list the values that --capture can name, and end")
-    .addOption(new Option("--dtype <dtype>", "compute in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
-    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object, with the weights")
-    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
-    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText("after", EXAMPLES)
     .action(async (prompt: string | undefined, options: InspectOptions) => {
       done(await inspect(prompt, options, signal));

@@ -1,5 +1,6 @@
 import { HeedError } from "../core/errors.ts";
 import type { Tier } from "../gpu/tiers.ts";
+import type { EncoderModel } from "../tasks/encoder_model.ts";
 import type { AnyModel, Engine, EngineLoadOptions } from "../tasks/engine.ts";
 import type { TextModel } from "../tasks/text_model.ts";
 import type { KvDType } from "../ops/kv_pool.ts";
@@ -18,33 +19,55 @@ export interface ModelOptions {
 }
 
 /** Loads a causal model with its adapter, if one is named, showing how far it is. */
-export async function loadModel(
+export function loadModel(
   engine: Engine,
   spec: string,
   options: ModelOptions,
   signal: AbortSignal,
 ): Promise<TextModel> {
-  const model = await loadWithProgress(signal, options, (load) => engine.load(spec, load));
-  if (options.adapter !== undefined) await engine.loadAdapter(model, options.adapter, { signal });
-  return model;
+  return loadWithAdapter(engine, options, signal, (load) => engine.load(spec, load));
 }
 
 /** Loads a model of whatever kind its config describes, with its adapter, if one is named, showing how far it is. */
-export async function loadAnyModel(
+export function loadAnyModel(
   engine: Engine,
   spec: string,
   options: ModelOptions,
   signal: AbortSignal,
 ): Promise<AnyModel> {
-  const model = await loadWithProgress(signal, options, (load) => engine.loadAny(spec, load));
+  return loadWithAdapter(engine, options, signal, (load) => engine.loadAny(spec, load));
+}
+
+/** Loads an encoder with its adapter, if one is named, showing how far it is. */
+export function loadEncoder(
+  engine: Engine,
+  spec: string,
+  options: ModelOptions,
+  signal: AbortSignal,
+): Promise<EncoderModel> {
+  return loadWithAdapter(engine, options, signal, ({ dtype, source, onProgress }) =>
+    engine.loadEncoder(spec, { dtype, signal, source, onProgress }),
+  );
+}
+
+/** Loads a model by `load` with its adapter, if one is named, showing how far it is. Throws `UNSUPPORTED` for one of speech with an adapter. */
+export async function loadWithAdapter<M extends AnyModel>(
+  engine: Engine,
+  options: ModelOptions,
+  signal: AbortSignal,
+  load: (options: EngineLoadOptions) => Promise<M>,
+): Promise<M> {
+  const model = await loadWithProgress(signal, options, load);
   if (options.adapter === undefined) return model;
-  if (model.kind === "speech") {
+  // By the wider type: M does not narrow by its kind.
+  const any: AnyModel = model;
+  if (any.kind === "speech") {
     throw new HeedError(
       "UNSUPPORTED",
-      `adapter: adapters go beside models of text; ${model.source} is one of speech. Leave --adapter out.`,
+      `adapter: adapters go beside models of text; ${any.source} is one of speech. Leave --adapter out.`,
     );
   }
-  await engine.loadAdapter(model, options.adapter, { signal });
+  await engine.loadAdapter(any, options.adapter, { signal });
   return model;
 }
 

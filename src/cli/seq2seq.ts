@@ -1,7 +1,5 @@
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { HeedError } from "../core/errors.ts";
-import { TIERS } from "../gpu/tiers.ts";
-import { KV_DTYPES } from "../ops/kv_pool.ts";
 import type { Engine } from "../tasks/engine.ts";
 import type { GenerationResult } from "../tasks/generation.ts";
 import type { Seq2SeqGenerateOptions, Seq2SeqModel } from "../tasks/seq2seq_model.ts";
@@ -9,7 +7,8 @@ import type { Generation } from "../tasks/session.ts";
 import { EXIT } from "./exit_codes.ts";
 import { earlyStoppingOption } from "./generation_flags.ts";
 import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
-import { loadWithProgress, type ModelOptions, modelSpec, readStdin } from "./model.ts";
+import { loadWithAdapter, type ModelOptions, modelSpec, readStdin } from "./model.ts";
+import { addCacheFlags, addCheckpointFlags, addGpuFlags } from "./model_flags.ts";
 import { numberIn } from "./option_types.ts";
 import { note, print, printLine } from "./output.ts";
 import { countProgress } from "./progress.ts";
@@ -42,11 +41,11 @@ const whole = (min: number, max?: number) => numberIn({ min, integer: true, ...(
 
 /** A command with the options that both share; the caller adds its own. */
 export function seq2SeqCommand(name: string, description: string, examples: string): Command {
-  return new Command(name)
+  const command = new Command(name)
     .description(description)
-    .argument("[texts...]", "texts; - reads one a line from stdin")
-    .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
-    .option("--revision <name>", "branch, tag or commit of a Hub model")
+    .argument("[texts...]", "texts; - reads one a line from stdin");
+  addGpuFlags(addCacheFlags(addCheckpointFlags(command)));
+  return command
     .option("--beams <n>", "search with this many hypotheses; default as the checkpoint says", whole(1, 32))
     .option("--num-return <n>", "results of a search, at most --beams; the others are in --json", whole(1, 32))
     .option("--length-penalty <p>", "above 0 a search favours long results", numberIn({ min: -100, max: 100 }))
@@ -55,13 +54,7 @@ export function seq2SeqCommand(name: string, description: string, examples: stri
     .option("--min-length <n>", "no end before so many tokens", whole(0))
     .option("--max-tokens <n>", "stop after this many tokens", whole(1))
     .option("--greedy", "always take the likeliest token, without a search")
-    .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16", "q8_0", "q4_0"]))
-    .option("--cache-tokens <n>", "tokens that the cache of keys and values holds", whole(1))
-    .addOption(new Option("--cache-dtype <dtype>", "keep keys and values in this type").choices(KV_DTYPES))
-    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
     .option("--json", "print one JSON object")
-    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
-    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
     .addHelpText(
       "after",
       `\nExamples:\n${examples}\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`,
@@ -80,7 +73,7 @@ export async function runSeq2Seq(
   const texts = await linesOf(command, given);
   const engine = await openEngine(gpu, options);
   try {
-    const model = await loadWithProgress(signal, options, (load) => engine.loadSeq2Seq(spec, load));
+    const model = await loadWithAdapter(engine, options, signal, (load) => engine.loadSeq2Seq(spec, load));
     const generate = generateOptions(options, signal);
     const [only] = texts;
     if (texts.length === 1 && only !== undefined)

@@ -1,11 +1,11 @@
 import { Command, Option } from "commander";
 import { HeedError } from "../core/errors.ts";
-import { type Tier, TIERS } from "../gpu/tiers.ts";
 import type { Engine } from "../tasks/engine.ts";
 import type { SpeechModel } from "../tasks/speech_model.ts";
 import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openEngine, openGpu } from "./gpu.ts";
 import { modelSpec } from "./model.ts";
+import { addGpuFlags } from "./model_flags.ts";
 import { numberIn } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
 import { byteProgress, countProgress } from "./progress.ts";
@@ -15,7 +15,6 @@ interface TranscribeCliOptions extends GpuOptions {
   model?: string;
   revision?: string;
   dtype?: "f32" | "f16";
-  tier?: Tier;
   language?: string;
   task?: "transcribe" | "translate";
   timestamps?: boolean;
@@ -35,7 +34,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no GPU, 130 interrupted.`;
 /** The command `heed transcribe`; `done` receives the exit code. */
 export function transcribeCommand(signal: AbortSignal, done: (code: number) => void): Command {
   const count = numberIn({ min: 1, integer: true });
-  return new Command("transcribe")
+  const command = new Command("transcribe")
     .description("Write down what is said in a WAV file")
     .argument("<file>", "a WAV file of 8 to 32 bits or floats, any rate, any channels; - reads it from stdin")
     .option("--model <spec>", "hf:owner/name[@revision], a URL, or a folder")
@@ -51,10 +50,8 @@ export function transcribeCommand(signal: AbortSignal, done: (code: number) => v
     .option("--beams <n>", "search with so many beams", count)
     .option("--max-tokens <n>", "tokens that half a minute gives at most", count)
     .addOption(new Option("--dtype <dtype>", "keep matrices in this type").choices(["f32", "f16"]))
-    .addOption(new Option("--tier <tier>", "use no more than this tier of GPU features").choices(TIERS))
-    .option("--json", "print one JSON object")
-    .option("--no-tune", "choose kernels by rules, without measuring a few at the first start")
-    .option("--no-software-gpu", "do not start again on a software GPU where there is no other")
+    .option("--json", "print one JSON object");
+  return addGpuFlags(command)
     .addHelpText("after", EXAMPLES)
     .action(async (file: string, options: TranscribeCliOptions) => done(await transcribe(file, options, signal)));
 }

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -6,6 +6,8 @@ import { ROOT } from "../support/built.ts";
 import { runMain } from "../support/cli.ts";
 import { assertClose } from "../support/close.ts";
 import { goldenPath } from "../support/goldens.ts";
+import { writeSeq2SeqFolder } from "../support/seq2seq_folder.ts";
+import { tinyEncoder } from "../support/tiny_encoder.ts";
 import { tolerance } from "../support/tolerances.ts";
 
 const adapter = ["--adapter", join(ROOT, "test/fixtures/lora/gpt2")];
@@ -37,6 +39,66 @@ describe("--adapter", () => {
       const none = await runMain([...args, "--adapter", goldenPath("gpt2")]);
       expect([none.code, none.stderr]).toEqual([1, expect.stringMatching(/itself or in adapter\/; got no config/)]);
     } finally {
+      rmSync(run, { recursive: true });
+    }
+  });
+
+  it("goes beside a translator and an encoder as heed finetune left it, in every command that runs them", async () => {
+    const run = mkdtempSync(join(tmpdir(), "heed-adapters-"));
+    const encoder = tinyEncoder("bert_plain");
+    try {
+      const at = (name: string): string => join(run, name);
+      writeSeq2SeqFolder(at("base"), "transformer");
+      writeFileSync(at("pairs.tsv"), "ab\tba\ncd\tdc\n");
+      writeFileSync(at("labels.tsv"), "the cat sat\tanimal\nada wrote code\tperson\n");
+      const sizes = [
+        "--lora",
+        "--rank",
+        "2",
+        "--steps",
+        "12",
+        "--batch",
+        "2",
+        "--learning-rate",
+        "0.02",
+        "--warmup",
+        "0",
+      ];
+      const tune = async (task: string, base: string, data: string, ...output: string[]) => {
+        const files = ["--model", base, "--data", at(data), "--output", at(output[0] ?? task)];
+        const args = ["finetune", ...sizes, "--task", task, ...files];
+        const { code, stderr } = await runMain(args);
+        expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+      };
+      await tune("translation", at("base"), "pairs.tsv");
+      // A model with a head, which the adapter's own then takes the place of.
+      await tune("classification", encoder.path, "labels.tsv", "labelled");
+      await tune("classification", at("labelled"), "labels.tsv");
+      const told = async (command: string, words: string[], ...from: string[]) => {
+        const { code, stdout, stderr } = await runMain([command, "--json", ...words, "--model", ...from]);
+        expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+        return JSON.parse(stdout);
+      };
+      const translate = (...from: string[]) => told("translate", ["--max-tokens", "6", "--greedy", "ab"], ...from);
+      const beside = await translate(at("base"), "--adapter", at("translation"));
+      expect(beside.ids).toEqual((await translate(at("translation"))).ids);
+      expect(beside.ids).not.toEqual((await translate(at("base"))).ids);
+      const inspect = (...from: string[]) => told("inspect", ["--target", "ba", "--heads", "0", "ab"], ...from);
+      const [mapped, merged] = [
+        await inspect(at("base"), "--adapter", at("translation")),
+        await inspect(at("translation")),
+      ];
+      expect(mapped.next[0].id).toBe(merged.next[0].id);
+      const classify = (...from: string[]) => told("classify", ["the cat sat"], ...from);
+      const [labels, expected] = [
+        await classify(at("labelled"), "--adapter", at("classification")),
+        await classify(at("classification")),
+      ];
+      expect(labels.score).not.toBe((await classify(at("labelled"))).score);
+      expect(labels.label).toBe(expected.label);
+      expect(labels.score).toBeCloseTo(expected.score, 4);
+    } finally {
+      encoder.remove();
       rmSync(run, { recursive: true });
     }
   });
