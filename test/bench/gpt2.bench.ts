@@ -7,6 +7,7 @@ import type { Tier } from "../../src/gpu/tiers.ts";
 import { createRandom } from "../support/random.ts";
 import { type BenchModel, type Contender, greedy, type PeerSteps } from "./gpt2/contender.ts";
 import { heedContender } from "./gpt2/heed.ts";
+import { benchOptions } from "./options.ts";
 
 const PROMPT_TOKENS = 128;
 /** Logits of a right contender differ from the reference's by at most this; they are of the order of 1. */
@@ -31,18 +32,15 @@ interface Measured {
  * `peers=onnxruntime:webgpu:disabled` for some of them, `naps=off` to let them wait as they do. Contenders take turns. The model is written to the temporary folder at the first run (500 MB) and kept.
  */
 export default async function bench(args: readonly string[]): Promise<void> {
-  const options = Object.fromEntries(args.map((a) => a.replace(/^--/, "").split("="))) as Record<
-    string,
-    string | undefined
-  >;
-  const rounds = Number(options["rounds"] ?? 5);
-  const tokens = Number(options["tokens"] ?? 8);
-  const model = benchModel(options["model"]);
+  const options = benchOptions(args, ["rounds", "tokens", "tier", "model", "peers", "profile", "naps"]);
+  const rounds = Number(options.rounds ?? 5);
+  const tokens = Number(options.tokens ?? 8);
+  const model = benchModel(options.model);
   const prompt = randomIds(PROMPT_TOKENS, model.vocab);
-  const wanted = "peers" in options ? (options["peers"] || "jax-js,onnxruntime").split(",") : [];
-  const heed = await heedContender(model, options["tier"] as Tier | undefined);
+  const wanted = "peers" in options ? (options.peers || "jax-js,onnxruntime").split(",") : [];
+  const heed = await heedContender(model, options.tier as Tier | undefined);
   const steps = await openPeers(wanted, model);
-  const contenders = [heed as Contender, ...steps.map((s) => greedy(s, { naps: options["naps"] !== "off" }))];
+  const contenders = [heed as Contender, ...steps.map((s) => greedy(s, { naps: options.naps !== "off" }))];
   const { description, device } = heed.engine.adapter;
   console.log(`${description || device}; ${new Date().toISOString()}; ${load()}`);
   if (contenders.length > 1) await checkLogits(contenders, prompt);
@@ -73,8 +71,8 @@ async function openPeers(names: readonly string[], model: BenchModel): Promise<P
         "all" | "basic" | "disabled" | undefined,
       ];
       peers.push(await (await import("./gpt2/onnxruntime.ts")).onnxSteps(model, { provider, optimise }));
-    }
-    if (name === "jax-js") peers.push(await (await import("./gpt2/jax_js.ts")).jaxSteps(model));
+    } else if (name === "jax-js") peers.push(await (await import("./gpt2/jax_js.ts")).jaxSteps(model));
+    else throw new Error(`bench: peers are jax-js and onnxruntime; got "${name}"`);
   }
   return peers;
 }

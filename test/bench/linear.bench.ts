@@ -10,6 +10,7 @@ import { ProgramRecorder } from "../../src/program/record.ts";
 import type { Plan } from "../../src/program/replay.ts";
 import { toFloat16Bits } from "../support/float16.ts";
 import { createRandom } from "../support/random.ts";
+import { benchOptions } from "./options.ts";
 
 /** GPT-2 124M: [K, M] of its linear layers, and how often a token meets each. */
 const SHAPES: readonly { name: string; K: number; M: number; count: number }[] = [
@@ -38,15 +39,15 @@ interface Candidate {
  * Arguments: `N=1,8,128 dtype=f32 tier=full kernel=tiled shapes=qkv,up`.
  */
 export default async function bench(args: readonly string[]): Promise<void> {
-  const options = Object.fromEntries(args.map((a) => a.split("="))) as Record<string, string | undefined>;
-  const device = await Device.request({ gpu: await nodeGpu(), tier: options["tier"] as Tier | undefined });
-  const dtype = options["dtype"] === "f16" ? "f16" : "f32";
-  const kernels = options["kernel"]?.split(",") ?? [undefined];
-  const wanted = options["shapes"]?.split(",");
+  const options = benchOptions(args, ["N", "dtype", "tier", "kernel", "shapes"]);
+  const device = await Device.request({ gpu: await nodeGpu(), tier: options.tier as Tier | undefined });
+  const dtype = options.dtype === "f16" ? "f16" : "f32";
+  const kernels = options.kernel?.split(",") ?? [undefined];
+  const wanted = options.shapes?.split(",");
   console.log(
     `${device.adapter.description || device.adapter.device}, tier ${device.facts.tier}, weights ${dtype}, ${ROUNDS} rounds`,
   );
-  for (const N of (options["N"] ?? "1,8,128").split(",").map(Number)) {
+  for (const N of (options.N ?? "1,8,128").split(",").map(Number)) {
     const candidates: Candidate[] = [];
     const tensors: Tensor[] = [];
     for (const shape of SHAPES) {

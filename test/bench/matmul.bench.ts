@@ -8,6 +8,7 @@ import { plan } from "../../src/program/plan.ts";
 import { ProgramRecorder } from "../../src/program/record.ts";
 import type { Plan } from "../../src/program/replay.ts";
 import { createRandom } from "../support/random.ts";
+import { benchOptions } from "./options.ts";
 
 /** A square one to compare with others' figures, and what a training step of 1,024 tokens at width 256 has. */
 const SHAPES: readonly { M: number; N: number; K: number; batch?: number }[] = [
@@ -23,10 +24,10 @@ const ROUNDS = 7;
  * and the least CPU time. Arguments: `tier=full kernel=plain layouts=NN,TN`.
  */
 export default async function bench(args: readonly string[]): Promise<void> {
-  const options = Object.fromEntries(args.map((a) => a.split("="))) as Record<string, string | undefined>;
-  const device = await Device.request({ gpu: await nodeGpu(), tier: options["tier"] as Tier | undefined });
-  const layouts = (options["layouts"] ?? "NN,NT,TN").split(",") as MatmulLayout[];
-  const kernel = options["kernel"] as MatmulAttrs["kernel"];
+  const options = benchOptions(args, ["tier", "kernel", "layouts"]);
+  const device = await Device.request({ gpu: await nodeGpu(), tier: options.tier as Tier | undefined });
+  const layouts = (options.layouts ?? "NN,NT,TN").split(",") as MatmulLayout[];
+  const kernel = options.kernel as MatmulAttrs["kernel"];
   console.log(`${device.adapter.description || device.adapter.device}, tier ${device.facts.tier}, ${ROUNDS} rounds`);
   const runs: { label: string; flops: number; plan: Plan; times: number[]; cpuTimes: number[] }[] = [];
   for (const { M, N, K, batch = 1 } of SHAPES) {

@@ -15,7 +15,13 @@ const server = await createServer({
   server: { middlewareMode: true, watch: null, ws: false },
   logLevel: "error",
 });
-const { default: bench } = await server.ssrLoadModule(`/test/bench/${name}.bench.ts`);
-await bench(args);
+try {
+  const { default: bench } = await server.ssrLoadModule(`/test/bench/${name}.bench.ts`);
+  await bench(args);
+} catch (error) {
+  // What is wrong with the arguments needs no stack.
+  console.error(error.message?.startsWith("bench: ") ? error.message : error);
+  process.exitCode = 2;
+}
 // Dawn and the server keep threads of their own.
-process.exit(0);
+process.exit();
