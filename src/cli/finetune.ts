@@ -7,6 +7,7 @@ import { TIERS, type Tier } from "../gpu/tiers.ts";
 import { folderSource } from "../sources/folder_node.ts";
 import { openSource } from "../sources/open_source_node.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
+import { type Keep, KEEPS } from "../train/best_weights.ts";
 import { Finetuning } from "../train/finetune.ts";
 import { diskFile } from "../train/data/files_node.ts";
 import { knownLabels, readExamples, streamExamples } from "../train/examples.ts";
@@ -18,7 +19,7 @@ import { scoreFolder, scoresLine } from "./finetune_scores.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { numberIn } from "./option_types.ts";
 import { note, printLine } from "./output.ts";
-import { trainingProgress } from "./training_progress.ts";
+import { keptLine, trainingProgress } from "./training_progress.ts";
 
 interface CommandOptions extends GpuOptions {
   model: string;
@@ -48,6 +49,7 @@ interface CommandOptions extends GpuOptions {
   buffer?: number;
   evaluateEvery?: number;
   patience?: number;
+  keep?: Keep;
   seed: number;
   skipBad?: boolean;
   dtype: "f32" | "f16" | "q8_0" | "q4_0";
@@ -121,6 +123,12 @@ export function finetuneCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--buffer <n>", "hold and shuffle so many lines of the data at a time; all unless given", numberIn(COUNT))
     .option("--evaluate-every <n>", "updates between evaluations", numberIn(COUNT))
     .option("--patience <n>", "stop after so many evaluations without a lower loss", numberIn(COUNT))
+    .addOption(
+      new Option(
+        "--keep <which>",
+        "weights of the result: those of the lowest held-out loss, or the last; best with --patience, else last",
+      ).choices(KEEPS),
+    )
     .option("--checkpoint-every <n>", "updates between checkpoints; 250 unless given", numberIn(COUNT))
     .option("--resume", "go on from the newest checkpoint in the output folder")
     .option("--seed <n>", "same seed, same adapter: same result", numberIn({ min: 0, integer: true }), 0)
@@ -144,6 +152,7 @@ export function finetuneCommand(signal: AbortSignal, done: (code: number) => voi
 
 async function finetune(options: CommandOptions, signal: AbortSignal): Promise<number> {
   const { task, length, skipBad = false } = options;
+  checkKeep(options);
   const output = resolve(options.output);
   const latest = await startingPoint(output, options.resume ?? false);
   const gpu = await openGpu(options);
@@ -198,12 +207,22 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
       note(
         `heed: the adapter is in ${join(output, "adapter")}${tuning.canMerge ? "" : "; a base in blocks of GGUF can't have it merged"}`,
       );
-    note(`heed: ${result.steps} steps, loss ${result.loss.toFixed(4)}${loss}${scoresLine(scores)}`);
+    const end = `${loss}${scoresLine(scores)}${keptLine(result)}`;
+    note(`heed: ${result.steps} steps, loss ${result.loss.toFixed(4)}${end}`);
     return EXIT.OK;
   } finally {
     progress.stop();
     device.dispose();
   }
+}
+
+/** Before a model is fetched: the best is one of evaluations. */
+function checkKeep({ keep, eval: file, evaluateEvery, patience }: CommandOptions): void {
+  if ((keep ?? (patience === undefined ? "last" : "best")) === "last") return;
+  if (file !== undefined && evaluateEvery !== undefined) return;
+  const asked = keep === undefined ? "--patience" : "--keep best";
+  const missing = file === undefined ? "--eval, a file of held-out examples" : "--evaluate-every";
+  throw new HeedError("USAGE", `finetune: ${asked} chooses among evaluations, so it needs ${missing}; got none.`);
 }
 
 /** What was asked for, to be kept beside the result; where that is written and how it is told are no part of it. */
@@ -223,8 +242,11 @@ function runnable(tuning: Finetuning, { lora, model, dtype }: CommandOptions): R
         yield update;
       }
     },
-    // The last update is evaluated with the weights that are saved: once is enough.
-    evaluate: async () => heldLoss ?? tuning.evaluate(),
+    // The weights that are saved, the best or the last, were evaluated in their turn: once is enough.
+    async evaluate() {
+      const { best, keptStep } = tuning.trainer;
+      return best?.step === keptStep ? best.loss : (heldLoss ?? tuning.evaluate());
+    },
     checkpoint: () => tuning.checkpoint(),
     async files() {
       const files = new Map<string, readonly Uint8Array[] | string>();
@@ -259,6 +281,7 @@ function pick(options: CommandOptions) {
     dtype,
     evaluateEvery,
     patience,
+    keep,
     seed,
   } = options;
   const adapter = {
@@ -268,7 +291,7 @@ function pick(options: CommandOptions) {
     ...(targets === undefined ? {} : { targets: targets.split(",") }),
   };
   return {
-    ...{ task, steps, batch, length, maskRate, evaluateEvery, patience, seed },
+    ...{ task, steps, batch, length, maskRate, evaluateEvery, patience, keep, seed },
     ...{ labelSmoothing, accumulate, recompute, precision },
     ...(dropout === undefined ? {} : { dropout: { hidden: dropout, attention: dropout } }),
     // f16 is what is written; a base that is kept in it would be merged from what f16 rounds.

@@ -1,3 +1,4 @@
+import type { RunResult } from "../train/run_node.ts";
 import type { TrainingProgress } from "../train/trainer.ts";
 import { note } from "./output.ts";
 
@@ -37,7 +38,8 @@ export function trainingProgress(): TrainingProgressLine {
       updates++;
       const left = formatDuration(((steps - step) * meanMs) / 1000);
       const speed = `${Math.round(1000 * tokensPerMs)} tokens/s`;
-      const held = validationLoss === undefined ? "" : ` · held-out loss ${validationLoss.toFixed(4)}`;
+      const held =
+        validationLoss === undefined ? "" : ` · held-out loss ${validationLoss.toFixed(4)}${bestSoFar(progress)}`;
       const ahead = updates > 1 || step === steps ? ` · ${left} left` : "";
       const line = `step ${step}/${steps} · loss ${loss.toFixed(4)}${held} · ${speed}${ahead}`;
       const due = performance.now() - lastLine >= LINE_EVERY_MS;
@@ -52,6 +54,20 @@ export function trainingProgress(): TrainingProgressLine {
     },
     stop: clear,
   };
+}
+
+/** How an evaluation compares with those before it. */
+function bestSoFar({ best, bestStep, bestLoss }: TrainingProgress): string {
+  if (bestStep === undefined || bestLoss === undefined) return "";
+  return best ? " (the best so far)" : ` (best: ${bestLoss.toFixed(4)} at step ${bestStep})`;
+}
+
+/** Which update was the best, and whose weights were saved, for the line that says how a run ended. */
+export function keptLine({ steps, keptStep, bestStep, bestLoss }: Omit<RunResult, "scores">): string {
+  if (bestStep === undefined || bestLoss === undefined) return "";
+  const best = `best held-out loss ${bestLoss.toFixed(4)} at step ${bestStep}`;
+  if (keptStep === bestStep) return `; ${best}, whose weights were saved`;
+  return `; ${best}; the weights of step ${keptStep}${keptStep === steps ? ", the last," : ""} were saved`;
 }
 
 /** `1 h 05 min`, `3 min 20 s` or `12 s`. */

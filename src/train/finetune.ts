@@ -9,6 +9,7 @@ import { mergeLoraLayer } from "../models/lora_merge.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { EpochBatches, type ItemStream, orderedBatches, StreamedBatches } from "./batches.ts";
+import type { Keep } from "./best_weights.ts";
 import { type BaseDType, openForFinetuning, type OpenedModel, type TunedModel } from "./finetune_models.ts";
 import type { TokenItem } from "./item_batches.ts";
 import { type LiveModel, liveModel } from "./live_model.ts";
@@ -55,6 +56,11 @@ export interface FinetuneOptions {
   readonly base?: BaseDType;
   readonly evaluateEvery?: number;
   readonly patience?: number;
+  /**
+   * Which weights it ends with: those of the last update, or of the lowest held-out loss, of which it then holds a copy in host memory (of what is
+   * trained alone). Needs `evaluateEvery` and something held out. Default: `best` with `patience`, else `last`.
+   */
+  readonly keep?: Keep;
   readonly seed?: number;
   /** Goes on from what {@link Finetuning.checkpoint} gave, on the same model, data and options. */
   readonly from?: Source;
@@ -107,8 +113,8 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
           : new EpochBatches(options.items, batching, seed);
       const held =
         validation && validation.length > 0 ? { validation: () => orderedBatches(validation, batching) } : {};
-      const { evaluateEvery, patience, signal } = options;
-      const when = { steps, schedule, accumulate, evaluateEvery, patience, signal };
+      const { evaluateEvery, patience, keep, signal } = options;
+      const when = { steps, schedule, accumulate, evaluateEvery, patience, keep, signal };
       this.trainer = new Trainer({ step, data, ...when, ...held });
     } catch (error) {
       step?.optimizer.dispose();
@@ -199,8 +205,8 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
 
   /**
    * config.json, model.safetensors, and what the checkpoint has for a tokenizer; an adapter is merged into the weights, after which training
-   * can't go on. A base that was kept smaller is loaded anew in f32 for it, as it was published. Throws `UNSUPPORTED` where
-   * {@link canMerge} is false.
+   * can't go on. The weights are those of the last update, or, once training has ended, of the best evaluation where that is kept. A base
+   * that was kept smaller is loaded anew in f32 for it, as it was published. Throws `UNSUPPORTED` where {@link canMerge} is false.
    */
   async files(dtype: "f32" | "f16" = "f32"): Promise<Map<string, readonly Uint8Array[] | string>> {
     if (this.lora) await this.#merge(this.lora);
@@ -244,10 +250,17 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
     for (const [i, { tensor }] of this.#opened.head.entries()) tensor.write(0, new Uint8Array(head[i] as ArrayBuffer));
   }
 
-  /** Everything that tuning goes on from, beside the model that it began with: what is trained, moments, RNG and data position. */
+  /**
+   * Everything that tuning goes on from, beside the model that it began with: what is trained as the last update left it, the best of it where
+   * that is kept, moments, RNG and data position.
+   */
   async checkpoint(): Promise<Map<string, readonly Uint8Array[] | string>> {
     const trained = new Map(this.#step.optimizer.parameters.map(({ name, tensor }) => [name, tensor]));
-    return new Map([[TRAINED, await encodeTensors(trained)], ...(await encodeState(this.#step, this.trainer))]);
+    const { readLast: read } = this.trainer;
+    return new Map([
+      [TRAINED, await encodeTensors(trained, { read })],
+      ...(await encodeState(this.#step, this.trainer)),
+    ]);
   }
 
   async #restore(from: Source): Promise<void> {

@@ -10,7 +10,7 @@ import type { Examples } from "./examples.ts";
 import { initialise } from "./initialise.ts";
 import type { Batch, Objective } from "./objective.ts";
 import { type Recipe, taskOf } from "./recipe.ts";
-import { openTask } from "./tasks.ts";
+import { openTask, type TaskModel } from "./tasks.ts";
 import { trainTokenizer } from "./tokenizer/train_tokenizer.ts";
 import { consecutiveWindows, RandomWindows, windowBatching } from "./windows.ts";
 
@@ -19,6 +19,8 @@ export interface Prepared {
   /** config.json of the result. */
   readonly config: Readonly<Record<string, unknown>>;
   readonly model: Model;
+  /** What runs on its weights between updates. */
+  readonly network: TaskModel["network"];
   /** Files of the tokenizer by their names. */
   readonly tokenizerFiles: ReadonlyMap<string, string>;
   readonly tokenizer: Tokenizer;
@@ -71,11 +73,11 @@ async function prepareLanguageModel(recipe: Recipe, from: RecipeFiles): Promise<
   const first = data.buffer === undefined ? linesWithEnds(text) : await firstTexts(data.text, data, from);
   const files = await tokenizerFiles(recipe, from.readText, () => first);
   const tokenizer = openTokenizerFiles(files);
-  const { config, model, contextLength, objective } = openTask("lm", configOf(recipe, tokenizer));
+  const { config, model, network, contextLength, objective } = openTask("lm", configOf(recipe, tokenizer));
   checkLength(recipe, contextLength);
   const parts = { tokenizer, text, held, from };
   return {
-    ...{ config, model, tokenizerFiles: files, tokenizer },
+    ...{ config, model, network, tokenizerFiles: files, tokenizer },
     ...(data.buffer === undefined ? wholeText(recipe, data, parts) : streamedText(recipe, data, parts)),
     objective: (weights) => objective(weights, { labelSmoothing: recipe.labelSmoothing }),
   };

@@ -49,12 +49,12 @@ export async function prepareExamples(recipe: Recipe, task: Task, from: RecipeFi
   const reading = { task, tokenizers: { source: tokenizer }, length, names, isTraining: true };
   const { items, held } = await examples.read(reading);
   const opened = openTask(task, given, names.size > 0 ? [...names.keys()] : undefined);
-  const { config } = opened;
+  const { config, network } = opened;
   const model = { ...opened.model, rules: taskRules(opened) };
   checkLength(recipe, opened.contextLength);
   const batching = opened.batching({ tokenizer, batch, length, maskRate });
   return {
-    ...{ config, model, tokenizerFiles: files, tokenizer, held },
+    ...{ config, model, network, tokenizerFiles: files, tokenizer, held },
     data: "read" in items ? new StreamedBatches(items, batching, seed) : new EpochBatches(items, batching, seed),
     validation: held && held.items.length > 0 ? (most) => orderedBatches(held.items, batching, most) : undefined,
     objective: (weights) => opened.objective(weights, { labelSmoothing }),

@@ -34,6 +34,7 @@ export async function prepareTranslation(recipe: Recipe, from: RecipeFiles): Pro
   const {
     config,
     model,
+    network,
     contextLength,
     objective,
     batching: batchingOf,
@@ -46,7 +47,7 @@ export async function prepareTranslation(recipe: Recipe, from: RecipeFiles): Pro
   const [items, heldOut] = [encode(train), encode(held)];
   checkPairs(items, length);
   return {
-    ...{ config, model, tokenizerFiles: files, tokenizer },
+    ...{ config, model, network, tokenizerFiles: files, tokenizer },
     data: stream
       ? new StreamedBatches(pairStream(stream, from, { encode, length }), batching, seed)
       : new EpochBatches(items, batching, seed),

@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { HeedError } from "../core/errors.ts";
 import { describeFaults } from "../core/faults.ts";
+import { KEEPS } from "./best_weights.ts";
 import { PRECISIONS } from "./mixed.ts";
 import { OPTIMIZERS } from "./optimizer.ts";
 import { SCHEDULES } from "./schedule.ts";
@@ -85,7 +86,13 @@ const schema = v.strictObject({
   lossScale: v.optional(v.strictObject({ initial: v.optional(v.number()), growEvery: v.optional(whole(1)) })),
   seed: v.optional(whole(0)),
   evaluate: v.optional(
-    v.strictObject({ every: v.optional(whole(1)), batches: v.optional(whole(1)), patience: v.optional(whole(1)) }),
+    v.strictObject({
+      every: v.optional(whole(1)),
+      batches: v.optional(whole(1)),
+      patience: v.optional(whole(1)),
+      /** The weights of the result: those of the lowest held-out loss, or of the last update. Default `best` with `patience`, else `last`. */
+      keep: v.optional(v.picklist(KEEPS)),
+    }),
   ),
   checkpoint: v.optional(v.strictObject({ every: v.optional(whole(1)), keep: v.optional(whole(1)) })),
   /** generation_config.json of the result. */
@@ -119,7 +126,7 @@ export function parseRecipe(value: unknown): Recipe {
 
 /** Refuses fields that would do nothing. */
 function checkFields(recipe: Recipe): void {
-  const { task, data } = recipe;
+  const { task, data, evaluate } = recipe;
   const refuse = (field: string, why: string) =>
     new HeedError("USAGE", `train: ${field} does nothing here: ${why}. Leave it out of the recipe.`);
   if (recipe.maskRate !== undefined && !masksTokens(taskOf(recipe)))
@@ -128,4 +135,20 @@ function checkFields(recipe: Recipe): void {
     throw refuse("generation", `a model of task ${task} writes no text`);
   if ("examples" in data && data.validation !== undefined && data.validationShare !== undefined)
     throw refuse("data.validationShare", "data.validation names what is held out");
+  if (evaluate?.keep !== "best") return;
+  const fault =
+    evaluate.every === undefined
+      ? "evaluate.every, since it chooses among evaluations; got none. Add it"
+      : holdsOut(data)
+        ? undefined
+        : "held-out data to evaluate on; got none. Name some in data (validation, or validationShare of one file)";
+  if (fault) throw new HeedError("USAGE", `train: evaluate.keep "best" needs ${fault}, or keep the last weights.`);
+}
+
+/** False for data of which nothing is held out. */
+function holdsOut(data: Recipe["data"]): boolean {
+  if ("grammar" in data) return true;
+  if ("source" in data) return data.validationSource !== undefined || data.validationTarget !== undefined;
+  if (data.validation !== undefined) return true;
+  return "text" in data ? data.buffer === undefined && data.validationShare !== 0 : (data.validationShare ?? 0) > 0;
 }

@@ -57,6 +57,11 @@ export interface RunResult {
   readonly steps: number;
   /** Of the last update. */
   readonly loss: number;
+  /** The update whose weights were saved: the last, or the best where that is kept. */
+  readonly keptStep: number;
+  /** The update after which an evaluation gave the lowest loss, and that loss; absent where nothing was evaluated. */
+  readonly bestStep?: number;
+  readonly bestLoss?: number;
   /** Over all that is held out, with the weights that were saved. */
   readonly validationLoss: number | undefined;
   /** By their names. */
@@ -65,7 +70,7 @@ export interface RunResult {
 
 /** What {@link runTraining} runs: a training, or the tuning of a checkpoint. */
 export interface RunnableTraining extends AsyncIterable<TrainingProgress> {
-  readonly trainer: Pick<Trainer, "stepsDone" | "stepsTold">;
+  readonly trainer: Pick<Trainer, "stepsDone" | "stepsTold" | "best" | "keptStep">;
   /** Mean loss over all that is held out. */
   evaluate(): Promise<number | undefined>;
   /** Everything to go on from. */
@@ -100,6 +105,12 @@ interface LogLine {
   readonly tokensPerSecond: number;
   readonly validationLoss?: number;
   readonly validationLosses?: Readonly<Record<string, number>>;
+  /** Beside an evaluation: the best so far. */
+  readonly bestStep?: number;
+  readonly bestLoss?: number;
+  /** In the last line: why it ended, and the update whose weights were saved. */
+  readonly finished?: TrainingProgress["finished"];
+  readonly keptStep?: number;
 }
 
 const LOG = "log.jsonl";
@@ -245,8 +256,10 @@ class Run {
     await this.#checkpoint();
     const validationLoss = await this.#training.evaluate();
     for (const [name, content] of await this.#training.files()) await replaceFile(join(this.#output, name), content);
-    const { stepsDone } = this.#training.trainer;
-    return { output: this.#output, steps: stepsDone, loss: this.#log.at(-1)?.loss ?? Number.NaN, validationLoss };
+    const { stepsDone, keptStep, best } = this.#training.trainer;
+    const lowest = best && { bestStep: best.step, bestLoss: best.loss };
+    const loss = this.#log.at(-1)?.loss ?? Number.NaN;
+    return { output: this.#output, steps: stepsDone, loss, validationLoss, keptStep, ...lowest };
   }
 
   /** Fields of the description that are not what they were. */
@@ -288,13 +301,14 @@ class Run {
 
 function logLine(progress: TrainingProgress): LogLine {
   const { step, loss, losses, learningRate, gradientNorm, lossScale, overflows, tokens, elapsedMs } = progress;
-  const { validationLoss, validationLosses } = progress;
+  const { validationLoss, validationLosses, bestStep, bestLoss, finished, keptStep } = progress;
   const tokensPerSecond = Math.round((1000 * tokens) / elapsedMs);
   return {
     ...{ step, loss, ...(losses && { losses }), learningRate, gradientNorm },
     ...{ ...(lossScale !== undefined && { lossScale }), ...(overflows !== undefined && { overflows }) },
     ...{ tokensPerSecond, ...(validationLoss !== undefined && { validationLoss }) },
-    ...(validationLosses && { validationLosses }),
+    ...{ ...(validationLosses && { validationLosses }), ...(bestStep !== undefined && { bestStep, bestLoss }) },
+    ...(finished && { finished, keptStep }),
   };
 }
 

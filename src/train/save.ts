@@ -12,6 +12,12 @@ export interface SaveOptions {
   readonly dtype?: "f32" | "f16";
 }
 
+/** How {@link encodeModel} reads. */
+export interface EncodeModelOptions extends SaveOptions {
+  /** Gives a tensor's bytes. Default: those on the GPU. */
+  readonly read?: (tensor: Tensor) => Promise<ArrayBuffer>;
+}
+
 /**
  * `model.safetensors` of trained weights under the checkpoint's names and layouts, as chunks in order: what {@link WeightRule}s joined, turned or set
  * apart at load is put back. `format: pt` stands in its metadata, as `transformers` asks for. Throws `UNSUPPORTED` for weights that are not f32.
@@ -19,14 +25,14 @@ export interface SaveOptions {
 export async function encodeModel(
   rules: WeightTree<WeightRule>,
   tree: WeightTree<Tensor>,
-  { dtype = "f32" }: SaveOptions = {},
+  { dtype = "f32", read = (tensor) => tensor.read() }: EncodeModelOptions = {},
 ): Promise<Uint8Array[]> {
   const tensors = new Map<string, TensorToWrite>();
   for (const { rule, tensor } of ruledTensors(rules, tree)) {
     if (tensor.dtype !== "f32") {
       throw new HeedError("UNSUPPORTED", `save: weights must be f32; got ${tensor.label} in ${tensor.dtype}.`);
     }
-    const data = new Float32Array(await tensor.read());
+    const data = new Float32Array(await read(tensor));
     for (const { name, shape, data: part } of checkpointTensors(rule, data)) {
       const format = dtype;
       tensors.set(name, { format, shape, data: dtype === "f16" ? toF16(name, part) : part });

@@ -1,5 +1,8 @@
 import { HeedError, isHeedError, throwIfAborted } from "../core/errors.ts";
+import type { Source } from "../core/source.ts";
+import type { Tensor } from "../gpu/tensor.ts";
 import type { BatchSource } from "./batches.ts";
+import { type BestEvaluation, BestWeights, type Keep } from "./best_weights.ts";
 import { firstNotFinite } from "./diagnose.ts";
 import type { LossScaleState } from "./mixed.ts";
 import type { Batch } from "./objective.ts";
@@ -21,6 +24,11 @@ export interface TrainerOptions {
   readonly evaluateEvery?: number;
   /** Ends training after so many evaluations in a row without a lower loss. Default: never. */
   readonly patience?: number;
+  /**
+   * Which weights it ends with: those of the last update, or the best by the held-out loss, of which it then holds a copy in host memory. Needs
+   * `evaluateEvery`. Default: `best` with `patience`, else `last`.
+   */
+  readonly keep?: Keep;
   readonly signal?: AbortSignal;
 }
 
@@ -47,15 +55,23 @@ export interface TrainingProgress {
   readonly validationLosses?: Readonly<Record<string, number>>;
   /** Set with `validationLoss`: it is the lowest so far. */
   readonly best?: boolean;
+  /** Set with `validationLoss`: the update with the lowest so far, and that loss. */
+  readonly bestStep?: number;
+  readonly bestLoss?: number;
   /** Set in the last progress. */
   readonly finished?: "steps" | "patience";
+  /** Set in the last progress: the update whose weights are in place from now on. */
+  readonly keptStep?: number;
 }
+
+/** What an evaluation adds to {@link TrainingProgress}. */
+type Evaluated = Pick<TrainingProgress, "validationLoss" | "validationLosses" | "best" | "bestStep" | "bestLoss">;
 
 /** Everything that a trainer goes on from, apart from the parameters and moments: plain JSON. */
 export interface TrainerState {
   readonly stepsDone: number;
   readonly data: unknown;
-  readonly bestLoss: number | null;
+  readonly best: BestEvaluation | null;
   /** Evaluations since the best one. */
   readonly stale: number;
   /** In mixed precision. */
@@ -73,28 +89,37 @@ export interface TrainerState {
  */
 export class Trainer implements AsyncIterable<TrainingProgress> {
   readonly options: TrainerOptions;
-  #bestLoss = Number.POSITIVE_INFINITY;
+  readonly #weights: BestWeights | undefined;
+  #best: BestEvaluation | undefined;
   #stale = 0;
   #pending: TrainingProgress | undefined;
 
   /** Throws `USAGE` for options that contradict each other. */
   constructor(options: TrainerOptions) {
     checkSchedule(options.schedule);
-    const { steps, accumulate = 1, evaluateEvery, patience, validation } = options;
+    const { steps, accumulate = 1, evaluateEvery, patience, validation, step } = options;
+    const keep = options.keep ?? (patience === undefined ? "last" : "best");
     for (const [name, value] of Object.entries({ steps, accumulate, evaluateEvery, patience })) {
       if (value === undefined || (Number.isSafeInteger(value) && value >= 1)) continue;
       throw new HeedError("USAGE", `trainer: ${name} must be a whole number of at least 1; got ${value}.`);
     }
-    if (!validation && (evaluateEvery !== undefined || patience !== undefined)) {
+    if (!validation && (evaluateEvery !== undefined || patience !== undefined || keep === "best")) {
       throw new HeedError(
         "USAGE",
-        "trainer: evaluateEvery and patience need validation; got none. Hold something out, or leave them out.",
+        'trainer: evaluateEvery, patience and keep "best" need validation; got none. Hold something out, or leave them out.',
       );
     }
     if (patience !== undefined && evaluateEvery === undefined) {
       throw new HeedError("USAGE", "trainer: patience counts evaluations, so it needs evaluateEvery; got none.");
     }
+    if (keep === "best" && evaluateEvery === undefined) {
+      throw new HeedError(
+        "USAGE",
+        'trainer: keep "best" chooses among evaluations, so it needs evaluateEvery; got none.',
+      );
+    }
     this.options = options;
+    this.#weights = keep === "best" ? new BestWeights(step.optimizer.parameters) : undefined;
   }
 
   get stepsDone(): number {
@@ -106,9 +131,20 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
     return this.stepsDone - (this.#pending ? 1 : 0);
   }
 
+  /** The evaluation with the lowest loss so far. */
+  get best(): BestEvaluation | undefined {
+    return this.#best;
+  }
+
+  /** The update whose weights are in place: the last, or, once it has ended, the best where that is kept. */
+  get keptStep(): number {
+    return this.#weights?.inUse && this.#best ? this.#best.step : this.stepsDone;
+  }
+
   /**
    * One update at a time until all are done or patience is at its end. Throws `ABORTED` when the signal fires, and `DIVERGED` where the
-   * loss or the gradients are not finite: the parameters are then those before that update.
+   * loss or the gradients are not finite: the parameters are then those before that update. With the last progress the best weights come into
+   * place, where they are kept.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<TrainingProgress, void, undefined> {
     const { steps, signal } = this.options;
@@ -116,6 +152,8 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
       throwIfAborted(signal, "train");
       yield await this.#update();
     }
+    // A checkpoint of a training that had ended holds the last weights.
+    await this.#weights?.use();
   }
 
   /** Mean loss over the held-out targets. Throws `USAGE` without `validation`, and where no target counts. */
@@ -128,13 +166,26 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
     return this.options.step.evaluate(batches, { signal: this.options.signal });
   }
 
+  /** A parameter's bytes as the last update left them, even where the best are in place: what training goes on from. */
+  readonly readLast = (tensor: Tensor): Promise<ArrayBuffer> => this.#weights?.readLast(tensor) ?? tensor.read();
+
+  /** The best weights as a file of a checkpoint, where they are kept. */
+  async encodeBest(): Promise<[name: string, content: readonly Uint8Array[]][]> {
+    return (this.#best && (await this.#weights?.encode(this.#best))) ?? [];
+  }
+
+  /** Reads what {@link encodeBest} gave, after {@link restore}. Throws `USAGE` and `BAD_FILE` where it is not there or of another evaluation. */
+  async restoreBest(from: Source): Promise<void> {
+    if (this.#best) await this.#weights?.restore(from, this.#best);
+  }
+
   /** What to keep beside parameters and moments, to go on later. */
   state(): TrainerState {
-    const bestLoss = Number.isFinite(this.#bestLoss) ? this.#bestLoss : null;
+    const best = this.#best ?? null;
     const { data, step } = this.options;
     const lossScale = step.lossScale ? { lossScale: step.lossScale.state() } : {};
     const pending = this.#pending ? { pending: this.#pending } : {};
-    return { stepsDone: this.stepsDone, data: data.state(), bestLoss, stale: this.#stale, ...lossScale, ...pending };
+    return { stepsDone: this.stepsDone, data: data.state(), best, stale: this.#stale, ...lossScale, ...pending };
   }
 
   /** Goes on from a {@link state}; parameters and moments are restored apart. */
@@ -142,7 +193,7 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
     this.options.data.restore(state.data);
     this.options.step.stepsDone = state.stepsDone;
     if (state.lossScale) this.options.step.lossScale?.restore(state.lossScale);
-    this.#bestLoss = state.bestLoss ?? Number.POSITIVE_INFINITY;
+    this.#best = state.best ?? undefined;
     this.#stale = state.stale;
     this.#pending = state.pending;
   }
@@ -152,10 +203,11 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
     this.#pending ??= await this.#step();
     const evaluated = await this.#evaluateIfDue();
     const end = this.#isExhausted() ? "patience" : this.stepsDone >= this.options.steps ? "steps" : undefined;
-    const finished: Pick<TrainingProgress, "finished"> = end ? { finished: end } : {};
-    const progress = { ...this.#pending, ...evaluated, ...finished };
+    const progress = { ...this.#pending, ...evaluated };
     this.#pending = undefined;
-    return progress;
+    if (!end) return progress;
+    await this.#weights?.use();
+    return { ...progress, finished: end, keptStep: this.keptStep };
   }
 
   async #step(): Promise<TrainingProgress> {
@@ -191,15 +243,19 @@ export class Trainer implements AsyncIterable<TrainingProgress> {
     }
   }
 
-  async #evaluateIfDue(): Promise<Pick<TrainingProgress, "validationLoss" | "validationLosses" | "best">> {
+  async #evaluateIfDue(): Promise<Evaluated | undefined> {
     const { steps, evaluateEvery, validation } = this.options;
     const due = this.stepsDone === steps || (evaluateEvery !== undefined && this.stepsDone % evaluateEvery === 0);
-    if (!validation || !due) return {};
+    if (!validation || !due) return undefined;
     const { loss: validationLoss, losses: validationLosses } = await this.#evaluate();
-    const best = validationLoss < this.#bestLoss;
+    const best = validationLoss < (this.#best?.loss ?? Number.POSITIVE_INFINITY);
+    if (best) {
+      await this.#weights?.take();
+      this.#best = { step: this.stepsDone, loss: validationLoss };
+    }
     this.#stale = best ? 0 : this.#stale + 1;
-    if (best) this.#bestLoss = validationLoss;
-    return { validationLoss, ...(validationLosses ? { validationLosses } : {}), best };
+    const lowest = this.#best && { bestStep: this.#best.step, bestLoss: this.#best.loss };
+    return { validationLoss, ...(validationLosses ? { validationLosses } : {}), best, ...lowest };
   }
 
   #isExhausted(): boolean {

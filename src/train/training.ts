@@ -1,4 +1,3 @@
-import { HeedError } from "../core/errors.ts";
 import type { Source } from "../core/source.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -6,7 +5,6 @@ import { openCheckpoint } from "../formats/checkpoint.ts";
 import type { WeightTree } from "../models/family.ts";
 import { publishedRules } from "../models/head_names.ts";
 import { loadWeights } from "../models/load.ts";
-import { openModel } from "../models/registry.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { TextModel } from "../tasks/text_model.ts";
 import type { Examples } from "./examples.ts";
@@ -15,7 +13,7 @@ import { type LiveModel, liveModel } from "./live_model.ts";
 import { disposeTree, parametersOf } from "./parameters.ts";
 import { initialiseRecipe, type OpenFile, type Prepared, prepareRecipe, type ReadText } from "./prepare.ts";
 import { parseRecipe, type Recipe, taskOf } from "./recipe.ts";
-import { configJson, encodeModel } from "./save.ts";
+import { configJson, encodeModel, type EncodeModelOptions } from "./save.ts";
 import { type Task, writesText } from "./tasks.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
 import { encodeState, readingCheckpoint, restoreState } from "./training_state.ts";
@@ -80,10 +78,10 @@ export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
     const objective = prepared.objective(tree);
     const how = { optimizer, dropout, recompute, precision, lossScale, seed };
     this.step = new TrainingStep(device, { objective, parameters, ...how });
-    const { every: evaluateEvery, batches, patience } = recipe.evaluate ?? {};
+    const { every: evaluateEvery, batches, patience, keep } = recipe.evaluate ?? {};
     const { validation, data } = prepared;
     const held = validation ? { validation: () => validation(batches) } : {};
-    const when = { steps, schedule, accumulate, evaluateEvery, patience, signal };
+    const when = { steps, schedule, accumulate, evaluateEvery, patience, keep, signal };
     try {
       this.trainer = new Trainer({ step: this.step, data, ...when, ...held });
     } catch (error) {
@@ -143,9 +141,7 @@ export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
    * attention that it shows, are those of the last update. Disposing it leaves the weights.
    */
   async model(): Promise<TrainedModel<T>> {
-    const { config, tokenizer } = this.#prepared;
-    const network = openModel(config);
-    if (network.kind === "speech") throw new HeedError("UNSUPPORTED", "train: a model of speech is not trained here.");
+    const { config, tokenizer, network } = this.#prepared;
     const model = await liveModel(this.device, network, {
       ...{ tree: this.#tree, config, source: "training" },
       tokenizers: { source: tokenizer },
@@ -157,10 +153,17 @@ export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
     return model as TrainedModel<T>;
   }
 
-  /** The model as the Hub's files: config.json, model.safetensors, tokenizer.json, generation_config.json. Default dtype: the recipe's. */
-  async files({ dtype = this.recipe.dtype ?? "f32" }: { readonly dtype?: "f32" | "f16" } = {}): Promise<ModelFiles> {
+  /**
+   * The model as the Hub's files: config.json, model.safetensors, tokenizer.json, generation_config.json. Its weights are those of the last
+   * update, or, once training has ended, of the best evaluation where that is kept. Default dtype: the recipe's.
+   */
+  files({ dtype = this.recipe.dtype ?? "f32" }: { readonly dtype?: "f32" | "f16" } = {}): Promise<ModelFiles> {
+    return this.#files({ dtype });
+  }
+
+  async #files({ dtype, read }: EncodeModelOptions): Promise<ModelFiles> {
     const { model, config } = this.#prepared;
-    const weights = await encodeModel(publishedRules(model, config), this.#tree, { dtype });
+    const weights = await encodeModel(publishedRules(model, config), this.#tree, { dtype, read });
     return new Map<string, readonly Uint8Array[] | string>([
       ["config.json", configJson(config, { dtype })],
       ...this.#descriptions(),
@@ -168,10 +171,13 @@ export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
     ]);
   }
 
-  /** Everything that training goes on from, as files: the model in f32, the optimiser's moments, RNG and data position. */
+  /**
+   * Everything that training goes on from, as files: the model of the last update in f32, the best weights where they are kept, the optimiser's
+   * moments, RNG and data position.
+   */
   async checkpoint(): Promise<ModelFiles> {
     return new Map<string, readonly Uint8Array[] | string>([
-      ...(await this.files({ dtype: "f32" })),
+      ...(await this.#files({ dtype: "f32", read: this.trainer.readLast })),
       ...(await encodeState(this.step, this.trainer)),
     ]);
   }

@@ -1,5 +1,6 @@
 import { HeedError, isHeedError } from "../core/errors.ts";
 import { readJsonObject } from "../core/json.ts";
+import type { Shape } from "../core/shape.ts";
 import type { Source } from "../core/source.ts";
 import { readSafetensorsHeader } from "../formats/safetensors.ts";
 import { encodeSafetensors, type TensorToWrite } from "../formats/safetensors_write.ts";
@@ -12,13 +13,14 @@ import type { TrainingStep } from "./training_step.ts";
 const STATE = "trainer_state.json";
 const MOMENTS = "optimizer.safetensors";
 
-/** The optimiser's moments, RNG and data position, as files of a checkpoint. */
+/** The optimiser's moments, the best weights where they are kept, RNG and data position, as files of a checkpoint. */
 export async function encodeState(
   step: TrainingStep,
   trainer: Trainer,
 ): Promise<[name: string, content: readonly Uint8Array[] | string][]> {
   return [
     [MOMENTS, await encodeTensors(step.optimizer.moments)],
+    ...(await trainer.encodeBest()),
     [STATE, `${JSON.stringify(trainer.state(), null, 1)}\n`],
   ];
 }
@@ -41,26 +43,43 @@ export async function readingCheckpoint<T>(from: Source, read: () => Promise<T>)
 export async function restoreState(from: Source, step: TrainingStep, trainer: Trainer): Promise<void> {
   trainer.restore(checkState(await readJsonObject(from, STATE), from));
   await restoreTensors(from, MOMENTS, step.optimizer.moments);
+  await trainer.restoreBest(from);
+}
+
+/** How {@link encodeTensors} writes. */
+interface EncodeOptions {
+  /** Gives a tensor's bytes. Default: those on the GPU. */
+  readonly read?: (tensor: Tensor) => Promise<ArrayBuffer>;
+  readonly metadata?: Readonly<Record<string, string>>;
 }
 
 /** Tensors in f32 by their names, as a safetensors file. */
-export async function encodeTensors(tensors: Iterable<readonly [string, Tensor]>): Promise<Uint8Array[]> {
+export async function encodeTensors(
+  tensors: Iterable<readonly [string, Tensor]>,
+  { read = (tensor) => tensor.read(), metadata }: EncodeOptions = {},
+): Promise<Uint8Array[]> {
   const written = new Map<string, TensorToWrite>();
   for (const [name, tensor] of tensors) {
-    written.set(name, { format: "f32", shape: tensor.shape, data: new Uint8Array(await tensor.read()) });
+    written.set(name, { format: "f32", shape: tensor.shape, data: new Uint8Array(await read(tensor)) });
   }
-  return encodeSafetensors(written);
+  return encodeSafetensors(written, metadata);
 }
 
-/** Writes the tensors of a safetensors file into those there are. Throws `BAD_FILE` where one is missing or has another shape. */
+/** What numbers in f32 are read into: a tensor, or host memory. */
+export interface F32Target {
+  readonly shape: Shape;
+  write(offsetBytes: number, data: Uint8Array): void;
+}
+
+/** Writes the tensors of a safetensors file into those there are; returns its metadata. Throws `BAD_FILE` where one is missing or has another shape. */
 export async function restoreTensors(
   from: Source,
   fileName: string,
-  tensors: Iterable<readonly [string, Tensor]>,
-): Promise<void> {
+  tensors: Iterable<readonly [string, F32Target]>,
+): Promise<Readonly<Record<string, string>>> {
   const file = await from.open(fileName);
   if (!file) throw new HeedError("BAD_FILE", `train: ${from.description} must hold ${fileName}; got none.`);
-  const { tensors: entries } = await readSafetensorsHeader(file);
+  const { tensors: entries, metadata } = await readSafetensorsHeader(file);
   for (const [name, tensor] of tensors) {
     const entry = entries.get(name);
     if (!entry || entry.shape.join() !== tensor.shape.join()) {
@@ -71,6 +90,7 @@ export async function restoreTensors(
     }
     for await (const { elementStart, data } of streamTensor(entry, "f32", {})) tensor.write(4 * elementStart, data);
   }
+  return metadata;
 }
 
 function checkState(value: unknown, from: Source): TrainerState {
@@ -79,7 +99,8 @@ function checkState(value: unknown, from: Source): TrainerState {
   const { scale, good } = state?.lossScale ?? { scale: 1, good: 0 };
   const isScale = typeof scale === "number" && scale >= 1 && Number.isInteger(Math.log2(scale)) && whole(good);
   const isPending = state?.pending === undefined || state.pending?.step === state.stepsDone;
-  if (state && whole(state.stepsDone) && whole(state.stale) && "data" in state && isScale && isPending)
+  const isBest = state?.best === null || (whole(state?.best?.step) && Number.isFinite(state?.best?.loss));
+  if (state && whole(state.stepsDone) && whole(state.stale) && "data" in state && isScale && isPending && isBest)
     return state as TrainerState;
   throw new HeedError(
     "BAD_FILE",

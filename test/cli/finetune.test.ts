@@ -190,6 +190,55 @@ describe("heed finetune", () => {
     expect([refused.code, refused.stderr]).toEqual([2, expect.stringMatching(/needs lora.*--lora/)]);
   });
 
+  it("saves the weights of the best evaluation, which the line at the end names, and goes on to the same after a stop", async () => {
+    writeFileSync(at("right.tsv"), "the cat sat\tanimal\nada wrote code\tperson\n".repeat(2));
+    // What is learnt by heart is wrong here: the loss rises once there is anything to know.
+    writeFileSync(at("wrong.tsv"), "the cat sat\tperson\nada wrote code\tanimal\nthe dog sat\tperson\n");
+    const task = ["--model", encoder.path, "--task", "classification", "--data", at("right.tsv")];
+    const refused = await runMain(["finetune", ...SIZES, ...task, "--keep", "best", "--output", at("kept")]);
+    expect([refused.code, refused.stderr]).toEqual([2, expect.stringMatching(/--keep best .* needs --eval/)]);
+    const held = [...task, "--eval", at("wrong.tsv"), "--lora", "--rank", "2"];
+    const patient = await runMain(["finetune", ...SIZES, ...held, "--patience", "2", "--output", at("kept")]);
+    expect([patient.code, patient.stderr]).toEqual([2, expect.stringMatching(/--patience .* needs --evaluate-every/)]);
+    const places = ["--steps", "20", "--checkpoint-every", "3", "--output", at("kept")];
+    const how = ["finetune", ...SIZES, ...held, "--evaluate-every", "2", "--patience", "3", ...places];
+    const { code, stdout, stderr } = await runMain(how);
+    expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+    const whole = JSON.parse(stdout);
+    expect(whole).toMatchObject({
+      steps: whole.bestStep + 6,
+      keptStep: whole.bestStep,
+      validationLoss: whole.bestLoss,
+    });
+    expect(stderr).toMatch(/best held-out loss \d+\.\d{4} at step \d+, whose weights were saved/);
+    const files = () =>
+      ["model.safetensors", "adapter/adapter_model.safetensors"].map((name) => readFileSync(join(at("kept"), name)));
+    const expected = files();
+    const newest =
+      readdirSync(join(at("kept"), "checkpoints"))
+        .sort()
+        .at(-1) ?? "";
+    rmSync(join(at("kept"), "checkpoints", newest), { recursive: true });
+    const again = await runMain([...how, "--resume"]);
+    expect({ ...JSON.parse(again.stdout) }).toEqual(whole);
+    expect(files()).toEqual(expected);
+    // The folder as it is loaded and used comes to that loss.
+    const scored = await runMain([
+      "finetune",
+      ...SIZES,
+      "--model",
+      at("kept"),
+      ...held.slice(2, 8),
+      "--steps",
+      "1",
+      "--learning-rate",
+      "1e-30",
+      "--output",
+      at("kept-again"),
+    ]);
+    expect(Math.abs(JSON.parse(scored.stdout).validationLoss - whole.bestLoss)).toBeLessThan(1e-5);
+  });
+
   it("names the line of an example that does not fit", async () => {
     writeFileSync(at("bad.tsv"), "the cat sat\tanimal\nno label\n");
     const task = ["--model", encoder.path, "--task", "classification", "--data", at("bad.tsv"), "--output", at("bad")];

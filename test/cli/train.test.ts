@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../src/formats/checkpoint.ts";
+import { readSafetensorsHeader } from "../../src/formats/safetensors.ts";
 import { folderSource } from "../../src/sources/folder_node.ts";
 import { listCheckpoints } from "../../src/train/checkpoint_node.ts";
 import { uniformGenerator } from "../../src/train/initialise.ts";
@@ -19,12 +20,16 @@ const folder = mkdtempSync(join(tmpdir(), "heed-train-"));
 const recipe = join(folder, "recipe.json");
 // Enough updates that the last kill still meets a run that is not done.
 const steps = 30 + KILLS * 15;
+const DATA = { text: "text.txt", validation: "held.txt" };
 
 beforeAll(async () => {
   await ensureBuilt();
   writeFileSync(join(folder, "text.txt"), TINY_TEXT);
-  const more = { steps, evaluate: { every: 10 }, checkpoint: { every: 3, keep: 2 }, dropout: { hidden: 0.1 } };
-  writeFileSync(recipe, JSON.stringify({ ...TINY_RECIPE, ...more }));
+  // Of the same words in another order: what is learnt of the text by heart is wrong here, so that the best weights are not the last.
+  writeFileSync(join(folder, "held.txt"), "log the on cat dog the sat and mat on. the sat the\n".repeat(3));
+  const more = { steps, checkpoint: { every: 3, keep: 2 }, dropout: { hidden: 0.1 }, data: DATA };
+  const best = { evaluate: { every: 10, keep: "best" }, schedule: { type: "constant", learningRate: 0.02 } };
+  writeFileSync(recipe, JSON.stringify({ ...TINY_RECIPE, ...more, ...best }));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -62,10 +67,14 @@ describe("heed train", () => {
       expect(result).toMatchObject({ output: whole, steps });
       expect(result.validationLoss).toBeLessThan(2.5);
       expect(stderr).toMatch(/step \d+\/\d+ · loss \d.*tokens\/s · .* left/);
-      expect(stderr).toMatch(/held-out loss/);
+      expect(stderr).toMatch(/held-out loss \d\.\d+ \(the best so far\)/);
+      expect(stderr).toMatch(/held-out loss \d\.\d+ \(best: \d\.\d+ at step \d+\)/);
+      expect(result.keptStep).toBe(result.bestStep);
+      expect(result.keptStep).toBeLessThan(steps);
+      expect(stderr).toContain(`best held-out loss ${result.bestLoss.toFixed(4)} at step ${result.bestStep}, whose`);
       expect(readLog(whole)).toHaveLength(steps);
       expect(readFileSync(join(whole, "curves.svg"), "utf8")).toMatch(/^<svg[\s\S]*<polyline[\s\S]*<\/svg>\n$/);
-      expect(JSON.parse(readFileSync(join(whole, "recipe.json"), "utf8")).data).toEqual({ text: "text.txt" });
+      expect(JSON.parse(readFileSync(join(whole, "recipe.json"), "utf8")).data).toEqual(DATA);
       const generated = await runCli(["generate", "--model", whole, "--greedy", "--max-tokens", "5", "the cat"]);
       expect(generated.code).toBe(0);
       expect(generated.stdout.trimEnd().length).toBeGreaterThan(0);
@@ -91,6 +100,9 @@ describe("heed train", () => {
           expect(tensors.size).toBe(28);
           const state = JSON.parse(readFileSync(join(newest.path, "trainer_state.json"), "utf8"));
           expect(state.stepsDone).toBe(newest.step);
+          const best = await (await folderSource(newest.path)).open("best.safetensors");
+          const { step, loss } = (best && (await readSafetensorsHeader(best)).metadata) ?? {};
+          expect(state.best).toEqual(best ? { step: Number(step), loss: Number(loss) } : null);
         }
         if (code === 0) break;
         expect(code).toBe(null);
