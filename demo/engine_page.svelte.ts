@@ -20,12 +20,17 @@ const NO_WEBGPU: Failure = {
   message: "device: WebGPU is needed; got a page without navigator.gpu.",
 };
 
+/** What the worker is asked for. */
+type Work<T> = (engine: Remote<EngineWorker>) => Promise<Outcome<T>>;
+
 /** The page's view of the engine, which runs in a worker: the device, one model for each use, and whether something runs. */
 export class EnginePage {
   device = $state.raw<DeviceState>({ phase: "starting" });
   gpuBytes = $state(0);
   readonly models: Readonly<Record<Slot, ModelSlot>>;
   #running = $state(0);
+  /** Ends when nothing arrives by itself. */
+  #arrival: Promise<unknown> = Promise.resolve();
   #worker: Worker | undefined;
   #engine: Remote<EngineWorker> | undefined;
   /** Resolves once the engine was started anew, whose worker answers no more. */
@@ -41,9 +46,14 @@ export class EnginePage {
     };
   }
 
-  /** True while something runs that a second action would disturb. */
+  /** True while something runs, or a model is being loaded. */
   get busy(): boolean {
-    return this.#running > 0 || Object.values(this.models).some(({ state }) => state.phase === "loading");
+    return this.occupied || Object.values(this.models).some(({ state }) => state.phase === "loading");
+  }
+
+  /** True while something runs that a person asked for. What is asked while a model arrives by itself waits for it. */
+  get occupied(): boolean {
+    return this.#running > 0;
   }
 
   /** Resolves once nothing runs, and no engine is being started. */
@@ -82,18 +92,36 @@ export class EnginePage {
   }
 
   /**
-   * Asks the worker, one thing at a time. Resolves with undefined where there is no engine, where something else runs, or where the
-   * engine was started anew meanwhile: nobody waits for the answer then.
+   * Asks the worker, one thing at a time, after what arrives by itself. Resolves with undefined where there is no engine, where
+   * something else runs, or where the engine was started anew meanwhile: nobody waits for the answer then.
    */
-  async ask<T>(work: (engine: Remote<EngineWorker>) => Promise<Outcome<T>>): Promise<Outcome<T> | undefined> {
+  async ask<T>(work: Work<T>): Promise<Outcome<T> | undefined> {
     const engine = this.#engine;
-    if (!engine || this.busy) return undefined;
+    if (!engine || this.occupied) return undefined;
     this.#running++;
-    const result = await Promise.race([work(engine), this.#gone]);
+    await this.#arrival;
+    const result = this.#engine === engine && (await Promise.race([work(engine), this.#gone]));
     if (this.#engine !== engine || !result) return undefined;
     this.#running--;
     if (!result.ok) this.#noticeLoss(result.error);
     return result;
+  }
+
+  /** As {@link ask}, for what no person asked for: what they do meanwhile waits for it, and is not refused. */
+  async arrive<T>(work: Work<T>): Promise<Outcome<T> | undefined> {
+    const engine = this.#engine;
+    if (!engine || this.busy) return undefined;
+    const arrival = Promise.race([work(engine), this.#gone]);
+    this.#arrival = arrival;
+    const result = await arrival;
+    if (this.#engine !== engine || !result) return undefined;
+    if (!result.ok) this.#noticeLoss(result.error);
+    return result;
+  }
+
+  /** Resolves once nothing arrives by itself any more. */
+  async arrived(): Promise<void> {
+    await this.#arrival;
   }
 
   /** What downloads take on this device. Disturbs nothing. */
@@ -142,7 +170,8 @@ export class ModelSlot {
     return this.#choice;
   }
 
-  async load(choice: Choice): Promise<void> {
+  /** Loads a model; one that comes `byItself` keeps nobody from using another that is there. */
+  async load(choice: Choice, { byItself = false } = {}): Promise<void> {
     const { page, slot } = this;
     if (page.busy || page.device.phase !== "ready") return;
     const { name, spec } = choice;
@@ -151,13 +180,13 @@ export class ModelSlot {
     const onProgress = (progress: LoadReport) => {
       if (wanted === this.#wanted && this.state.phase === "loading") this.state = { phase: "loading", name, progress };
     };
-    const asked = page.ask((engine) => {
+    const work: Work<ModelReport> = (engine) => {
       this.#forgetAdapters();
       this.#choice = choice;
       this.state = { phase: "loading", name };
       return engine.load(slot, spec, proxy(onProgress));
-    });
-    const result = await asked;
+    };
+    const result = await (byItself ? page.arrive(work) : page.ask(work));
     if (wanted !== this.#wanted || !result) return;
     if (result.ok) {
       this.state = { phase: "ready", name, report: result.value };

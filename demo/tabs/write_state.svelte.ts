@@ -156,7 +156,7 @@ export class WriteState {
 
   async #generate({ prompt, shown, prefix }: Beginning, sampling: Sampling): Promise<void> {
     const { page } = this;
-    if (page.busy || !this.model) return;
+    if (page.occupied || !this.model) return;
     const begun: WritingState = {
       ...{ running: true, stopping: false, prompt: shown, text: "" },
       ...{ pieces: 0, startedAt: performance.now(), firstPieceAt: 0 },
@@ -166,9 +166,10 @@ export class WriteState {
     this.nextBefore = undefined;
     this.look.off = [];
     this.writing = begun;
-    const watch = this.live && (await this.#watchPrompt({ prompt, prefix }));
-    if (this.writing?.stopping) {
-      this.writing = { ...this.writing, running: false, stopping: false };
+    await page.arrived();
+    const watch = this.live && !this.writing?.stopping && (await this.#watchPrompt({ prompt, prefix }));
+    if (this.writing?.stopping || !this.model) {
+      this.writing = { ...(this.writing ?? begun), running: false, stopping: false };
       return;
     }
     const onPiece = (report: PieceReport) => this.#take(begun, report);

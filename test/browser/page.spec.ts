@@ -242,3 +242,30 @@ test("another tier, chosen while the models arrive, loses none of them", async (
   await expect(translate.getByTestId("model-name")).toHaveText("zh_en");
   await expect(page.getByLabel("tier")).toHaveValue("core");
 });
+
+test("writes with the model that is there while the next one arrives, and can be stopped before it has", async ({
+  page,
+  home,
+}) => {
+  let release = (): void => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const asked = page.waitForRequest("**/zh_en/model.safetensors");
+  await page.route("**/zh_en/model.safetensors", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.goto(home);
+  await expect(page.getByTestId("model-name")).toHaveText("shakespeare");
+  await asked;
+  await page.getByLabel("Max tokens").fill("8");
+  const begin = page.getByRole("button", { name: "Continue the text" });
+  await begin.click();
+  await page.getByRole("button", { name: "Stop", exact: true }).click();
+  release();
+  await expect(begin).toBeEnabled();
+  await expect(page.getByTestId("generated")).toHaveText("");
+  await begin.click();
+  await expect(page.getByTestId("tokens")).toHaveText("8 tokens");
+});
