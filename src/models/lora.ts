@@ -1,11 +1,12 @@
 import { HeedError } from "../core/errors.ts";
-import { isObject, type JsonObject } from "../core/json.ts";
-import { Tensor } from "../gpu/tensor.ts";
+import type { Tensor } from "../gpu/tensor.ts";
 import { addLowRank, type LowRankPath } from "../nn/low_rank.ts";
+import { linear } from "../ops/linear.ts";
 import type { Value } from "../ops/op.ts";
 import type { ProgramRecorder } from "../program/record.ts";
-import { mapLeaves, mapRules, type Model, type WeightRule, type WeightTree } from "./family.ts";
-import { HEAD_TENSOR, publishedNames } from "./head_names.ts";
+import type { Model, WeightRule, WeightTree } from "./family.ts";
+import { HEAD_TENSOR } from "./head_names.ts";
+import { weightPlaces } from "./weight_places.ts";
 
 /** What a LoRA adapter is (Hu et al. 2021), in the terms of PEFT's adapter_config.json. */
 export interface LoraConfig {
@@ -42,6 +43,8 @@ export interface LoraLayer {
   /** `[rows, r]` f32. */
   readonly b: Tensor;
   readonly scale: number;
+  /** DoRA's change of the layer's own result, before the path is added: `gain · out + shift`, both `[rows]` f32. */
+  readonly change?: { readonly gain: Tensor; readonly shift: Tensor } | undefined;
 }
 
 const NOT_LINEAR =
@@ -53,33 +56,11 @@ export function linearModules(
   tree: WeightTree<Tensor>,
   config: Readonly<Record<string, unknown>> = {},
 ): LinearModule[] {
-  const nameOf = publishedNames(model, config);
-  const [rules, tensors]: [WeightRule[], Tensor[]] = [[], []];
-  mapRules(model.rules, (rule) => rules.push(rule));
-  mapLeaves(
-    tree,
-    (node): node is Tensor => node instanceof Tensor,
-    (tensor) => tensors.push(tensor),
-  );
-  const seen = new Set<Tensor>();
-  return rules.flatMap((rule, i) => {
-    const weight = tensors[i];
-    if (!weight || seen.has(weight) || rule.role !== "matrix" || rule.shape.length !== 2) return [];
-    seen.add(weight);
-    return modulesOf(rule, weight, nameOf);
-  });
-}
-
-function modulesOf(rule: WeightRule, weight: Tensor, nameOf: (name: string) => string): LinearModule[] {
-  const [total = 0, columns = 0] = rule.shape;
-  let rowStart = 0;
-  return rule.from.flatMap((from, i) => {
-    const rows = rule.rows?.[i] ?? total;
-    const start = rowStart;
-    rowStart += rows;
-    const own = from.replace(/\.weight$/, "");
-    if (NOT_LINEAR.test(own) || !from.endsWith("weight")) return [];
-    return [{ name: nameOf(own), weight, rowStart: start, rows, columns, perHead: rule.perHead }];
+  return weightPlaces(model, tree, config).flatMap(({ name, tensor: weight, rule, rowStart, rows }) => {
+    const { role, shape, perHead } = rule;
+    const own = name.replace(/\.weight$/, "");
+    if (role !== "matrix" || shape.length !== 2 || own === name || NOT_LINEAR.test(own)) return [];
+    return [{ name: own, weight, rowStart, rows, columns: shape[1] ?? 0, perHead }];
   });
 }
 
@@ -115,6 +96,8 @@ export interface AdaptOptions {
   /** The value of a path's tensor: a state where it is trained, else a weight. */
   readonly value: (tensor: Tensor) => Value;
   readonly dropout?: LowRankPath["dropout"];
+  /** Weights that linear layers read in the place of others. */
+  readonly instead?: ReadonlyMap<Tensor, Tensor> | undefined;
 }
 
 /** Lets every linear layer that is recorded from now on add the low-rank paths of its weight. */
@@ -128,71 +111,21 @@ export function adaptLinears(rec: ProgramRecorder, layers: readonly LoraLayer[],
     );
   }
   rec.onLinear = (layer) => {
-    const own = layer.weight.tensor && byWeight.get(layer.weight.tensor);
+    const { tensor } = layer.weight;
+    const other = tensor && options.instead?.get(tensor);
+    // The layer that is recorded here comes by again, with its own weight.
+    if (other) return linear(rec, layer.x, options.value(other), { bias: layer.bias });
+    const own = tensor && byWeight.get(tensor);
     if (!own) return layer.out;
-    const paths = own.map(({ module, a, b, scale }) => ({
+    const paths = own.map(({ module, a, b, scale, change }) => ({
       start: module.rowStart,
       columns: module.rows,
       a: options.value(a),
       b: options.value(b),
       scale,
+      change: change && { factor: options.value(change.gain), shift: options.value(change.shift) },
       ...(options.dropout ? { dropout: options.dropout } : {}),
     }));
     return rec.scope("lora", () => addLowRank(rec, layer, paths));
   };
-}
-
-/** adapter_config.json, checked. Throws `BAD_FILE` for what is malformed, `UNSUPPORTED` for what would be computed otherwise. */
-export function parseLoraConfig(config: JsonObject): LoraConfig {
-  const { r, lora_alpha: alpha, lora_dropout: dropout = 0, target_modules: targets } = config;
-  if (config["peft_type"] !== "LORA") throw unsupported("peft_type must be LORA", config["peft_type"]);
-  for (const [name, fits] of Object.entries(REFUSED)) {
-    if (!fits(config[name])) throw unsupported(`${name} must be left at its default`, config[name]);
-  }
-  const listed = Array.isArray(targets) && targets.every((target) => typeof target === "string");
-  if (!Number.isSafeInteger(r) || Number(r) < 1 || typeof alpha !== "number" || typeof dropout !== "number") {
-    throw new HeedError(
-      "BAD_FILE",
-      `lora: adapter_config.json must have r, lora_alpha and lora_dropout; got ${JSON.stringify([r, alpha, dropout])}.`,
-    );
-  }
-  if (!listed && typeof targets !== "string") {
-    throw new HeedError(
-      "BAD_FILE",
-      `lora: target_modules must be a list of names or a pattern; got ${JSON.stringify(targets)}.`,
-    );
-  }
-  return {
-    rank: Number(r),
-    alpha,
-    dropout,
-    targets: targets as string[] | string,
-    rankStabilized: config["use_rslora"] === true,
-  };
-}
-
-const isEmpty = (value: unknown): boolean =>
-  value === undefined ||
-  value === null ||
-  value === false ||
-  (Array.isArray(value) && value.length === 0) ||
-  (isObject(value) && Object.keys(value).length === 0);
-
-/** Settings that change what is computed, and are not known here. */
-const REFUSED: Readonly<Record<string, (value: unknown) => boolean>> = {
-  bias: (value) => value === undefined || value === "none",
-  use_dora: isEmpty,
-  rank_pattern: isEmpty,
-  alpha_pattern: isEmpty,
-  layers_to_transform: isEmpty,
-  trainable_token_indices: isEmpty,
-  target_parameters: isEmpty,
-  lora_bias: isEmpty,
-};
-
-function unsupported(rule: string, got: unknown): HeedError {
-  return new HeedError(
-    "UNSUPPORTED",
-    `lora: ${rule}; got ${JSON.stringify(got)}. Merge the adapter with PEFT and load the result.`,
-  );
 }

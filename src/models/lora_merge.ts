@@ -1,22 +1,26 @@
-import { f16BitsToF32Bits, f32BitsToF16Bits } from "../formats/convert.ts";
+import { f16BitsToF32Bits } from "../formats/convert.ts";
 import type { LoraMatrices } from "./lora_files.ts";
+import { floatsToHalves } from "./weight_places.ts";
 
-/** `W[rows] += scale · B · A` in f64, for weights in f32 or f16. */
-export async function mergeLoraLayer({ module, a, b }: LoraMatrices, scale: number): Promise<void> {
+/** `W[rows] += scale · B · A` in f64, and then each row at DoRA's length, for weights in f32 or f16. */
+export async function mergeLoraLayer({ module, a, b, magnitude }: LoraMatrices, scale: number): Promise<void> {
   const { weight, rowStart, rows, columns } = module;
   const rank = a.length / columns;
   const bytes = await weight.read();
   const isHalf = weight.dtype === "f16";
-  const old = isHalf ? halvesToFloats(new Uint16Array(bytes)) : new Float32Array(bytes);
+  const old = floatsOf(new Uint8Array(bytes), isHalf);
   const merged = old.slice(rowStart * columns, (rowStart + rows) * columns);
-  const sum = new Float64Array(columns);
   for (let row = 0; row < rows; row++) {
-    sum.fill(0);
+    const sum = Float64Array.from(merged.subarray(row * columns, (row + 1) * columns));
     for (let i = 0; i < rank; i++) {
       const factor = scale * (b[row * rank + i] ?? 0);
       for (let c = 0; c < columns; c++) sum[c] = (sum[c] ?? 0) + factor * (a[i * columns + c] ?? 0);
     }
-    for (let c = 0; c < columns; c++) merged[row * columns + c] = (merged[row * columns + c] ?? 0) + (sum[c] ?? 0);
+    if (magnitude) {
+      const gain = (magnitude[row] ?? 0) / (Math.sqrt(sum.reduce((all, value) => all + value * value, 0)) || 1);
+      for (let c = 0; c < columns; c++) sum[c] = (sum[c] ?? 0) * gain;
+    }
+    merged.set(sum, row * columns);
   }
   const data = isHalf ? floatsToHalves(merged) : merged;
   weight.write(
@@ -25,11 +29,8 @@ export async function mergeLoraLayer({ module, a, b }: LoraMatrices, scale: numb
   );
 }
 
-function halvesToFloats(halves: Uint16Array): Float32Array<ArrayBuffer> {
-  return new Float32Array(Uint32Array.from(halves, f16BitsToF32Bits).buffer);
-}
-
-/** f32 numbers as the bits of f16 ones. */
-export function floatsToHalves(floats: Float32Array<ArrayBuffer>): Uint16Array<ArrayBuffer> {
-  return Uint16Array.from(new Uint32Array(floats.buffer, floats.byteOffset, floats.length), f32BitsToF16Bits);
+/** The numbers of f32 weights, or of f16 ones. */
+export function floatsOf(bytes: Uint8Array<ArrayBuffer>, isHalf: boolean): Float32Array<ArrayBuffer> {
+  if (!isHalf) return new Float32Array(bytes.buffer);
+  return new Float32Array(Uint32Array.from(new Uint16Array(bytes.buffer), f16BitsToF32Bits).buffer);
 }

@@ -3,6 +3,7 @@ import { concatColumns } from "../ops/concat_columns.ts";
 import { dropout } from "../ops/dropout.ts";
 import { linear } from "../ops/linear.ts";
 import { only, type Recorder, type Value } from "../ops/op.ts";
+import { override } from "../ops/override.ts";
 import { sliceColumns } from "../ops/slice_columns.ts";
 import type { LinearLayer } from "../program/record.ts";
 
@@ -16,6 +17,8 @@ export interface LowRankPath {
   /** `[columns, r]`. */
   readonly b: Value;
   readonly scale: number;
+  /** Of the layer's own columns, before the path is added: `factor · out + shift`, both `[columns]`. */
+  readonly change?: { readonly factor: Value; readonly shift: Value } | undefined;
   /** Of the path's own input; absent where nothing is dropped. */
   readonly dropout?: { readonly rate: number; readonly rng: Value };
 }
@@ -32,12 +35,13 @@ export function addLowRank(rec: Recorder, { x, out }: LinearLayer, paths: readon
     if (end > at) pieces.push(sliceColumns(rec, out, at, end - at));
     at = end;
   };
-  for (const { start, columns, a, b, scale, dropout: drop } of paths) {
+  for (const { start, columns, a, b, scale, change, dropout: drop } of paths) {
     upTo(start);
     const input = drop && drop.rate > 0 ? dropout(rec, x, drop) : x;
     const low = linear(rec, linear(rec, input, a), b); // [N, columns]
     const own = columns === width ? out : sliceColumns(rec, out, start, columns);
-    pieces.push(only(rec.record(ADD, { a: own, b: low }, { aFactor: 1, bFactor: scale })));
+    const changed = change ? override(rec, own, change) : own;
+    pieces.push(only(rec.record(ADD, { a: changed, b: low }, { aFactor: 1, bFactor: scale })));
     at = start + columns;
   }
   upTo(width);

@@ -14,6 +14,7 @@ export interface RecomputedRegion {
 export interface LinearLayer {
   readonly x: Value;
   readonly weight: Value;
+  readonly bias?: Value | undefined;
   readonly out: Value;
 }
 
@@ -48,10 +49,10 @@ export class ProgramRecorder implements Recorder {
   record<A>(op: OpDef<A>, inputs: Inputs, attrs: A): readonly Value[] {
     const own = op.name === "linear" && this.beforeLinear ? this.beforeLinear(inputs) : inputs;
     const outputs = this.recordAs(op, own, attrs, this.nodes.length);
-    const { x, weight } = inputs;
+    const { x, weight, bias } = inputs;
     const [out] = outputs;
     if (op.name !== "linear" || !this.onLinear || !x || !weight || !out) return outputs;
-    return [this.onLinear({ x, weight, out })];
+    return [this.onLinear({ x, weight, bias, out })];
   }
 
   /** Records with the index of another node, so that a recomputed dropout draws the mask of the first. */

@@ -4,7 +4,7 @@ import { Tensor } from "../gpu/tensor.ts";
 import type { InspectedModel } from "../inspect/run.ts";
 import type { Encoder } from "../models/encoder_family.ts";
 import { headWidth } from "../models/encoder_heads.ts";
-import { type Decoder, mapLeaves, mapRules, type Model, type WeightRule, type WeightTree } from "../models/family.ts";
+import { type Decoder, mapLeaves, type Model, type WeightTree } from "../models/family.ts";
 import type { LoadedWeights } from "../models/load.ts";
 import type { SentenceEmbedding } from "../models/sentence_embedding.ts";
 import { denseStep } from "../nn/dense_step.ts";
@@ -245,13 +245,8 @@ export class EncoderRuntime {
     const { encoder: model, weights } = this;
     // The loader replaces every rule of the tree {encoder, sentence} by one leaf.
     const { encoder: tree } = weights.tree as { readonly encoder: WeightTree<Tensor> };
-    const rules: WeightRule[] = [];
-    mapRules((model.rules as { readonly head: WeightTree<WeightRule> }).head, (rule) => rules.push(rule));
-    const tensors: Tensor[] = [];
-    mapLeaves((tree as { readonly head: WeightTree<Tensor> }).head, isTensor, (tensor) => tensors.push(tensor));
-    const head = rules.flatMap(({ from: [name = ""] }, i) => (tensors[i] ? [{ name, tensor: tensors[i] }] : []));
     return {
-      ...{ model, weights, tree, head },
+      ...{ model, weights, tree },
       checkIdle: (what) => {
         if (this.#waiting === 0) return;
         throw new HeedError("USAGE", `${what}: a text is being read. Wait for its result first.`);

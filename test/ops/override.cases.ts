@@ -43,13 +43,20 @@ export const cases = opCases("override", (add) => {
     const expected = [0, 1, 2, 3].flatMap((n) => [6, 7, 8].map((c) => 2 * x[n * 10 + c]! + 1));
     assertClose(out!, expected, ROUNDED_TWICE);
   });
+  add("changes every row alike by one row, also of columns of a wider matrix", async (device) => {
+    const x = createRandom(3).normals(4 * 10);
+    const inputs = { x: f32([4, 10], x), factor: f32([3], [2, 0, -1]), shift: f32([3], [1, 5, 0]) };
+    const { out } = await runOps(device, inputs, (rec, v) => ({ out: override(rec, sliceColumns(rec, v.x, 6, 3), v) }));
+    const expected = [0, 1, 2, 3].flatMap((n) => [2 * x[n * 10 + 6]! + 1, 5, -x[n * 10 + 8]!]);
+    assertClose(out!, expected, ROUNDED_TWICE);
+  });
   add("refuses a change of another shape", (device) =>
     assertShapeError(
       () =>
         runOps(device, { x: f32([2, 3], Array(6).fill(0)), y: f32([3, 2], Array(6).fill(0)) }, (rec, v) => ({
           out: override(rec, v.x, { factor: v.x, shift: v.y }),
         })),
-      "override: x, factor and shift must be f32 of one shape; got x [2, 3] f32, x [2, 3] f32, y [3, 2] f32.",
+      "override: x must be f32, factor and shift f32 of its shape or both of one row; got x [2, 3] f32, x [2, 3] f32, y [3, 2] f32.",
     ),
   );
 });

@@ -6,8 +6,10 @@ import type { Device } from "../../src/gpu/device.ts";
 import { Tensor } from "../../src/gpu/tensor.ts";
 import { loadWeights } from "../../src/models/load.ts";
 import { type LoraLayer, linearModules, loraScale } from "../../src/models/lora.ts";
-import { encodeLora, readLora } from "../../src/models/lora_files.ts";
+import { encodeLora } from "../../src/models/lora_files.ts";
+import { readLora } from "../../src/models/lora_read.ts";
 import { openDecoder } from "../../src/models/registry.ts";
+import { weightPlaces } from "../../src/models/weight_places.ts";
 import { filesSource } from "../../src/sources/files.ts";
 import { folderSource } from "../../src/sources/folder_node.ts";
 import { languageModelObjective } from "../../src/train/losses.ts";
@@ -35,13 +37,16 @@ async function open(device: Device, name: (typeof NAMES)[number]) {
   const checkpoint = await openCheckpoint(await folderSource(goldenPath(name)));
   const decoder = openDecoder(checkpoint.config);
   const weights = await loadWeights(device, decoder, checkpoint, { dtype: "f32" });
-  return { decoder, weights, modules: linearModules(decoder, weights.tree, checkpoint.config) };
+  const places = weightPlaces(decoder, weights.tree, checkpoint.config);
+  return { decoder, weights, places, modules: linearModules(decoder, weights.tree, checkpoint.config) };
 }
 
 /** PEFT's adapter of a golden checkpoint on the GPU. */
 async function loadGolden(device: Device, name: (typeof NAMES)[number]) {
   const model = await open(device, name);
-  const lora = await readLora(await folderSource(loraPath(name)), model.modules, model.decoder.prefixes);
+  const { modules, places, decoder } = model;
+  const base = { modules, places, prefixes: decoder.prefixes, ignored: decoder.ignored, sharesTable: false };
+  const lora = await readLora(await folderSource(loraPath(name)), base);
   const layers: LoraLayer[] = lora.layers.map(({ module, a, b }) => ({
     module,
     a: Tensor.from(device, `${module.name}.lora_A`, [lora.config.rank, module.columns], "f32", a),
