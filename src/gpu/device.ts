@@ -131,7 +131,13 @@ export class Device {
         "device: WebGPU is needed and is not there. Use a current Chrome, Edge, Firefox or Safari over https or localhost; in Node import heed/node.",
       );
     }
-    const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference });
+    const asked = { powerPreference: options.powerPreference };
+    let adapter = await gpu.requestAdapter(asked);
+    // A browser whose GPU process has just ended gives none until that runs again. A GPU that the caller brings has no such process.
+    for (let i = 0; !adapter && !options.gpu && i < ADAPTER_RETRIES_MS.length; i++) {
+      await new Promise((resolve) => setTimeout(resolve, ADAPTER_RETRIES_MS[i]));
+      adapter = await gpu.requestAdapter(asked);
+    }
     if (!adapter) {
       throw new HeedError(
         "NO_ADAPTER",
@@ -326,6 +332,9 @@ export class Device {
 }
 
 const REQUEST_OPTIONS = ["gpu", "device", "tier", "powerPreference", "deterministic"];
+
+/** When a browser that gave no adapter is asked again. */
+const ADAPTER_RETRIES_MS = [200, 800];
 
 /** How long a failed GPU call waits to hear that the device is lost. */
 const LOSS_GRACE_MS = 50;

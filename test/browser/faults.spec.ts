@@ -200,4 +200,21 @@ test.describe("without WebGPU", () => {
       await browser.close();
     }
   });
+
+  test("a browser whose GPU process starts anew is asked again", async ({ browser, home }) => {
+    const context = await browser.newContext({ serviceWorkers: "block" });
+    try {
+      await context.route("**/assets/worker-*.js", async (route) => {
+        const answer = await route.fetch();
+        const first = "{const ask=GPU.prototype.requestAdapter;let asked=0;";
+        const none = "GPU.prototype.requestAdapter=async function(o){return asked++?ask.call(this,o):null};}";
+        await route.fulfill({ response: answer, body: `${first}${none}\n${await answer.text()}` });
+      });
+      const page = await context.newPage();
+      await page.goto(`${home}#model=none`);
+      await expect(page.getByLabel("tier")).toBeEnabled();
+    } finally {
+      await context.close();
+    }
+  });
 });
