@@ -35,8 +35,9 @@ export function parseLoraConfig(json: JsonObject): PublishedLora {
   const config = { rank: r, alpha, dropout, targets, rankStabilized: json["use_rslora"] === true };
   const rankOf = patterned(json, "rank_pattern", isRank);
   const alphaOf = patterned(json, "alpha_pattern", (value): value is number => typeof value === "number");
-  const saves = list(json, "modules_to_save").map((name) => pattern(`(?:.*\\.)?${name}(?:\\..*)?`, "modules_to_save"));
-  const isWhole = (path: string): boolean => saves.some((name) => name.test(path));
+  const saved = list(json, "modules_to_save");
+  const inside = saved.map((name) => pattern(`(?:.*\\.)?${name}(?:\\..*)?`, "modules_to_save"));
+  const isInside = (path: string): boolean => inside.some((name) => name.test(path));
   const isNamed = targetRule(json, targets);
   return {
     config,
@@ -45,8 +46,9 @@ export function parseLoraConfig(json: JsonObject): PublishedLora {
       const own = { ...config, rank: rankOf(path) ?? r, alpha: alphaOf(path) ?? alpha };
       return { rank: own.rank, scale: loraScale(own) };
     },
-    isTarget: (path) => !isWhole(path) && isNamed(path),
-    isWhole,
+    isTarget: (path) => !isInside(path) && isNamed(path),
+    // PEFT takes any end of a name here, not only one after a dot.
+    isWhole: (path) => isInside(path) || saved.some((name) => path.endsWith(name)),
   };
 }
 

@@ -135,8 +135,9 @@ class Reader {
     this.#base = base;
     this.#settings = settings;
     this.#options = options;
-    this.#module = finder(base.modules, base.prefixes);
-    this.#place = finder(base.places, base.prefixes);
+    const [module, place] = [finder(base.modules, base.prefixes), finder(base.places, base.prefixes)];
+    this.#module = (path) => module(path) ?? module(otherName(path));
+    this.#place = (path) => place(path) ?? place(otherName(path));
   }
 
   /** Matrices beside a linear layer. */
@@ -299,6 +300,13 @@ function finder<Named extends { readonly name: string }>(
   };
   const byName = new Map(all.map((named) => [bare(named.name), named]));
   return (path) => byName.get(bare(path));
+}
+
+/** A head's tensors have one name in checkpoints and another in newer or older versions of `transformers`. */
+function otherName(path: string): string {
+  const heads: Readonly<Record<string, string>> = { lm_head: "embed_out", embed_out: "lm_head" };
+  const renamed = path.replace(/^(lm_head|embed_out)(?=\.weight$|$)/, (name) => heads[name] ?? name);
+  return renamed.replace(/^(cls\.predictions|lm_head|predictions)\.decoder\.bias$/, "$1.bias");
 }
 
 /** The linear layer that a head's weight belongs to. */
