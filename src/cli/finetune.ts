@@ -13,8 +13,9 @@ import { diskFile } from "../train/data/files_node.ts";
 import { knownLabels, readExamples, streamExamples } from "../train/examples.ts";
 import { type Precision, PRECISIONS } from "../train/mixed.ts";
 import { type RunnableTraining, runTraining, startingPoint } from "../train/run_node.ts";
-import { type Task, TASKS } from "../train/tasks.ts";
+import { type Task, TASKS, tasksThatHeed } from "../train/tasks.ts";
 import { EXIT } from "./exit_codes.ts";
+import { checkFlags } from "./finetune_flags.ts";
 import { scoreFolder, scoresLine } from "./finetune_scores.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { numberIn } from "./option_types.ts";
@@ -72,6 +73,12 @@ Data by task (files may end in .gz):
 
 The result is a folder in the Hub's format, with log.jsonl, curves.svg and checkpoints beside the model; with --lora, its folder adapter/ holds the adapter in PEFT's format, and the model has it merged. With --lora --dtype q8_0 or q4_0 the base is kept quantised while the adapter is trained, and the model is written in f32.
 A file that is too large for memory is read as it is needed with --buffer: so many lines at a time, shuffled among each other.
+
+Flags that would do nothing are refused. All mean something for every task, but for
+  --mask-rate     ${tasksThatHeed("maskRate").join(", ")}
+  --train head    ${tasksThatHeed("head").join(", ")}
+  --buffer        every task but answer
+--rank, --alpha, --lora-dropout, --targets and --dtype q8_0 or q4_0 need --lora; --evaluate-every, --patience and --keep best need --eval.
 
 Examples:
   $ heed finetune --model ./base --task lm --data text.txt --output ./tuned
@@ -152,7 +159,7 @@ export function finetuneCommand(signal: AbortSignal, done: (code: number) => voi
 
 async function finetune(options: CommandOptions, signal: AbortSignal): Promise<number> {
   const { task, length, skipBad = false } = options;
-  checkKeep(options);
+  checkFlags(options);
   const output = resolve(options.output);
   const latest = await startingPoint(output, options.resume ?? false);
   const gpu = await openGpu(options);
@@ -214,15 +221,6 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
     progress.stop();
     device.dispose();
   }
-}
-
-/** Before a model is fetched: the best is one of evaluations. */
-function checkKeep({ keep, eval: file, evaluateEvery, patience }: CommandOptions): void {
-  if ((keep ?? (patience === undefined ? "last" : "best")) === "last") return;
-  if (file !== undefined && evaluateEvery !== undefined) return;
-  const asked = keep === undefined ? "--patience" : "--keep best";
-  const missing = file === undefined ? "--eval, a file of held-out examples" : "--evaluate-every";
-  throw new HeedError("USAGE", `finetune: ${asked} chooses among evaluations, so it needs ${missing}; got none.`);
 }
 
 /** What was asked for, to be kept beside the result; where that is written and how it is told are no part of it. */

@@ -19,7 +19,7 @@ import type { OptimizerSpec } from "./optimizer.ts";
 import { type Parameter, parametersOf, ruledTensors } from "./parameters.ts";
 import { configJson, encodeModel } from "./save.ts";
 import type { Schedule } from "./schedule.ts";
-import type { Task } from "./tasks.ts";
+import { checkSetting, type Task } from "./tasks.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
 import { encodeState, encodeTensors, readingCheckpoint, restoreState, restoreTensors } from "./training_state.ts";
 import { TrainingStep } from "./training_step.ts";
@@ -129,7 +129,8 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
     checkpoint: Checkpoint,
     options: FinetuneOptions & { readonly task: T },
   ): Promise<Finetuning<T>> {
-    const { lora, base = lora && isQuantised(checkpoint) ? "auto" : "f32" } = options;
+    const { task, lora, maskRate, base = lora && isQuantised(checkpoint) ? "auto" : "f32" } = options;
+    if (maskRate !== undefined) checkSetting(task, "maskRate", { command: "finetune", name: "maskRate" });
     if (!lora && base !== "f32") {
       throw new HeedError(
         "USAGE",

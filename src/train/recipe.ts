@@ -5,7 +5,7 @@ import { KEEPS } from "./best_weights.ts";
 import { PRECISIONS } from "./mixed.ts";
 import { OPTIMIZERS } from "./optimizer.ts";
 import { SCHEDULES } from "./schedule.ts";
-import { masksTokens, type Task, TASKS, writesText } from "./tasks.ts";
+import { checkSetting, type Task, TASKS, type TaskSetting } from "./tasks.ts";
 import { TOKENIZER_SPLITS, TOKENIZER_TYPES } from "./tokenizer/train_tokenizer.ts";
 
 const whole = (min: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(min));
@@ -126,13 +126,15 @@ export function parseRecipe(value: unknown): Recipe {
 
 /** Refuses fields that would do nothing. */
 function checkFields(recipe: Recipe): void {
-  const { task, data, evaluate } = recipe;
+  const { data, evaluate } = recipe;
   const refuse = (field: string, why: string) =>
     new HeedError("USAGE", `train: ${field} does nothing here: ${why}. Leave it out of the recipe.`);
-  if (recipe.maskRate !== undefined && !masksTokens(taskOf(recipe)))
-    throw refuse("maskRate", `task ${task} hides no tokens`);
-  if (recipe.generation !== undefined && !writesText(taskOf(recipe)))
-    throw refuse("generation", `a model of task ${task} writes no text`);
+  const ofTask = (setting: TaskSetting, name: string, value: unknown): void => {
+    if (value !== undefined) checkSetting(taskOf(recipe), setting, { command: "train", name });
+  };
+  ofTask("maskRate", "maskRate", recipe.maskRate);
+  ofTask("generation", "generation", recipe.generation);
+  if ("buffer" in data) ofTask("buffer", "data.buffer", data.buffer);
   if ("examples" in data && data.validation !== undefined && data.validationShare !== undefined)
     throw refuse("data.validationShare", "data.validation names what is held out");
   if (evaluate?.keep !== "best") return;

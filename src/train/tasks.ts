@@ -48,6 +48,8 @@ interface Definition {
   readonly prefix?: boolean;
   /** A share of the tokens is hidden. */
   readonly masks?: boolean;
+  /** Its file of examples can't be read line by line. */
+  readonly whole?: boolean;
   /** What is drawn anew each time that an item is read. */
   vary?(options: TaskBatchOptions & { readonly decoderStart: number }): VaryItem;
 }
@@ -73,7 +75,9 @@ const DEFINITIONS: Readonly<Record<Task, Definition>> = {
     ...{ kind: "encoder", peft: "FEATURE_EXTRACTION", architecture: "ForPreTraining", masks: true },
     vary: ({ tokenizer, length, maskRate }) => maskAndPair(tokenizer, length, maskRate),
   },
-  answer: { kind: "encoder", peft: "QUESTION_ANS", architecture: "ForQuestionAnswering", targetsEach: 2 },
+  answer: {
+    ...{ kind: "encoder", peft: "QUESTION_ANS", architecture: "ForQuestionAnswering", targetsEach: 2, whole: true },
+  },
   translation: { kind: "encoder-decoder", peft: "SEQ_2_SEQ_LM" },
   "masked-translation": {
     ...{ kind: "encoder-decoder", peft: "SEQ_2_SEQ_LM", masks: true },
@@ -85,14 +89,48 @@ const DEFINITIONS: Readonly<Record<Task, Definition>> = {
   },
 };
 
-/** True for tasks that hide a share of the tokens, so that a rate means something. */
-export function masksTokens(task: Task): boolean {
-  return DEFINITIONS[task].masks ?? false;
+/** Settings that some tasks alone heed, by whether a task does and what is said of one that does not; all others mean something for every task. */
+const SETTINGS = {
+  maskRate: { isHeeded: ({ masks = false }: Definition) => masks, otherwise: "hides no tokens" },
+  generation: {
+    isHeeded: ({ kind }: Definition) => kind !== "encoder",
+    otherwise: "trains a model that writes no text",
+  },
+  head: { isHeeded: ({ kind }: Definition) => kind === "encoder", otherwise: "puts no head on the model" },
+  buffer: {
+    isHeeded: ({ whole = false }: Definition) => !whole,
+    otherwise: "reads a file in SQuAD's format, which is one value",
+  },
+} as const;
+
+/** One of the settings that some tasks alone heed: of a recipe a field, of a command a flag. */
+export type TaskSetting = keyof typeof SETTINGS;
+
+/** The tasks that heed a setting. */
+export function tasksThatHeed(setting: TaskSetting): readonly Task[] {
+  return TASKS.filter((task) => SETTINGS[setting].isHeeded(DEFINITIONS[task]));
+}
+
+/** Throws `USAGE` for a setting that would do nothing for a task; `name` is what it is called where it was given, such as `--mask-rate`. */
+export function checkSetting(task: Task, setting: TaskSetting, { command, name }: SettingName): void {
+  const { isHeeded, otherwise } = SETTINGS[setting];
+  if (isHeeded(DEFINITIONS[task])) return;
+  const others = tasksThatHeed(setting).join(", ");
+  throw new HeedError(
+    "USAGE",
+    `${command}: ${name} does nothing here: task ${task} ${otherwise}. Leave it out, or choose one of ${others}.`,
+  );
+}
+
+/** How {@link checkSetting} calls a setting. */
+interface SettingName {
+  readonly command: "train" | "finetune";
+  readonly name: string;
 }
 
 /** True for tasks whose models write text, so that generation_config.json means something. */
 export function writesText(task: Task): boolean {
-  return DEFINITIONS[task].kind !== "encoder";
+  return SETTINGS.generation.isHeeded(DEFINITIONS[task]);
 }
 
 /** True for tasks whose classes or labels are named by the data. */

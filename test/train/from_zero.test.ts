@@ -230,6 +230,7 @@ describeOnDevice("training from zero", (device) => {
     [{ ...RECIPES.classification, maskRate: 0.2 }, /maskRate.*classification/],
     [{ ...RECIPES["masked-lm"], generation: {} }, /generation.*masked-lm/],
     [{ ...RECIPES["masked-lm"], maskRate: 0 }, /maskRate/],
+    [{ ...RECIPES.answer, data: { ...RECIPES.answer.data, buffer: 2 } }, /data\.buffer does nothing here: task answer/],
     [
       { ...RECIPES["masked-lm"], data: { examples: "a.txt", validation: "b", validationShare: 0.1 } },
       /validationShare/,
