@@ -55,7 +55,7 @@ export async function scoreFolder(device: Device, options: ScoreOptions): Promis
   if (!ENCODER_TASKS.has(task)) return { perplexity: Math.exp(heldLoss) };
   const model = await EncoderModel.load(device, await folderSource(folder), { signal });
   try {
-    if (task === "next-sentence") return await scoreNextSentences(model, { held, heldLoss, length, signal });
+    if (task === "next-sentence") return await scoreNextSentences(model, { held, length, signal });
     if (task === "labels") return await scoreLabels(model, held, signal);
     if (task === "answer") {
       const noAnswer = hasUnanswerable(held.questions);
@@ -88,17 +88,17 @@ const MOST_SCORED = 500;
 /** Of pairs that are drawn as in training, the same ones each time. */
 async function scoreNextSentences(
   model: EncoderModel,
-  { held, heldLoss, length, signal }: Pick<ScoreOptions, "held" | "heldLoss" | "length" | "signal">,
+  { held, length, signal }: Pick<ScoreOptions, "held" | "length" | "signal">,
 ): Promise<Scores> {
   const { tokenizer } = model;
-  if (!tokenizer) return { perplexity: Math.exp(heldLoss) };
+  if (!tokenizer) return {};
   const items = varied(held.items, pairSentences(tokenizer, length));
   const accuracy = await nextSentenceAccuracy(
     model,
     items.map((item) => ({ ...item, follows: item.targets[0] ?? IGNORED_TARGET })),
     signal,
   );
-  return { accuracy, perplexity: Math.exp(heldLoss) };
+  return { accuracy };
 }
 
 /** Of words that are masked as in training, the same ones each time, and of the next sentence where that was trained too. */
@@ -113,7 +113,7 @@ async function scoreMasked(
   let [right, count] = [0, 0];
   try {
     const { tokenizer } = words;
-    if (!tokenizer) return { perplexity: Math.exp(heldLoss) };
+    if (!tokenizer) return joint ? {} : { perplexity: Math.exp(heldLoss) };
     items = varied(held.items, joint ? maskAndPair(tokenizer, length, maskRate) : maskWords(tokenizer, maskRate));
     for (const item of items) {
       const rows = await logitsOf<readonly Float32Array[]>(words, item, signal);

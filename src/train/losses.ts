@@ -15,7 +15,7 @@ export const NEXT_LOSS = "next_sentence_loss";
 
 /** What the objectives of text models have in common. */
 export interface TextObjectiveOptions {
-  /** ε: the target distribution is `(1 − ε) · onehot + ε / V`. Default 0. */
+  /** ε: where a gradient is taken, the target distribution is `(1 − ε) · onehot + ε / V`; a held-out loss is that of the targets alone. Default 0. */
   readonly labelSmoothing?: number;
 }
 
@@ -94,12 +94,13 @@ export function translationObjective(
 
 /** The sum over counted rows of the cross-entropy of logits `[N, V]` with targets `[N]` i32, `[1]`; every objective of classes ends in it. */
 export function tokenLoss(
-  { rec }: ObjectiveContext,
+  { rec, training }: ObjectiveContext,
   logits: Value,
   targets: Value,
   { labelSmoothing = 0 }: TextObjectiveOptions = {},
 ): Value {
-  const attrs = { reduction: "sum", ignoreIndex: IGNORED_TARGET, labelSmoothing } as const;
+  const smoothing = training ? labelSmoothing : 0;
+  const attrs = { reduction: "sum", ignoreIndex: IGNORED_TARGET, labelSmoothing: smoothing } as const;
   return rec.scope("loss", () => crossEntropy(rec, logits, targets, attrs));
 }
 

@@ -109,7 +109,7 @@ describe("heed finetune", () => {
     writeFileSync(at("documents.txt"), `${documents.map((lines) => lines.join("\n")).join("\n\n")}\n`);
     const files = ["--data", at("documents.txt"), "--eval", at("documents.txt"), "--output", at("next")];
     const result = await finetune("--model", encoder.path, "--task", "next-sentence", "--steps", "20", ...files);
-    expect(result.scores).toMatchObject({ accuracy: expect.any(Number), perplexity: expect.any(Number) });
+    expect(result.scores).toEqual({ accuracy: expect.any(Number) });
     const config = JSON.parse(readFileSync(join(at("next"), "config.json"), "utf8"));
     expect(config.architectures).toEqual(["BertForNextSentencePrediction"]);
     expect(config.id2label).toEqual({ 0: "IsNext", 1: "NotNext" });
