@@ -4,6 +4,7 @@ import type { Tensor } from "../gpu/tensor.ts";
 import { f32BitsToF16Bits } from "../formats/convert.ts";
 import { encodeSafetensors, type TensorToWrite } from "../formats/safetensors_write.ts";
 import type { WeightRule, WeightTree } from "../models/family.ts";
+import { asMarian, marianConfig, type NamedTensor } from "../models/transformer/as_marian.ts";
 import { ruledTensors } from "./parameters.ts";
 
 /** How a model is written. */
@@ -16,6 +17,20 @@ export interface SaveOptions {
 export interface EncodeModelOptions extends SaveOptions {
   /** Gives a tensor's bytes. Default: those on the GPU. */
   readonly read?: (tensor: Tensor) => Promise<ArrayBuffer>;
+  /** Makes of a tensor those that are written. Default: itself. */
+  readonly convert?: PublishedForm["convert"];
+}
+
+/** A finished model as the Hub's readers know it. */
+export interface PublishedForm {
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly convert: (tensor: NamedTensor) => readonly NamedTensor[];
+}
+
+/** How a model with this config.json is published: as it is, but for the 2017 transformer, which `transformers` knows as Marian's. */
+export function publishedForm(config: Readonly<Record<string, unknown>>): PublishedForm {
+  if (config["model_type"] !== "transformer") return { config, convert: (tensor) => [tensor] };
+  return { config: marianConfig(config), convert: (tensor) => asMarian(tensor, config) };
 }
 
 /**
@@ -25,7 +40,7 @@ export interface EncodeModelOptions extends SaveOptions {
 export async function encodeModel(
   rules: WeightTree<WeightRule>,
   tree: WeightTree<Tensor>,
-  { dtype = "f32", read = (tensor) => tensor.read() }: EncodeModelOptions = {},
+  { dtype = "f32", read = (tensor) => tensor.read(), convert = (tensor) => [tensor] }: EncodeModelOptions = {},
 ): Promise<Uint8Array[]> {
   const tensors = new Map<string, TensorToWrite>();
   for (const { rule, tensor } of ruledTensors(rules, tree)) {
@@ -33,7 +48,7 @@ export async function encodeModel(
       throw new HeedError("UNSUPPORTED", `save: weights must be f32; got ${tensor.label} in ${tensor.dtype}.`);
     }
     const data = new Float32Array(await read(tensor));
-    for (const { name, shape, data: part } of checkpointTensors(rule, data)) {
+    for (const { name, shape, data: part } of checkpointTensors(rule, data).flatMap(convert)) {
       const format = dtype;
       tensors.set(name, { format, shape, data: dtype === "f16" ? toF16(name, part) : part });
     }
@@ -75,10 +90,7 @@ export function configJson(
 }
 
 /** The checkpoint's tensors that a weight was made of. */
-function checkpointTensors(
-  rule: WeightRule,
-  data: Float32Array,
-): { readonly name: string; readonly shape: readonly number[]; readonly data: Float32Array }[] {
+function checkpointTensors(rule: WeightRule, data: Float32Array): NamedTensor[] {
   const { from, turned, perHead, rows, offset = 0 } = rule;
   const shape = rule.stored ?? rule.shape;
   const [total = 1, ...rest] = shape;
