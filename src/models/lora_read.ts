@@ -1,3 +1,4 @@
+import { isPacked } from "../core/dtype.ts";
 import { HeedError } from "../core/errors.ts";
 import { isObject, type JsonObject, readJsonObject } from "../core/json.ts";
 import { numel, type Shape } from "../core/shape.ts";
@@ -92,13 +93,18 @@ async function openLora(source: Source, options: ReadOptions) {
   const inside = (await source.open(LORA_CONFIG_FILE, options)) ? "" : "adapter/";
   const json = await readJsonObject(source, `${inside}${LORA_CONFIG_FILE}`, options);
   const file = await source.open(`${inside}${LORA_WEIGHTS_FILE}`, options);
-  if (!json || !file) {
+  // What PEFT wrote until 2023.
+  const older = file ? undefined : await source.open(`${inside}adapter_model.bin`, options);
+  if (!json || !(file ?? older)) {
     throw new HeedError(
       "BAD_FILE",
       `lora: ${source.description} must hold ${LORA_CONFIG_FILE} and ${LORA_WEIGHTS_FILE}, itself or in adapter/; got ${json ? "no weights" : "no config"}. Name the folder of an adapter in PEFT's format.`,
     );
   }
-  return { json, entries: (await readSafetensorsHeader(file, options)).tensors };
+  const entries = file
+    ? (await readSafetensorsHeader(file, options)).tensors
+    : older && (await (await import("../formats/pytorch.ts")).readPytorch(older, options));
+  return { json, entries: entries ?? new Map<string, TensorEntry>() };
 }
 
 const LAYER_TENSOR =
@@ -219,6 +225,11 @@ class Reader {
     }
     const { tensor } = place;
     const { tied } = this.#base;
+    // The base's own weight, saved beside its matrices for its name: it is kept as the model was loaded.
+    if (own !== name && own.endsWith(".weight") && isPacked(tensor.dtype)) {
+      this.#checkShape(own, entry, placeShape(place));
+      return [];
+    }
     const isTable = tensor === tied?.table;
     const isCopy = this.#settings.isWhole(own.replace(/\.[^.]+$/, ""));
     if (isTable && this.#base.sharesTable) throw unmerged("a table that several parts of the model share", own);
@@ -271,7 +282,11 @@ class Reader {
   }
 
   async #read(name: string, entry: TensorEntry | undefined, shape: Shape): Promise<Float32Array<ArrayBuffer>> {
-    if (entry && sameSizes(entry.shape, shape)) return readTensorF32(entry, this.#options);
+    return readTensorF32(this.#checkShape(name, entry, shape), this.#options);
+  }
+
+  #checkShape(name: string, entry: TensorEntry | undefined, shape: Shape): TensorEntry {
+    if (entry && sameSizes(entry.shape, shape)) return entry;
     const isVocabulary = entry && shape.length === 2 && entry.shape[1] === shape[1] && !name.includes(".lora_");
     const mend = isVocabulary
       ? " The adapter was trained with another vocabulary: merge it with PEFT (merge_and_unload) and load the result."

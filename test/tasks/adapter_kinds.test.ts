@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import type { Device } from "../../src/gpu/device.ts";
 import type { LoadDType } from "../../src/models/weight_stream.ts";
-import { encodeSafetensors } from "../../src/formats/safetensors_write.ts";
+import { encodeSafetensors, type TensorToWrite } from "../../src/formats/safetensors_write.ts";
 import { filesSource } from "../../src/sources/files.ts";
 import { folderSource } from "../../src/sources/folder_node.ts";
 import { EncoderModel } from "../../src/tasks/encoder_model.ts";
@@ -180,6 +180,51 @@ await describeOnTiers("several adapters of a model", (engine) => {
     assertClose(await other.run(), beside, CLOSE);
     await model.dispose();
     await other.model.dispose();
+  });
+});
+
+describeOnDevice("files of adapters", (device) => {
+  const loaded = async (config: Record<string, unknown>, tensors: ReadonlyMap<string, TensorToWrite>) => {
+    const source = filesSource([
+      new File([JSON.stringify({ peft_type: "LORA", r: 1, lora_alpha: 2, ...config })], "adapter_config.json"),
+      new File(encodeSafetensors(tensors, {}) as Uint8Array<ArrayBuffer>[], "adapter_model.safetensors"),
+    ]);
+    const { model, run } = await open(device(), "classes", "q8_0");
+    try {
+      await model.useAdapter(await model.loadAdapter(source));
+      return await run();
+    } finally {
+      await model.dispose();
+    }
+  };
+
+  it("keep the base's own weights beside matrices, and weights in blocks stay as they were loaded", async () => {
+    const query = "base_model.model.bert.encoder.layer.0.attention.self.query";
+    const filled = (shape: number[], value: number): TensorToWrite => {
+      const data = new Float32Array(shape.reduce((all, n) => all * n, 1)).map((_, i) => value * ((i % 5) - 2));
+      return { format: "f32", shape, data };
+    };
+    const matrices = [
+      [`${query}.lora_A.weight`, filled([1, 32], 0.1)],
+      [`${query}.lora_B.weight`, filled([32, 1], 0.3)],
+    ] as const;
+    const config = { target_modules: ["query"] };
+    const plain = await loaded(config, new Map(matrices));
+    const own = [`${query}.base_layer.weight`, filled([32, 32], 1)] as const;
+    assertClose(await loaded(config, new Map([...matrices, own])), plain, SAME);
+    const none = await loaded(config, new Map([[...matrices[0]], [matrices[1][0], filled([32, 1], 0)]]));
+    expect(() => assertClose(none, plain, CLOSE)).toThrow();
+    const short = [`${query}.base_layer.weight`, filled([31, 32], 1)] as const;
+    await expect(loaded(config, new Map([...matrices, short]))).rejects.toThrow(
+      "query.weight must be [32, 32]; got [31",
+    );
+  });
+
+  it("may be PyTorch's own, as older versions of PEFT wrote them", async () => {
+    const { model, run, expected } = await open(device(), "tokens");
+    await model.useAdapter(await model.loadAdapter(await folderSource(fixture("lora/tokens_bin"))));
+    assertClose(await run(), expected, CLOSE);
+    await model.dispose();
   });
 });
 
