@@ -10,9 +10,11 @@ import { openTokenizers } from "../text/open_tokenizers.ts";
 import { type Keep, KEEPS } from "../train/best_weights.ts";
 import { Finetuning } from "../train/finetune.ts";
 import { diskFile } from "../train/data/files_node.ts";
+import { recordData } from "../train/data_record_node.ts";
 import { knownLabels, readExamples, streamExamples } from "../train/examples.ts";
 import { type Precision, PRECISIONS } from "../train/mixed.ts";
 import { type RunnableTraining, runTraining, startingPoint } from "../train/run_node.ts";
+import { readKeptRun } from "../train/run_record.ts";
 import { type Task, TASKS, tasksThatHeed } from "../train/tasks.ts";
 import { EXIT } from "./exit_codes.ts";
 import { checkFlags } from "./finetune_flags.ts";
@@ -167,8 +169,12 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
   const checkpoint = await openCheckpoint(source, { signal });
   const tokenizers = await openTokenizers(checkpoint, { signal });
   if (!tokenizers) throw new HeedError("USAGE", `finetune: a model with a tokenizer is needed; got ${options.model}.`);
-  const reading = { task, tokenizers, length, names: knownLabels(checkpoint.config), skipBad, note };
+  const from = latest && (await folderSource(latest.path));
+  const kept = from && (await readKeptRun(from, task));
+  const known = knownLabels(checkpoint.config, kept?.labels);
+  const reading = { task, tokenizers, length, ...known, skipBad, note };
   const training = { ...reading, isTraining: true };
+  const data = await recordData({ data: options.data, eval: options.eval });
   const items =
     options.buffer === undefined
       ? (await readExamples(diskFile(options.data), training)).items
@@ -185,10 +191,10 @@ async function finetune(options: CommandOptions, signal: AbortSignal): Promise<n
       ...{ tokenizer: tokenizers.source, items, signal },
       ...(held ? { validation: held.items } : {}),
       ...(reading.names.size > 0 ? { labels: [...reading.names.keys()] } : {}),
-      ...(latest ? { from: await folderSource(latest.path) } : {}),
+      ...(from ? { from } : {}),
     });
     const run = runTraining(runnable(tuning, options), {
-      ...{ output, description: { name: "finetune.json", content: described(options) }, resumed: latest !== undefined },
+      ...{ output, description: { name: "finetune.json", content: described(options) }, from: latest, data },
       checkpoint: { every: options.checkpointEvery },
       onProgress: (update) => progress.update(update),
       onNote: (text) => note(`heed: ${text}`),

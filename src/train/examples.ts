@@ -41,6 +41,8 @@ interface ItemsOptions {
   readonly length: number;
   /** Numbers of labels; training adds to them in the order in which they come. */
   readonly names: Map<string, number>;
+  /** Training adds none: a run that goes on has a head for these. */
+  readonly namesAreAll?: boolean | undefined;
   readonly isTraining: boolean;
 }
 
@@ -150,12 +152,19 @@ export async function readExampleTexts(
   return texts;
 }
 
-/** Numbers of the labels that a model's own head knows, which they keep: a head that is trained further must not mix them up. */
-export function knownLabels({ id2label }: Readonly<Record<string, unknown>>): Map<string, number> {
+/**
+ * Numbers of the labels that a model's own head knows, which they keep: a head that is trained further must not mix them up. `kept` are those of
+ * a run that goes on, which are all that there are.
+ */
+export function knownLabels(
+  { id2label }: Readonly<Record<string, unknown>>,
+  kept?: readonly string[],
+): Pick<ItemsOptions, "names" | "namesAreAll"> {
+  const numbered = (labels: readonly string[]) => new Map(labels.map((label, i) => [label, i]));
+  if (kept) return { names: numbered(kept), namesAreAll: true };
   const labels = typeof id2label === "object" && id2label !== null ? Object.values(id2label).map(String) : [];
   // Names that transformers writes where there are none.
-  if (labels.every((label) => /^LABEL_\d+$/.test(label))) return new Map();
-  return new Map(labels.map((label, i) => [label, i]));
+  return { names: labels.every((label) => /^LABEL_\d+$/.test(label)) ? new Map() : numbered(labels) };
 }
 
 /** What a pair of texts says for a task; nothing for tasks that pairs are no examples of. */
@@ -354,10 +363,14 @@ function textOf(fields: Fields, name: string): string {
   return value;
 }
 
-function labelNumber(label: unknown, { names, isTraining }: ItemsOptions): number {
+function labelNumber(label: unknown, { names, namesAreAll, isTraining }: ItemsOptions): number {
   const name = typeof label === "number" ? String(label) : label;
   if (typeof name !== "string") throw new Misfit("must have a label", JSON.stringify(label) ?? "none");
   const known = names.get(name);
+  if (known === undefined && isTraining && namesAreAll) {
+    const [all, more] = [[...names.keys()], names.size > 10 ? " and others" : ""];
+    throw new Misfit(`a run that is resumed has a head for the labels ${all.slice(0, 10).join(", ")}${more}`, name);
+  }
   if (known === undefined && !isTraining) throw new Misfit("a held-out label must occur in training", name);
   if (known === undefined) names.set(name, names.size);
   return known ?? names.size - 1;

@@ -17,7 +17,15 @@ import { createLora, type CreateLoraOptions, type Lora, withLora } from "./lora.
 import { checkPrecision, type Precision } from "./mixed.ts";
 import type { OptimizerSpec } from "./optimizer.ts";
 import { type Parameter, parametersOf, ruledTensors } from "./parameters.ts";
-import { configJson, encodeModel } from "./save.ts";
+import {
+  checkSameRun,
+  encodeRunRecord,
+  readKeptRun,
+  type RunRecord,
+  tokenizerDigest,
+  weightsDigest,
+} from "./run_record.ts";
+import { configJson, encodeModel, publishedForm } from "./save.ts";
 import type { Schedule } from "./schedule.ts";
 import { checkSetting, type Task } from "./tasks.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
@@ -89,6 +97,7 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
   #opened: OpenedModel;
   readonly #step: TrainingStep;
   readonly #models = new Set<LiveModel>();
+  #digests: Promise<readonly [weights: string, tokenizer: string]> | undefined;
 
   private constructor(device: Device, checkpoint: Checkpoint, opened: OpenedModel, options: FinetuneOptions) {
     const { validation, steps, schedule, accumulate, optimizer, dropout, recompute, precision, seed = 0 } = options;
@@ -213,9 +222,10 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
     if (this.lora) await this.#merge(this.lora);
     const { rules, tree } = this.#opened;
     const original = await this.#checkpoint.source.readText("config.json");
+    const { config, convert } = publishedForm(this.config);
     const files = new Map<string, readonly Uint8Array[] | string>([
-      ["config.json", configJson(this.config, { dtype, original })],
-      ["model.safetensors", await encodeModel(rules, tree, { dtype })],
+      ["config.json", configJson(config, { dtype, original })],
+      ["model.safetensors", await encodeModel(rules, tree, { dtype, convert })],
     ]);
     for (const name of KEPT_FILES) {
       const file = await this.#checkpoint.source.open(name);
@@ -253,7 +263,7 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
 
   /**
    * Everything that tuning goes on from, beside the model that it began with: what is trained as the last update left it, the best of it where
-   * that is kept, moments, RNG and data position.
+   * that is kept, moments, RNG and data position, and what must stay for them to mean the same (`run.json`).
    */
   async checkpoint(): Promise<Map<string, readonly Uint8Array[] | string>> {
     const trained = new Map(this.#step.optimizer.parameters.map(({ name, tensor }) => [name, tensor]));
@@ -261,12 +271,29 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
     return new Map([
       [TRAINED, await encodeTensors(trained, { read })],
       ...(await encodeState(this.#step, this.trainer)),
+      encodeRunRecord(await this.#record()),
     ]);
+  }
+
+  async #record(): Promise<RunRecord> {
+    // Targets are told of by the names of what is trained; dropout may change.
+    const { dropout: _, targets: __, ...adapter } = this.lora?.config ?? { dropout: 0, targets: [] };
+    this.#digests ??= Promise.all([weightsDigest(this.#checkpoint), tokenizerDigest(this.#checkpoint)]);
+    const [weights, tokenizer] = await this.#digests;
+    return {
+      task: this.#options.task,
+      model: JSON.parse(configJson(this.config, { dtype: "f32" })),
+      base: { weights, tokenizer },
+      adapter: this.lora ? adapter : "none",
+      trained: this.#step.optimizer.parameters.map(({ name }) => name),
+    };
   }
 
   async #restore(from: Source): Promise<void> {
     const trained = new Map(this.#step.optimizer.parameters.map(({ name, tensor }) => [name, tensor]));
     await readingCheckpoint(from, async () => {
+      const { record } = await readKeptRun(from, this.#options.task);
+      if (record) checkSameRun("finetune", record, await this.#record());
       await restoreTensors(from, TRAINED, trained);
       await restoreState(from, this.#step, this.trainer);
     });

@@ -5,6 +5,7 @@ import type { Engine } from "../tasks/engine.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import { examplesOf, type Fields, knownLabels } from "./examples.ts";
 import { Finetuning, type FinetuneOptions } from "./finetune.ts";
+import { readKeptRun } from "./run_record.ts";
 import type { AnsweredQuestion } from "./task_items.ts";
 
 /** What a checkpoint is tuned on, by task. */
@@ -72,8 +73,10 @@ export async function openFinetuning<const E extends FinetuneExamples>(
   if (heldOut && heldOut.task !== examples.task) {
     throw new HeedError("USAGE", `finetune: what is held out must be for ${examples.task}; got ${heldOut.task}.`);
   }
-  const names = knownLabels(checkpoint.config);
-  const reading = { task: examples.task, tokenizers, length, names };
+  const kept = given.from && (await readKeptRun(given.from, examples.task));
+  const known = knownLabels(checkpoint.config, kept?.labels);
+  const { names } = known;
+  const reading = { task: examples.task, tokenizers, length, ...known };
   const { items } = examplesOf(fieldsOf(examples), { ...reading, isTraining: true });
   const held = heldOut && examplesOf(fieldsOf(heldOut), { ...reading, isTraining: false });
   return Finetuning.open(engine.device, checkpoint, {

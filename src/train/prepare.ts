@@ -10,6 +10,7 @@ import type { Examples } from "./examples.ts";
 import { initialise } from "./initialise.ts";
 import type { Batch, Objective } from "./objective.ts";
 import { type Recipe, taskOf } from "./recipe.ts";
+import type { KeptRun } from "./run_record.ts";
 import { openTask, type TaskModel } from "./tasks.ts";
 import { trainTokenizer } from "./tokenizer/train_tokenizer.ts";
 import { consecutiveWindows, RandomWindows, windowBatching } from "./windows.ts";
@@ -42,6 +43,8 @@ export type OpenFile = (path: string) => DataFile;
 export interface RecipeFiles {
   readonly readText: ReadText;
   readonly openFile?: OpenFile;
+  /** Of a run that goes on: what it takes from its checkpoint. */
+  readonly kept?: KeptRun | undefined;
 }
 
 /** Share of a text that is held out where a recipe does not say. */
@@ -71,7 +74,7 @@ async function prepareLanguageModel(recipe: Recipe, from: RecipeFiles): Promise<
   const held = data.validation === undefined ? undefined : await textOf(data.validation, data, from);
   const text = data.buffer === undefined ? await textOf(data.text, data, from) : "";
   const first = data.buffer === undefined ? linesWithEnds(text) : await firstTexts(data.text, data, from);
-  const files = await tokenizerFiles(recipe, from.readText, () => first);
+  const files = await tokenizerFiles(recipe, from, () => first);
   const tokenizer = openTokenizerFiles(files);
   const { config, model, network, contextLength, objective } = openTask("lm", configOf(recipe, tokenizer));
   checkLength(recipe, contextLength);
@@ -158,19 +161,40 @@ export function initialiseRecipe(device: Device, model: Model, recipe: Recipe): 
   return initialise(device, model, { seed: recipe.seed ?? 0, ...recipe.initialise });
 }
 
-/** The tokenizer's files that a recipe asks for; `texts` gives what one is trained on. */
+/**
+ * The tokenizer's files that a recipe asks for; `texts` gives what one is trained on. A run that goes on has its checkpoint's, whose ids its
+ * weights were trained for. Throws `USAGE` where the file of a recipe's own is another.
+ */
 export async function tokenizerFiles(
   { tokenizer }: Recipe,
-  readText: ReadText,
-  texts: () => Iterable<string>,
-): Promise<Map<string, string>> {
+  { readText, kept }: RecipeFiles,
+  texts: () => Iterable<string> | Promise<Iterable<string>>,
+): Promise<ReadonlyMap<string, string>> {
+  if (kept) return keptTokenizer(tokenizer, readText, kept);
   if (tokenizer.type === "file") return new Map([["tokenizer.json", await readText(tokenizer.path)]]);
   const { size, ...options } = tokenizer;
-  const files = await trainTokenizer(texts(), { ...options, ...(size === undefined ? {} : { vocabSize: size }) });
+  const files = await trainTokenizer(await texts(), { ...options, ...(size === undefined ? {} : { vocabSize: size }) });
   return new Map([
     ["tokenizer.json", `${JSON.stringify(files.tokenizer, null, 1)}\n`],
     ["tokenizer_config.json", `${JSON.stringify(files.config, null, 2)}\n`],
   ]);
+}
+
+async function keptTokenizer(
+  tokenizer: Recipe["tokenizer"],
+  readText: ReadText,
+  { tokenizerFiles: files }: KeptRun,
+): Promise<ReadonlyMap<string, string>> {
+  const json = files.get("tokenizer.json");
+  if (json === undefined) throw new HeedError("BAD_FILE", "train: a checkpoint must hold tokenizer.json; got none.");
+  if (tokenizer.type !== "file") return files;
+  // The checkpoint has all that is needed: the recipe's own file may have been moved away.
+  const own = await readText(tokenizer.path).catch(() => json);
+  if (own === json) return files;
+  throw new HeedError(
+    "USAGE",
+    `train: a run that is resumed must keep the tokenizer that its weights were trained for; got another in ${tokenizer.path} than its checkpoint has. Put the file back, or begin another run in another output.`,
+  );
 }
 
 /** Opens the tokenizer of {@link tokenizerFiles}. */

@@ -41,12 +41,12 @@ interface RecipeExamples {
 export async function prepareExamples(recipe: Recipe, task: Task, from: RecipeFiles): Promise<Prepared> {
   const { batch, length, seed = 0, maskRate, labelSmoothing } = recipe;
   const examples = await openExamples(recipe, task, from);
-  const texts = recipe.tokenizer.type === "file" ? [] : await examples.texts();
-  const files = await tokenizerFiles(recipe, from.readText, () => texts);
+  const files = await tokenizerFiles(recipe, from, () => examples.texts());
   const tokenizer = openTokenizerFiles(files);
   const given = configOf(recipe, tokenizer);
-  const names = knownLabels(given);
-  const reading = { task, tokenizers: { source: tokenizer }, length, names, isTraining: true };
+  const known = knownLabels(given, from.kept?.labels);
+  const { names } = known;
+  const reading = { task, tokenizers: { source: tokenizer }, length, ...known, isTraining: true };
   const { items, held } = await examples.read(reading);
   const opened = openTask(task, given, names.size > 0 ? [...names.keys()] : undefined);
   const { config, network } = opened;

@@ -29,7 +29,7 @@ export async function prepareTranslation(recipe: Recipe, from: RecipeFiles): Pro
       yield target;
     }
   };
-  const files = await tokenizerFiles(recipe, from.readText, texts);
+  const files = await tokenizerFiles(recipe, from, texts);
   const tokenizer = openTokenizerFiles(files);
   const {
     config,

@@ -14,8 +14,9 @@ import {
   replaceFile,
   writeCheckpoint,
 } from "./checkpoint_node.ts";
-import { diskFile } from "./data/files_node.ts";
 import { type CurvePoint, curvesSvg } from "./curves.ts";
+import { diskFile } from "./data/files_node.ts";
+import { changedData, DATA_RECORD, type DataRecord, recordData } from "./data_record_node.ts";
 import type { Examples } from "./examples.ts";
 import type { Precision } from "./mixed.ts";
 import { parseRecipe, type Recipe } from "./recipe.ts";
@@ -86,10 +87,12 @@ export interface TrainingRun {
   /** A file that says what is run. */
   readonly description: { readonly name: string; readonly content: unknown };
   readonly checkpoint?: { readonly every?: number | undefined; readonly keep?: number | undefined } | undefined;
-  /** The training goes on from the newest checkpoint in the folder. */
-  readonly resumed: boolean;
+  /** The checkpoint that the training goes on from. */
+  readonly from: CheckpointFolder | undefined;
+  /** What it is trained on. */
+  readonly data: DataRecord;
   readonly onProgress?: ((progress: TrainingProgress) => void) | undefined;
-  /** Hears what was changed in the description since the run began. */
+  /** Hears what was changed in description and data since the run began. */
   readonly onNote?: ((note: string) => void) | undefined;
 }
 
@@ -129,6 +132,7 @@ export async function trainRecipe(device: Device, recipe: unknown, options: RunO
   const latest = await startingPoint(output, options.resume ?? false);
   const { text } = options;
   const used = text === undefined ? parsed : { ...parsed, data: dataAt(parsed.data, resolve(text)) };
+  const data = await recordData(recipeFiles(used, options.folder));
   const training = await Training.open(device, used, {
     readText: (path) => readUtf8(resolve(options.folder, path)),
     openFile: (path) => diskFile(resolve(options.folder, path)),
@@ -139,7 +143,7 @@ export async function trainRecipe(device: Device, recipe: unknown, options: RunO
     // The recipe as it was given: a path of this machine would tell nobody else where the text is.
     const result = await runTraining(training, {
       ...{ output, description: { name: "recipe.json", content: parsed }, checkpoint: parsed.checkpoint },
-      ...{ resumed: latest !== undefined, onProgress: options.onProgress, onNote: options.onNote },
+      ...{ from: latest, data, onProgress: options.onProgress, onNote: options.onNote },
     });
     const { held } = training;
     const heldLoss = result.validationLoss;
@@ -148,6 +152,14 @@ export async function trainRecipe(device: Device, recipe: unknown, options: RunO
   } finally {
     await training.dispose();
   }
+}
+
+/** The files that a recipe reads, by what they are for. */
+function recipeFiles({ data, tokenizer }: Recipe, folder: string): Record<string, string> {
+  const uses = ["text", "examples", "source", "target", "validation", "validationSource", "validationTarget"];
+  const named = Object.entries(data).filter(([use]) => uses.includes(use));
+  if (tokenizer.type === "file") named.push(["tokenizer", tokenizer.path]);
+  return Object.fromEntries(named.map(([use, path]) => [use, resolve(folder, String(path))]));
 }
 
 /** A recipe's data elsewhere: at `path`, or in the folder `path` where it is parallel text. Throws `USAGE` where a grammar writes it. */
@@ -165,7 +177,7 @@ function dataAt(data: Recipe["data"], path: string): Recipe["data"] {
 /** Trains to the end, with log, curves, checkpoints and the result in a folder; see {@link trainRecipe} for what it throws. */
 export async function runTraining(training: RunnableTraining, options: TrainingRun): Promise<RunResult> {
   const run = new Run(training, options);
-  if (options.resumed) await run.restoreLog();
+  if (options.from) await run.restoreLog();
   return run.train();
 }
 
@@ -230,15 +242,17 @@ class Run {
   }
 
   async train(): Promise<RunResult> {
-    const { description, checkpoint, onProgress, onNote } = this.#options;
+    const { description, checkpoint, from, data, onProgress, onNote } = this.#options;
     const every = checkpoint?.every ?? DEFAULT_CHECKPOINT_EVERY;
     await removeUnfinished(this.#output);
-    const changed = this.#options.resumed ? await this.#changed() : [];
+    const changed = from ? await this.#changed() : [];
     if (changed.length > 0) {
       onNote?.(
         `the run goes on with another ${changed.join(", ")} than it began with; ${description.name} says the new`,
       );
     }
+    const otherData = from && (await changedData(from.path, data));
+    if (otherData) onNote?.(otherData);
     await replaceFile(join(this.#output, description.name), `${JSON.stringify(description.content, null, 2)}\n`);
     await this.#writeLog();
     try {
@@ -284,7 +298,9 @@ class Run {
     const keep = this.#options.checkpoint?.keep ?? DEFAULT_KEEP;
     // First the log: lines beyond the newest checkpoint are dropped on resuming, missing ones would never come back.
     await this.#writeLog();
-    await writeCheckpoint(join(this.#output, "checkpoints"), step, await this.#training.checkpoint(), keep);
+    const data = `${JSON.stringify(this.#options.data, null, 1)}\n`;
+    const files = new Map([...(await this.#training.checkpoint()), [DATA_RECORD, data]]);
+    await writeCheckpoint(join(this.#output, "checkpoints"), step, files, keep);
     this.#saved = step;
   }
 

@@ -13,7 +13,8 @@ import { type LiveModel, liveModel } from "./live_model.ts";
 import { disposeTree, parametersOf } from "./parameters.ts";
 import { initialiseRecipe, type OpenFile, type Prepared, prepareRecipe, type ReadText } from "./prepare.ts";
 import { parseRecipe, type Recipe, taskOf } from "./recipe.ts";
-import { configJson, encodeModel, type EncodeModelOptions } from "./save.ts";
+import { configJson, encodeModel, type EncodeModelOptions, type PublishedForm, publishedForm } from "./save.ts";
+import { checkSameRun, encodeRunRecord, type KeptRun, readKeptRun, recipeRecord } from "./run_record.ts";
 import { type Task, writesText } from "./tasks.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
 import { encodeState, readingCheckpoint, restoreState } from "./training_state.ts";
@@ -97,7 +98,9 @@ export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
   static async open<const R>(device: Device, recipe: R, options: TrainingOptions): Promise<Training<TaskOf<R>>> {
     const { from, signal } = options;
     const parsed = parseRecipe(recipe);
-    const prepared = await prepareRecipe(parsed, options);
+    const kept = from && (await readKept(from, parsed));
+    const prepared = await prepareRecipe(parsed, { ...options, kept });
+    if (kept?.config) checkSameRun("train", { model: kept.config }, { model: savedConfig(prepared.config) });
     const tree = from
       ? await readingCheckpoint(from, async () => {
           const checkpoint = await openCheckpoint(from);
@@ -158,26 +161,28 @@ export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
    * update, or, once training has ended, of the best evaluation where that is kept. Default dtype: the recipe's.
    */
   files({ dtype = this.recipe.dtype ?? "f32" }: { readonly dtype?: "f32" | "f16" } = {}): Promise<ModelFiles> {
-    return this.#files({ dtype });
+    return this.#files({ dtype, form: publishedForm(this.#prepared.config) });
   }
 
-  async #files({ dtype, read }: EncodeModelOptions): Promise<ModelFiles> {
+  async #files({ dtype, read, form }: EncodeModelOptions & { readonly form?: PublishedForm }): Promise<ModelFiles> {
     const { model, config } = this.#prepared;
-    const weights = await encodeModel(publishedRules(model, config), this.#tree, { dtype, read });
+    const convert = form?.convert;
+    const weights = await encodeModel(publishedRules(model, config), this.#tree, { dtype, read, convert });
     return new Map<string, readonly Uint8Array[] | string>([
-      ["config.json", configJson(config, { dtype })],
+      ["config.json", configJson(form?.config ?? config, { dtype })],
       ...this.#descriptions(),
       ["model.safetensors", weights],
     ]);
   }
 
   /**
-   * Everything that training goes on from, as files: the model of the last update in f32, the best weights where they are kept, the optimiser's
-   * moments, RNG and data position.
+   * Everything that training goes on from, as files: the model of the last update in f32 with its tokenizer, the best weights where they are kept,
+   * the optimiser's moments, RNG and data position, and what of the recipe must stay (`run.json`).
    */
   async checkpoint(): Promise<ModelFiles> {
     return new Map<string, readonly Uint8Array[] | string>([
       ...(await this.#files({ dtype: "f32", read: this.trainer.readLast })),
+      encodeRunRecord(recipeRecord(this.recipe)),
       ...(await encodeState(this.step, this.trainer)),
     ]);
   }
@@ -194,4 +199,16 @@ export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
     const generation: [string, string] = ["generation_config.json", json(this.recipe.generation ?? {})];
     return [...(writesText(taskOf(this.recipe)) ? [generation] : []), ...this.#prepared.tokenizerFiles];
   }
+}
+
+/** What a recipe's run takes from its checkpoint. Throws `USAGE` for a recipe of another model, task or tokenizer, before its data is read. */
+async function readKept(from: Source, recipe: Recipe): Promise<KeptRun> {
+  const kept = await readingCheckpoint(from, () => readKeptRun(from, taskOf(recipe)));
+  if (kept.record) checkSameRun("train", kept.record, recipeRecord(recipe));
+  return kept;
+}
+
+/** A config.json as a checkpoint has it. */
+function savedConfig(config: Readonly<Record<string, unknown>>): unknown {
+  return JSON.parse(configJson(config, { dtype: "f32" }));
 }

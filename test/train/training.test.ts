@@ -156,7 +156,10 @@ describeOnDevice("training", (device) => {
       message: expect.stringContaining("must hold wte.weight.velocity; got none"),
     });
     const wider = { ...TINY_RECIPE, model: { ...TINY_RECIPE.model, n_embd: 32 } };
-    await expect(open(device(), wider, { from: sourceOf(files) })).rejects.toMatchObject({ code: "BAD_FILE" });
+    await expect(open(device(), wider, { from: sourceOf(files) })).rejects.toMatchObject({
+      code: "USAGE",
+      message: expect.stringContaining("model.n_embd 32, where it began with 16"),
+    });
     files.delete("trainer_state.json");
     await expect(open(device(), TINY_RECIPE, { from: sourceOf(files) })).rejects.toMatchObject({ code: "BAD_FILE" });
     await openCheckpoint(sourceOf(files));
