@@ -46,6 +46,7 @@ With --model it is run on --data first:
   accuracy, classification  a .tsv of text and label, or .jsonl with {"text", "label"}
   squad                     a file in SQuAD's format
   perplexity                a text, encoded at once; windows of --length tokens, each token but the first predicted once
+A .tsv may begin with a header that has these names, in any order and among others.
 
 Examples:
   $ heed evaluate --metric bleu --predictions out.txt --references ref.txt

@@ -6,6 +6,7 @@ import { readJsonl, readSquad, readTsv } from "../train/data/readers.ts";
 import { hasUnanswerable } from "../train/metrics/squad.ts";
 import { linesOf } from "./evaluate_files.ts";
 import { loadEncoder, loadWithAdapter, type ModelOptions } from "./model.ts";
+import { note } from "./output.ts";
 import { countProgress } from "./progress.ts";
 
 /** What a model gave, beside what is right. */
@@ -136,7 +137,9 @@ async function readFields(
   };
   const isJson = /\.jsonl(\.gz)?$/.test(path);
   const found: Record<string, string>[] = [];
-  const lines = isJson ? readJsonl(file, parse, { skipBad }) : readTsv(file, parse, { skipBad, columns: names });
+  const lines = isJson
+    ? readJsonl(file, parse, { skipBad })
+    : readTsv(file, parse, { skipBad, columns: names, onHeader: (message) => note(`heed: ${message}`) });
   for await (const fields of lines) found.push(fields);
   if (found.length === 0) {
     throw new HeedError("BAD_FILE", `evaluate: ${path} must have an example; got none. Name another file.`);

@@ -72,6 +72,7 @@ Data by task (files may end in .gz):
   labels                 .jsonl with {"words": […], "labels": […]}
   answer                 a file in SQuAD's format, 1.1 or 2.0
   translation            .tsv of source and target, or .jsonl with {"source", "target"}
+A .tsv may begin with a header that has these names, in any order and among others.
 
 The result is a folder in the Hub's format, with log.jsonl, curves.svg and checkpoints beside the model; with --lora, its folder adapter/ holds the adapter in PEFT's format, and the model has it merged. With --lora --dtype q8_0 or q4_0 the base is kept quantised while the adapter is trained, and the model is written in f32.
 A file that is too large for memory is read as it is needed with --buffer: so many lines at a time, shuffled among each other.

@@ -12,7 +12,7 @@ import {
 import { type QuestionExample, readJsonl, readSquad, readTsv, type TextPair } from "./data/readers.ts";
 import { sentenceItems } from "./denoise_items.ts";
 import type { TokenItem } from "./item_batches.ts";
-import { countTargets } from "./losses.ts";
+import { countTargets, IGNORED_TARGET } from "./losses.ts";
 import {
   answerItems,
   classItem,
@@ -81,7 +81,9 @@ const MOST_NOTES = 5;
 export async function readExamples(file: DataFile, options: ReadExamplesOptions): Promise<Examples> {
   const examples: Example[] = [];
   for await (const { items } of readItems(file, options)) examples.push(...items);
-  return gather(examples);
+  const found = gather(examples);
+  if (options.isTraining) checkLabels(options, targetsOf(found.items), file.name);
+  return found;
 }
 
 /** The same, of which the last `share` of the lines is held out. */
@@ -93,7 +95,9 @@ export async function readSplitExamples(
   const examples: Example[] = [];
   for await (const { items } of readItems(file, options)) examples.push(...items);
   const cut = Math.floor(examples.length * (1 - share));
-  return { train: gather(examples.slice(0, cut)), held: gather(examples.slice(cut)) };
+  const [train, held] = [gather(examples.slice(0, cut)), gather(examples.slice(cut))];
+  checkLabels(options, targetsOf(train.items), file.name);
+  return { train, held };
 }
 
 /**
@@ -111,7 +115,12 @@ export async function streamExamples(
       "data: a file in SQuAD's format is read whole. Leave the buffer out (--buffer, or data.buffer of a recipe).",
     );
   }
-  if (namesLabels(options.task)) for await (const _ of readItems(file, options));
+  if (namesLabels(options.task)) {
+    const seen = new Set<number>();
+    for await (const { items } of readItems(file, options))
+      for (const target of targetsOf(items.flatMap((example) => example.items))) seen.add(target);
+    checkLabels(options, seen, file.name);
+  }
   const quiet = { ...options, note: undefined };
   return {
     buffer,
@@ -125,15 +134,34 @@ export async function streamExamples(
 /** Examples of fields that are there already, such as a page's. Throws `USAGE` for those that are none. */
 export function examplesOf(all: readonly Fields[], options: ItemsOptions): Examples {
   const make = exampleMaker(options);
-  return gather(
+  const found = gather(
     all.map((fields, i) => {
       try {
         return make({ fields, line: i + 1 });
       } catch (error) {
         if (!(error instanceof Misfit)) throw error;
-        throw new HeedError("USAGE", `data: example ${i + 1} ${error.message}.`);
+        throw new HeedError("USAGE", `data: example ${i + 1} ${error.message}. Change it, or leave it out.`);
       }
     }),
+  );
+  if (options.isTraining) checkLabels(options, targetsOf(found.items));
+  return found;
+}
+
+function* targetsOf(items: readonly TokenItem[]): Generator<number> {
+  for (const { targets } of items) yield* targets;
+}
+
+/** Throws for examples that all have the same label: of them there is nothing to learn. */
+function checkLabels({ task, names }: ItemsOptions, targets: Iterable<number>, file?: string): void {
+  if (!namesLabels(task)) return;
+  const seen = new Set(targets);
+  seen.delete(IGNORED_TARGET);
+  if (seen.size !== 1) return;
+  const only = JSON.stringify([...names.keys()].find((name) => seen.has(names.get(name) ?? -1)));
+  throw new HeedError(
+    file === undefined ? "USAGE" : "BAD_FILE",
+    `data: ${task} needs at least two labels to tell apart; got only ${only}${file === undefined ? "" : ` in ${file}`}. Add examples of another.`,
   );
 }
 
@@ -221,13 +249,17 @@ async function* readFields<T>(
   };
   const reading = { skipBad, onBad, afterLine };
   const lined = (fields: Fields, line: number): T => parse({ fields, line });
+  const row = (fields: Fields, line: number): T => {
+    if (line > 1 || fields["label"] !== "label") return lined(fields, line);
+    throw new Misfit(`a header must name ${columns.join(" and ")}`, Object.values(fields).join(", "));
+  };
   const plain = file.name.replace(/\.gz$/, "");
   const columns = task === "translation" ? ["source", "target"] : ["text", "label"];
   if (task === "answer") {
     let line = 0;
     for await (const question of readSquad(file, reading)) yield lined({ ...question }, ++line);
   } else if (plain.endsWith(".jsonl")) yield* readJsonl(file, lined, reading);
-  else if (plain.endsWith(".tsv")) yield* readTsv(file, lined, { ...reading, columns });
+  else if (plain.endsWith(".tsv")) yield* readTsv(file, row, { ...reading, columns, onHeader: note });
   else if (PAIRS_OF_SENTENCES.includes(task)) yield* readDocuments(file, lined, reading);
   else if (TEXT_TASKS.includes(task)) yield* readLinesAs(file, (text, line) => lined({ text }, line), reading);
   else {
@@ -365,7 +397,9 @@ function textOf(fields: Fields, name: string): string {
 
 function labelNumber(label: unknown, { names, namesAreAll, isTraining }: ItemsOptions): number {
   const name = typeof label === "number" ? String(label) : label;
-  if (typeof name !== "string") throw new Misfit("must have a label", JSON.stringify(label) ?? "none");
+  if (typeof name !== "string" || name.trim() === "") {
+    throw new Misfit("must have a label", JSON.stringify(label) ?? "none");
+  }
   const known = names.get(name);
   if (known === undefined && isTraining && namesAreAll) {
     const [all, more] = [[...names.keys()], names.size > 10 ? " and others" : ""];

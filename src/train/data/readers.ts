@@ -29,8 +29,13 @@ function parseObject(text: string): JsonObject {
 
 /** How the columns of a TSV file are named. */
 export interface TsvOptions extends BadLineOptions {
-  /** Names of the columns in their order; by default the first line has them. */
+  /**
+   * Names of the columns that are read. A first line that has all of them, in any order and among others, is a header, which says where they are;
+   * else a line has these, in their order. By default the first line has the names.
+   */
   readonly columns?: readonly string[];
+  /** Told of a first line that was taken for a header. */
+  readonly onHeader?: ((message: string) => void) | undefined;
 }
 
 /**
@@ -41,15 +46,16 @@ export async function* readTsv<T>(
   parse: (columns: Readonly<Record<string, string>>, line: number) => T,
   options: TsvOptions = {},
 ): AsyncGenerator<T> {
-  let names = options.columns;
+  const { columns, onHeader, afterLine = 0 } = options;
+  const first = (await firstLine(file)).split("\t");
+  const isHeader = columns?.every((name) => first.includes(name)) ?? true;
+  const names = isHeader ? first : (columns ?? []);
+  if (isHeader && columns)
+    onHeader?.(`data: ${file.name} line 1 names the columns and is no example: ${first.join(", ")}`);
   yield* readExamples(
     file,
     (text, line) => {
       const cells = text.split("\t");
-      if (!names) {
-        names = cells;
-        return undefined;
-      }
       if (cells.length !== names.length) {
         throw new Misfit(`must have ${names.length} columns (${names.join(", ")})`, `${cells.length}: ${text}`);
       }
@@ -59,8 +65,14 @@ export async function* readTsv<T>(
       });
       return parse(row, line);
     },
-    options,
+    { ...options, afterLine: Math.max(afterLine, isHeader ? 1 : 0) },
   );
+}
+
+/** Empty where there is none, or where it is not UTF-8, which whoever reads on is told of. */
+async function firstLine(file: DataFile): Promise<string> {
+  for await (const { text = "" } of readLines(file)) return text;
+  return "";
 }
 
 /** A text and its translation. */

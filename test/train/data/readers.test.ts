@@ -65,6 +65,25 @@ describe("readers", () => {
     );
   });
 
+  it("take a first line that names the wanted columns for a header, from any position on", async () => {
+    const read = async (text: string, options: { afterLine?: number; skipBad?: boolean } = {}) => {
+      const notes: string[] = [];
+      const parse = ({ text: words, label }: Readonly<Record<string, string>>, line: number) => [line, words, label];
+      const onHeader = (message: string) => notes.push(message);
+      const reading = { ...options, columns: ["text", "label"], onHeader };
+      return { rows: await all(readTsv(textFile(text, "t.tsv"), parse, reading)), notes };
+    };
+    const note = expect.stringContaining("t.tsv line 1 names the columns") as string;
+    expect(await read("\ufefftext\tlabel\r\none\tx\n")).toEqual({ rows: [[2, "one", "x"]], notes: [note] });
+    const others = "id\tlabel\ttext\n7\tx\tone\n8\ty\ttwo\n";
+    const rows = [2, 3].map((line, i) => [line, ["one", "two"][i], ["x", "y"][i]]);
+    expect(await read(others)).toEqual({ rows, notes: [note] });
+    expect((await read(others, { afterLine: 2 })).rows).toEqual(rows.slice(1));
+    await expect(read("id\ttext\tlabel\none\tx\n")).rejects.toThrow(/line 2: must have 3 columns \(id, text, label\)/);
+    expect(await read("label\tx\n")).toEqual({ rows: [[1, "label", "x"]], notes: [] });
+    expect((await read("one\tx\ntext\tlabel\n")).rows).toHaveLength(2);
+  });
+
   it("read parallel text from one file or two of one length", async () => {
     const pairs = [
       { source: "你好", target: "Hello" },
