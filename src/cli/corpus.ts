@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Argument, Command } from "commander";
+import { folderError, makeFolder } from "../core/make_folder_node.ts";
 import { everydayCorpus, type SentencePair } from "../train/corpus/everyday.ts";
 import { EXIT } from "./exit_codes.ts";
 import { numberIn } from "./option_types.ts";
@@ -43,9 +44,13 @@ export function corpusCommand(done: (code: number) => void): Command {
     .addHelpText("after", EXAMPLES)
     .action(async (_name: string, { output, ...options }: CommandOptions) => {
       const corpus = everydayCorpus(options);
-      await mkdir(output, { recursive: true });
-      for (const part of ["train", "validation", "test"] as const) {
-        await writeFile(join(output, `${part}.tsv`), corpus[part].map(lineOf).join(""));
+      try {
+        await makeFolder(output);
+        for (const part of ["train", "validation", "test"] as const) {
+          await writeFile(join(output, `${part}.tsv`), corpus[part].map(lineOf).join(""));
+        }
+      } catch (cause) {
+        throw folderError("corpus", output, cause);
       }
       printLine(output);
       note(`heed: ${corpus.train.length} + ${corpus.validation.length} + ${corpus.test.length} pairs`);

@@ -1,7 +1,8 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { HeedError, throwIfAborted } from "../core/errors.ts";
+import { throwIfAborted } from "../core/errors.ts";
+import { folderError, makeFolder } from "../core/make_folder_node.ts";
 import { diskFile } from "../train/data/files_node.ts";
 import { badLine, readLines } from "../train/data/lines.ts";
 import {
@@ -75,13 +76,11 @@ async function train(files: readonly string[], options: CommandOptions, signal: 
   const { output, type } = options;
   const { tokenizer, config } = await trainTokenizer(readTexts(files, options, signal), options);
   try {
-    await mkdir(output, { recursive: true });
+    await makeFolder(output);
     await writeFile(join(output, "tokenizer.json"), `${JSON.stringify(tokenizer, null, 1)}\n`);
     await writeFile(join(output, "tokenizer_config.json"), `${JSON.stringify(config, null, 1)}\n`);
   } catch (cause) {
-    throw new HeedError("BAD_FILE", `tokenizer: ${output} must be a folder to write to; got ${String(cause)}.`, {
-      cause,
-    });
+    throw folderError("tokenizer", output, cause);
   }
   const { vocab } = tokenizer["model"] as { vocab: object };
   const tokens = Object.keys(vocab).length;

@@ -1,12 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { chmod, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { homedir } from "node:os";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { brotliDecompress } from "node:zlib";
 import { HeedError } from "../core/errors.ts";
+import { makeFolder } from "../core/make_folder_node.ts";
 
 /** Environment variables, as `process.env` has them. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -144,7 +145,7 @@ export async function unpackBrotliTar(file: string, folder: string, names?: read
       if (names && !names.includes(entry.name)) continue;
       const target = resolve(temporary, entry.name);
       if (!target.startsWith(`${resolve(temporary)}/`)) throw badTar(file, `the entry ${entry.name} leaves the folder`);
-      await mkdir(dirname(target), { recursive: true });
+      await makeFolder(dirname(target));
       await writeFile(target, entry.data);
       await chmod(target, entry.mode & 0o755);
     }

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { makeFolder } from "../core/make_folder_node.ts";
 import { cacheFolder } from "./drivers_node.ts";
 import type { TuneStore } from "./tune.ts";
 
@@ -17,7 +18,7 @@ export function folderTuneStore(folder: string = join(cacheFolder(), "tune")): T
       }
     },
     async write(key, text) {
-      await mkdir(folder, { recursive: true });
+      await makeFolder(folder);
       const part = join(folder, `${key}.${process.pid}-${randomBytes(4).toString("hex")}.part`);
       try {
         await writeFile(part, text);

@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from "node:crypto";
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { type FileHandle, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HeedError } from "../core/errors.ts";
+import { makeFolder } from "../core/make_folder_node.ts";
 import { cacheFolder } from "../gpu/drivers_node.ts";
 import type { BlobWriter, FileCache } from "./cache.ts";
 import { DiskFile, errorCodeOf, isMissing, messageOf, openDiskFile } from "./folder_node.ts";
@@ -37,9 +38,7 @@ export function folderCache(folder: string = cacheFolder(), options: { writeAt?:
       return undefined;
     },
     beginBlob: async (key, sizeBytes) => {
-      await guardDisk(folder, () =>
-        Promise.all([mkdir(blobs, { recursive: true }), mkdir(parts, { recursive: true })]),
-      );
+      await guardDisk(folder, () => Promise.all([makeFolder(blobs), makeFolder(parts)]));
       const part = join(parts, `${key}.${process.pid}-${randomBytes(6).toString("hex")}`);
       ownParts.add(part);
       try {
@@ -62,7 +61,7 @@ export function folderCache(folder: string = cacheFolder(), options: { writeAt?:
     writeRecord: async (key, text) => {
       const temporary = join(records, `${key}.${process.pid}-${randomBytes(6).toString("hex")}`);
       await guardDisk(folder, async () => {
-        await mkdir(records, { recursive: true });
+        await makeFolder(records);
         await writeFile(temporary, text);
         await rename(temporary, join(records, key));
       });

@@ -1,7 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { access, constants, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HeedError } from "../core/errors.ts";
+import { makeFolder, writeFault } from "../core/make_folder_node.ts";
 
 /** Files by name; each as its chunks in order, or as text. */
 export type FilesToWrite = ReadonlyMap<string, readonly Uint8Array[] | string>;
@@ -103,22 +104,6 @@ export async function removeUnfinished(folder: string): Promise<void> {
   await Promise.all(left.map((name) => rm(join(folder, name), { recursive: true, force: true }).catch(() => {})));
 }
 
-async function makeFolder(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true });
-  } catch (error) {
-    // Node says ENOENT of a folder in a file system that is read only: what is above it tells the truth.
-    for (let above = dirname(path); ; above = dirname(above)) {
-      const isThere = await access(above).then(
-        () => true,
-        () => false,
-      );
-      if (isThere) await access(above, constants.W_OK);
-      if (isThere || above === dirname(above)) throw error;
-    }
-  }
-}
-
 async function writeSynced(path: string, content: readonly Uint8Array[] | string): Promise<void> {
   const file = await open(path, "w");
   try {
@@ -143,18 +128,13 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
-function writeError(path: string, cause: unknown): HeedError {
+/** What writing into the folder of a run throws: `BAD_FILE`. */
+export function writeError(path: string, cause: unknown): HeedError {
   if (cause instanceof HeedError) return cause;
-  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
-  const [got, mend] =
-    code === "ENOSPC" || code === "EDQUOT"
-      ? ["a full disk", "Free some space, then go on with --resume."]
-      : code === "EROFS" || code === "EACCES" || code === "EPERM"
-        ? ["a folder that may not be written", "Allow writing there, or choose another output."]
-        : code === "ENOTDIR" || code === "EEXIST" || code === "EISDIR"
-          ? ["a file where a folder must be, or the reverse", "Move it away, or choose another output."]
-          : [reason(cause), "Look at the folder, then go on with --resume."];
-  return new HeedError("BAD_FILE", `save: ${path} must be written; got ${got}. What was there is as it was. ${mend}`, {
+  const [got, mend] = writeFault(cause);
+  // A run that stopped for it has a checkpoint.
+  const goOn = got === "a full disk" ? `${mend}, then go on with --resume.` : `${mend}.`;
+  return new HeedError("BAD_FILE", `save: ${path} must be written; got ${got}. What was there is as it was. ${goOn}`, {
     cause,
   });
 }
