@@ -39,6 +39,8 @@ export function parseLoraConfig(json: JsonObject): PublishedLora {
   const inside = saved.map((name) => pattern(`(?:.*\\.)?${name}(?:\\..*)?`, "modules_to_save"));
   const isInside = (path: string): boolean => inside.some((name) => name.test(path));
   const isNamed = targetRule(json, targets);
+  // Then the head that reads an adapted table is adapted alike.
+  const tiesHead = json["ensure_weight_tying"] === true;
   return {
     config,
     isDora: json["use_dora"] === true,
@@ -46,7 +48,7 @@ export function parseLoraConfig(json: JsonObject): PublishedLora {
       const own = { ...config, rank: rankOf(path) ?? r, alpha: alphaOf(path) ?? alpha };
       return { rank: own.rank, scale: loraScale(own) };
     },
-    isTarget: (path) => !isInside(path) && isNamed(path),
+    isTarget: (path) => (!isInside(path) && isNamed(path)) || (tiesHead && /^(lm_head|embed_out)$/.test(path)),
     // PEFT takes any end of a name here, not only one after a dot.
     isWhole: (path) => isInside(path) || saved.some((name) => path.endsWith(name)),
   };

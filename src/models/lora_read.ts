@@ -268,8 +268,15 @@ class Reader {
     return place;
   }
 
+  /** A head of its own for the tied one that `transformers` calls so. */
   async #ownHead(name: string): Promise<WeightPlace | undefined> {
-    return /^(lm_head|embed_out)\.weight$/.test(name) ? this.#base.tied?.ownHead() : undefined;
+    const isDecoders = /^(lm_head|embed_out)\.weight$/.test(name);
+    const isWords = /^(cls\.predictions\.decoder|lm_head\.decoder|predictions\.decoder|vocab_projector)\.weight$/.test(
+      name,
+    );
+    // An encoder that has such a head has its bias.
+    const isThere = isDecoders || (isWords && this.#place(name.replace(/weight$/, "bias")) !== undefined);
+    return isThere ? this.#base.tied?.ownHead() : undefined;
   }
 
   /** Rank and scale of a layer that the config has to name. */

@@ -7,6 +7,9 @@ import type { Tensor } from "../gpu/tensor.ts";
 /** Bytes of weights as they are without an adapter. */
 type Originals = ReadonlyMap<Tensor, Uint8Array<ArrayBuffer>>;
 
+/** What is added behind a head that reads the table of token embeddings. */
+const HEAD_BIAS = /^(cls\.predictions\.bias|predictions\.bias|vocab_projector\.bias|final_logits_bias)$/;
+
 /** The table of token embeddings that the head reads too, if it has no weight of its own. */
 export function tiedTable(places: readonly WeightPlace[]): WeightPlace | undefined {
   if (places.some(({ name }) => /^(lm_head|embed_out)\.weight$/.test(name))) return undefined;
@@ -24,7 +27,8 @@ export async function layerBias(
   replacements: readonly Replacement[],
   originals: Originals,
 ): Promise<Float32Array | undefined> {
-  const place = places.find((one) => one.name === `${name}.bias`);
+  const own = [`${name}.bias`, `${name.replace(/\.decoder$/, "")}.bias`];
+  const place = places.find((one) => own.includes(one.name) || (name === "lm_head" && HEAD_BIAS.test(one.name)));
   if (!place) return undefined;
   const { tensor } = place;
   const start = placeStart(place);

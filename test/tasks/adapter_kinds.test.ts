@@ -37,6 +37,8 @@ const KINDS = {
   tokens: "qwen3",
   seq2seq: "marian",
   seq2seq_dora: "t5",
+  seq2seq_head: "bart",
+  words_head: "bert_words",
   classes: "bert_classes",
 } as const;
 
@@ -75,7 +77,11 @@ async function open(device: Device, kind: keyof typeof KINDS, dtype: LoadDType =
     const run = async () => [...((await model.logits(ids)) as { logits: Float32Array }).logits];
     return { model, run, expected };
   }
-  if (base === "marian" || base === "t5") {
+  if (base === "bert_words") {
+    const model = await EncoderModel.load(device, source, { dtype });
+    return { model, run: async () => rows(((await model.logits(ids)) as { logits: Float32Array[] }).logits), expected };
+  }
+  if (base === "marian" || base === "bart" || base === "t5") {
     const model = await Seq2SeqModel.load(device, source, { dtype });
     return { model, run: async () => rows(await model.logits(ids, decoderIds)), expected };
   }
