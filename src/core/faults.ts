@@ -24,7 +24,8 @@ function describeFault({ type, expected, received, message, path = [] }: Fault, 
     return `${name} is missing${kind}`;
   }
   if (expected === null) {
-    if (type === "integer") return `${name} must be a whole number, got ${received.slice(0, MOST_SHOWN)}`;
+    if (type === "integer" || type === "safe_integer")
+      return `${name} must be a whole number, got ${received.slice(0, MOST_SHOWN)}`;
     return `${name}: ${message.replace(/^Invalid /, "invalid ")}`;
   }
   return `${name} must be ${expected}, got ${received.slice(0, MOST_SHOWN)}`;

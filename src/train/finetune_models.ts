@@ -64,7 +64,10 @@ export interface OpenForFinetuning {
 }
 
 /** What a frozen base may be kept in. */
-export type BaseDType = "f32" | "f16" | "q8_0" | "q4_0" | "auto";
+export const BASE_DTYPES = ["f32", "f16", "q8_0", "q4_0", "auto"] as const;
+
+/** One of {@link BASE_DTYPES}. */
+export type BaseDType = (typeof BASE_DTYPES)[number];
 
 /** Loads a checkpoint, in f32 unless its base is frozen, with what a task needs of it. Throws `USAGE`, `BAD_FILE`, `UNSUPPORTED`, with nothing left allocated. */
 export async function openForFinetuning(

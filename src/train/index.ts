@@ -1,4 +1,5 @@
 import type { Engine } from "../tasks/engine.ts";
+import { checkTraining } from "./open_options.ts";
 import { type TaskOf, Training, type TrainingOptions } from "./training.ts";
 
 /**
@@ -9,11 +10,12 @@ import { type TaskOf, Training, type TrainingOptions } from "./training.ts";
  * const training = await openTraining(engine, recipe, { readText: (path) => fetch(path).then((r) => r.text()) });
  * for await (const { step, loss } of training) console.log(step, loss);
  */
-export function openTraining<const R>(
+export async function openTraining<const R>(
   engine: Engine,
   recipe: R,
   options: TrainingOptions,
 ): Promise<Training<TaskOf<R>>> {
+  checkTraining(engine, options);
   return Training.open(engine.device, recipe, options);
 }
 

@@ -6,6 +6,7 @@ import { openTokenizers } from "../text/open_tokenizers.ts";
 import { examplesOf, type Fields, knownLabels } from "./examples.ts";
 import { Finetuning, type FinetuneOptions } from "./finetune.ts";
 import { readKeptRun } from "./run_record.ts";
+import { checkFinetuning } from "./open_options.ts";
 import type { AnsweredQuestion } from "./task_items.ts";
 
 /** What a checkpoint is tuned on, by task. */
@@ -23,12 +24,15 @@ export type FinetuneExamples =
     }
   | {
       readonly task: "classification";
-      readonly texts: readonly { readonly text: string; readonly label: string }[];
+      readonly texts: readonly { readonly text: string; readonly label: string | number }[];
     }
   /** A label for each word. */
   | {
       readonly task: "labels";
-      readonly sentences: readonly { readonly words: readonly string[]; readonly labels: readonly string[] }[];
+      readonly sentences: readonly {
+        readonly words: readonly string[];
+        readonly labels: readonly (string | number)[];
+      }[];
     }
   /** Questions about texts, as SQuAD has them; no answer means that the text has none. */
   | { readonly task: "answer"; readonly questions: readonly AnsweredQuestion[] }
@@ -42,7 +46,7 @@ export interface FinetuningOptions
   readonly steps: number;
   /** Examples of the same task that are held out, for evaluations. */
   readonly heldOut?: FinetuneExamples;
-  /** At its highest; default 2e-4. Not used beside `schedule`. */
+  /** At its highest; default 2e-4. Not beside `schedule`, which has its own. */
   readonly learningRate?: number;
 }
 
@@ -63,15 +67,13 @@ export async function openFinetuning<const E extends FinetuneExamples>(
   examples: E,
   options: FinetuningOptions,
 ): Promise<Finetuning<E["task"]>> {
+  checkFinetuning(engine, examples, options);
   const { heldOut, learningRate = 2e-4, ...given } = options;
   const { steps, signal, length = 128 } = given;
   const checkpoint = await openCheckpoint(await engine.open("finetune", spec), { signal });
   const tokenizers = await openTokenizers(checkpoint, { signal });
   if (!tokenizers) {
     throw new HeedError("USAGE", `finetune: a model with a tokenizer is needed; got ${checkpoint.source.description}.`);
-  }
-  if (heldOut && heldOut.task !== examples.task) {
-    throw new HeedError("USAGE", `finetune: what is held out must be for ${examples.task}; got ${heldOut.task}.`);
   }
   const kept = given.from && (await readKeptRun(given.from, examples.task));
   const known = knownLabels(checkpoint.config, kept?.labels);

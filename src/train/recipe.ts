@@ -1,15 +1,10 @@
 import * as v from "valibot";
 import { HeedError } from "../core/errors.ts";
 import { describeFaults } from "../core/faults.ts";
-import { KEEPS } from "./best_weights.ts";
-import { PRECISIONS } from "./mixed.ts";
-import { OPTIMIZERS } from "./optimizer.ts";
-import { SCHEDULES } from "./schedule.ts";
+import { EVALUATIONS, SETTINGS, share, whole } from "./settings.ts";
 import { checkSetting, type Task, TASKS, type TaskSetting } from "./tasks.ts";
 import { TOKENIZER_SPLITS, TOKENIZER_TYPES } from "./tokenizer/train_tokenizer.ts";
 
-const whole = (min: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(min));
-const share = v.pipe(v.number(), v.minValue(0), v.ltValue(1));
 const path = v.pipe(v.string(), v.nonEmpty());
 
 /** A file that is too large for memory is read so many lines at a time, which are shuffled among each other. */
@@ -56,44 +51,10 @@ const schema = v.strictObject({
     /** The grammar of everyday sentences, Chinese to English. */
     v.strictObject({ grammar: v.literal("zh-en"), seed: v.optional(whole(0)), pairs: v.optional(whole(1)) }),
   ]),
-  batch: whole(1),
-  length: whole(1),
-  accumulate: v.optional(whole(1)),
-  steps: whole(1),
-  optimizer: v.strictObject({
-    type: v.picklist(OPTIMIZERS),
-    beta1: v.optional(v.number()),
-    beta2: v.optional(v.number()),
-    eps: v.optional(v.number()),
-    momentum: v.optional(v.number()),
-    weightDecay: v.optional(v.number()),
-    clip: v.optional(v.number()),
-  }),
-  schedule: v.strictObject({
-    type: v.picklist(SCHEDULES),
-    learningRate: v.number(),
-    minimum: v.optional(v.number()),
-    warmup: v.optional(whole(0)),
-  }),
-  labelSmoothing: v.optional(share),
-  /** Share of the tokens that are hidden, of tasks that hide some: default 0.15, of masked-translation 0.5. */
-  maskRate: v.optional(v.pipe(v.number(), v.gtValue(0), v.maxValue(1))),
-  dropout: v.optional(v.strictObject({ hidden: v.optional(share), attention: v.optional(share) })),
-  recompute: v.optional(v.boolean()),
-  /** `mixed`: products of f16 under a scaled loss. Default f32. */
-  precision: v.optional(v.picklist(PRECISIONS)),
+  ...SETTINGS,
   /** Of the loss in mixed precision. */
   lossScale: v.optional(v.strictObject({ initial: v.optional(v.number()), growEvery: v.optional(whole(1)) })),
-  seed: v.optional(whole(0)),
-  evaluate: v.optional(
-    v.strictObject({
-      every: v.optional(whole(1)),
-      batches: v.optional(whole(1)),
-      patience: v.optional(whole(1)),
-      /** The weights of the result: those of the lowest held-out loss, or of the last update. Default `best` with `patience`, else `last`. */
-      keep: v.optional(v.picklist(KEEPS)),
-    }),
-  ),
+  evaluate: v.optional(v.strictObject({ ...EVALUATIONS, batches: v.optional(whole(1)) })),
   checkpoint: v.optional(v.strictObject({ every: v.optional(whole(1)), keep: v.optional(whole(1)) })),
   /** generation_config.json of the result. */
   generation: v.optional(v.record(v.string(), v.unknown())),
