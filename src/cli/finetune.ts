@@ -10,10 +10,11 @@ import { openTokenizers } from "../text/open_tokenizers.ts";
 import { type Keep, KEEPS } from "../train/best_weights.ts";
 import { Finetuning } from "../train/finetune.ts";
 import { diskFile } from "../train/data/files_node.ts";
+import type { CheckpointFolder } from "../train/checkpoint_node.ts";
 import { recordData } from "../train/data_record_node.ts";
 import { knownLabels, readExamples, streamExamples } from "../train/examples.ts";
 import { type Precision, PRECISIONS } from "../train/mixed.ts";
-import { type RunnableTraining, runTraining, startingPoint } from "../train/run_node.ts";
+import { beginRun, checkStart, type RunnableTraining, runTraining } from "../train/run_node.ts";
 import { readKeptRun } from "../train/run_record.ts";
 import { type Task, TASKS, tasksThatHeed } from "../train/tasks.ts";
 import { EXIT } from "./exit_codes.ts";
@@ -161,11 +162,28 @@ export function finetuneCommand(signal: AbortSignal, done: (code: number) => voi
 }
 
 async function finetune(options: CommandOptions, signal: AbortSignal): Promise<number> {
-  const { task, length, skipBad = false } = options;
   checkFlags(options);
-  const output = resolve(options.output);
-  const latest = await startingPoint(output, options.resume ?? false);
+  const [output, resume] = [resolve(options.output), options.resume ?? false];
+  // Before a GPU is looked for.
+  await checkStart(output, resume);
   const gpu = await openGpu(options);
+  const { latest, end } = await beginRun(output, resume);
+  try {
+    return await tune(options, { gpu, output, latest, signal });
+  } finally {
+    await end();
+  }
+}
+
+interface TuneRun {
+  readonly gpu: GPU;
+  readonly output: string;
+  readonly latest: CheckpointFolder | undefined;
+  readonly signal: AbortSignal;
+}
+
+async function tune(options: CommandOptions, { gpu, output, latest, signal }: TuneRun): Promise<number> {
+  const { task, length, skipBad = false } = options;
   const source = await openSource(options.model, {});
   const checkpoint = await openCheckpoint(source, { signal });
   const tokenizers = await openTokenizers(checkpoint, { signal });

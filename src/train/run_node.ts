@@ -20,6 +20,7 @@ import { changedData, DATA_RECORD, type DataRecord, recordData } from "./data_re
 import type { Examples } from "./examples.ts";
 import type { Precision } from "./mixed.ts";
 import { parseRecipe, type Recipe } from "./recipe.ts";
+import { checkUnlocked, lockFolder } from "./run_lock_node.ts";
 import type { Trainer, TrainingProgress } from "./trainer.ts";
 import { Training } from "./training.ts";
 
@@ -129,9 +130,29 @@ export async function trainRecipe(device: Device, recipe: unknown, options: RunO
   const given = parseRecipe(recipe);
   const parsed = options.precision === undefined ? given : { ...given, precision: options.precision };
   const output = resolve(options.folder, options.output ?? parsed.output);
-  const latest = await startingPoint(output, options.resume ?? false);
   const { text } = options;
   const used = text === undefined ? parsed : { ...parsed, data: dataAt(parsed.data, resolve(text)) };
+  const begun = await beginRun(output, options.resume ?? false);
+  try {
+    return await runRecipe(device, { parsed, used, output, latest: begun.latest }, options);
+  } finally {
+    await begun.end();
+  }
+}
+
+/** A recipe as it was given, and with its data where it is. */
+interface RecipeRun {
+  readonly parsed: Recipe;
+  readonly used: Recipe;
+  readonly output: string;
+  readonly latest: CheckpointFolder | undefined;
+}
+
+async function runRecipe(
+  device: Device,
+  { parsed, used, output, latest }: RecipeRun,
+  options: RunOptions,
+): Promise<RunResult> {
   const data = await recordData(recipeFiles(used, options.folder));
   const training = await Training.open(device, used, {
     readText: (path) => readUtf8(resolve(options.folder, path)),
@@ -181,8 +202,35 @@ export async function runTraining(training: RunnableTraining, options: TrainingR
   return run.train();
 }
 
+/** A run that has its output folder for itself. */
+export interface BegunRun {
+  /** The checkpoint that it goes on from. */
+  readonly latest: CheckpointFolder | undefined;
+  /** Lets other runs write there. */
+  end(): Promise<void>;
+}
+
+/** Takes `output` for a run. Throws `USAGE` where another run is at work there, for a folder that holds a run, or none to go on with. */
+export async function beginRun(output: string, resume: boolean): Promise<BegunRun> {
+  // No folder is made for a run that has nothing to go on from.
+  if (resume) await checkStart(output, resume);
+  const lock = await lockFolder(output);
+  try {
+    return { latest: await startingPoint(output, resume), end: () => lock.release() };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+/** Throws what {@link beginRun} would, and takes nothing. */
+export async function checkStart(output: string, resume: boolean): Promise<void> {
+  await checkUnlocked(output);
+  await startingPoint(output, resume);
+}
+
 /** The checkpoint that a run in `output` goes on from. Throws `USAGE` for a folder that holds a run, or none to go on with. */
-export async function startingPoint(output: string, resume: boolean): Promise<CheckpointFolder | undefined> {
+async function startingPoint(output: string, resume: boolean): Promise<CheckpointFolder | undefined> {
   const checkpoints = join(output, "checkpoints");
   const found = await listCheckpoints(checkpoints);
   const model = found.length === 0 && !resume && (await firstModelFile(output));

@@ -66,6 +66,28 @@ describeOnDevice("trainRecipe", (device) => {
     expect((await trainRecipe(device(), recipe, { ...options, resume: true })).steps).toBe(2);
   });
 
+  it("refuses a second run in its folder, and leaves nothing of a run that could not begin", async () => {
+    const { path, options } = inFolder("twice");
+    const recipe = { ...TINY_RECIPE, steps: 3, checkpoint: { every: 1 } };
+    let second: Promise<unknown> | undefined;
+    const onProgress = (): void => {
+      second ??= trainRecipe(device(), recipe, { ...options, resume: true }).catch((error: unknown) => error);
+    };
+    expect((await trainRecipe(device(), recipe, { ...options, onProgress })).steps).toBe(3);
+    expect(await second).toMatchObject({
+      code: "USAGE",
+      message: expect.stringMatching(new RegExp(`one run at a time; got .* process ${process.pid} on `)),
+    });
+    expect(readdirSync(path).filter((name) => name.startsWith("."))).toEqual([]);
+    const none = trainRecipe(
+      device(),
+      { ...recipe, data: { text: "none.txt" } },
+      { ...options, output: `${path}-none` },
+    );
+    await expect(none).rejects.toMatchObject({ code: "BAD_FILE" });
+    expect(readdirSync(folder)).not.toContain("twice-none");
+  });
+
   it("never writes over a model that it did not begin with", async () => {
     const { path, options } = inFolder("base");
     mkdirSync(path);
