@@ -1,7 +1,8 @@
+import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { throwIfAborted } from "../core/errors.ts";
+import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { folderError, makeFolder } from "../core/make_folder_node.ts";
 import { diskFile } from "../train/data/files_node.ts";
 import { badLine, readLines } from "../train/data/lines.ts";
@@ -74,6 +75,12 @@ function splits(text: string): TokenizerSplit[] {
 async function train(files: readonly string[], options: CommandOptions, signal: AbortSignal): Promise<number> {
   const started = performance.now();
   const { output, type } = options;
+  if (existsSync(join(output, "tokenizer.json"))) {
+    throw new HeedError(
+      "USAGE",
+      `tokenizer: the output must have no tokenizer yet; got one in ${output}, on whose ids a model may depend. Name another folder, or remove it.`,
+    );
+  }
   const { tokenizer, config } = await trainTokenizer(readTexts(files, options, signal), options);
   try {
     await makeFolder(output);

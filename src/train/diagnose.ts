@@ -12,7 +12,7 @@ interface NotFinite {
 }
 
 /**
- * Where the first number of a step on `batches` is that is not finite: parameters first, then values in the order of the forward pass, then
+ * Where the first number of a step on `batches` is that is not finite: parameters first, frozen ones of f32 among them, then values in the order of the forward pass, then
  * gradients in the order of backward, whose squares may be too large where they are not. Throws `OUT_OF_MEMORY` and `LIMIT`, as it keeps
  * every value.
  */
@@ -21,8 +21,8 @@ export async function firstNotFinite(step: TrainingStep, batches: readonly Batch
     if (hasNotFinite(await tensor.read())) return { kind: "parameter", name };
   }
   for (const batch of batches) {
-    const name = await firstValue(step, batch);
-    if (name !== undefined) return { kind: "value", name };
+    const found = await firstOfForward(step, batch);
+    if (found) return found;
   }
   let largest = { name: "", size: -1 };
   for (const part of batches.keys()) {
@@ -33,20 +33,25 @@ export async function firstNotFinite(step: TrainingStep, batches: readonly Batch
   return { kind: "norm", name: largest.name };
 }
 
-async function firstValue(step: TrainingStep, batch: Batch): Promise<string | undefined> {
+async function firstOfForward(step: TrainingStep, batch: Batch): Promise<NotFinite | undefined> {
   const named: Value[] = [];
   const rec = new ProgramRecorder("diagnosis", (value) => {
     if (value.kind === "intermediate" && !value.view && value.dtype === "f32") named.push(value);
     return value;
   });
   step.recordForward(rec, batch.shape, false);
+  const read = rec.nodes.flatMap(({ inputs }) => Object.values(inputs));
+  for (const frozen of new Set(read)) {
+    if (frozen?.kind !== "weight" || frozen.dtype !== "f32" || !frozen.tensor) continue;
+    if (hasNotFinite(await frozen.tensor.read())) return { kind: "parameter", name: frozen.name };
+  }
   for (const value of named) rec.output(value.name, value);
   const planned = await plan(step.device, rec);
   try {
     step.writeFixed(planned, batch.shape);
     for (const [name, data] of Object.entries(batch.inputs)) planned.write(name, data);
     await planned.run();
-    for (const { name } of named) if (hasNotFinite(await planned.readOutput(name))) return name;
+    for (const { name } of named) if (hasNotFinite(await planned.readOutput(name))) return { kind: "value", name };
     return undefined;
   } finally {
     planned.dispose();

@@ -26,6 +26,8 @@ describe("heed tokenizer train", () => {
     const plain = await train(write("plain.txt", LINES), "plain", ...bpe, "--json");
     expect(JSON.parse(plain.stdout)).toEqual({ output: join(folder, "plain"), type: "bpe", tokens: 264 });
     expect(plain.stderr).not.toContain("were asked for");
+    const again = await train(join(folder, "plain.txt"), "plain", ...bpe);
+    expect([again.code, again.stderr]).toEqual([2, expect.stringMatching(/must have no tokenizer yet; got one in/)]);
     await train(write("packed.txt.gz", gzipSync(LINES)), "packed", ...bpe);
     await train(write("windows.txt", `\ufeff${LINES.replaceAll("\n", "\r\n")}`), "windows", ...bpe);
     expect([written("packed"), written("windows")]).toEqual([written("plain"), written("plain")]);

@@ -18,6 +18,7 @@ async function failing(
   w: number,
   [near, far]: readonly [number, number],
   accumulate: number,
+  frozen = false,
 ): Promise<unknown> {
   const tensors = ["v", "w"].map((name) =>
     Tensor.from(device, name, [1], "f32", new Float32Array([name === "w" ? w : 1])),
@@ -29,7 +30,8 @@ async function failing(
       return add(rec, rec.name(scale(rec, inner, far), "block.1.outer"), scale(rec, value(first), 2));
     },
   };
-  const parameters = tensors.map((tensor) => ({ name: tensor.label, tensor, decays: true }));
+  const trained = frozen ? [first] : tensors;
+  const parameters = trained.map((tensor) => ({ name: tensor.label, tensor, decays: true }));
   const step = new TrainingStep(device, { objective, parameters, optimizer: { type: "sgd" } });
   const data = { next: () => BATCH, state: () => 0, restore: () => {} };
   const trainer = new Trainer({ step, data, steps: 3, accumulate, schedule: { type: "constant", learningRate: 1 } });
@@ -53,10 +55,17 @@ describeOnDevice("where numbers cease to be finite", (device) => {
     ["the forward pass", 1e10, [1e20, 1e20], /step 1 .* began in block\.1\.outer\. .* Lower the learning rate/],
     ["a gradient", 1e-20, [1e30, 1e15], /the forward pass is finite, and it began in the gradient of w\. /],
     ["the norm", 1e-20, [1e15, 1e10], /every gradient is finite but too large to be squared, that of w above all/],
-  ] as const)("it is told of %s", async (_, w, factors, message) => {
+    [
+      "a frozen parameter",
+      Number.NaN,
+      [1, 1],
+      /began in the parameter w\. Nothing .* Begin with weights that are/,
+      true,
+    ],
+  ] as const)("it is told of %s", async (_, w, factors, message, ...[frozen]: readonly boolean[]) => {
     const before = device().bytesInUse;
     for (const accumulate of [1, 2]) {
-      const error = await failing(device(), w, factors, accumulate);
+      const error = await failing(device(), w, factors, accumulate, frozen);
       expect(error).toMatchObject({ code: "DIVERGED", message: expect.stringMatching(message) });
     }
     expect(device().bytesInUse).toBe(before);
