@@ -32,7 +32,7 @@ export interface EncodeLoraOptions {
   readonly base?: string;
   readonly taskType?: string;
   readonly fanInFanOut?: boolean;
-  /** Trained beside it. */
+  /** Trained beside it: a head, but for the table of tokens that it may share. */
   readonly saved?: readonly SavedTensor[];
 }
 
@@ -78,9 +78,13 @@ export async function encodeLora(
   ]);
 }
 
-/** The layers that tensors belong to: `classifier` of `classifier.weight`; also of RoBERTa's `classifier.dense.weight`, as PEFT adds that one itself. */
+/**
+ * The layers that are brought whole: `classifier` of `classifier.weight`, and of RoBERTa's `classifier.dense.weight`, as PEFT adds that one
+ * itself. A bias alone is that of a layer whose matrix is the table of tokens: PEFT would look for the matrix too, and finds the bias by its name.
+ */
 function modulesOf(saved: readonly SavedTensor[]): string[] {
-  return [...new Set(saved.map(({ name }) => name.replace(/^classifier\..+$/, "classifier").replace(/\.[^.]+$/, "")))];
+  const layers = saved.flatMap(({ name }) => (name.endsWith(".weight") ? [name.slice(0, -".weight".length)] : []));
+  return [...new Set(layers.map((name) => name.replace(/^classifier\..+$/, "classifier")))];
 }
 
 /** Rows `[parts, heads, D]` to the checkpoint's `[heads, parts, D]`. */

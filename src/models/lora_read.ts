@@ -69,7 +69,7 @@ export async function readLora(source: Source, base: LoraBase, options: ReadOpti
   const { json, entries } = await openLora(source, options);
   const settings = parseLoraConfig(json);
   const { layers, whole } = sorted(entries);
-  const reader = new Reader(base, settings, options);
+  const reader = new Reader(base, settings, { ...options, brought: [...whole.keys()] });
   const loaded: LoadedLayer[] = [];
   const tables: LoadedTable[] = [];
   const replacements: Replacement[] = [];
@@ -77,7 +77,7 @@ export async function readLora(source: Source, base: LoraBase, options: ReadOpti
   for (const [path, parts] of layers) {
     if (parts.tokens) replacements.push(...(await reader.tokens(path, parts.tokens, json)));
     else if (parts.embedding_A || parts.embedding_B) tables.push(await reader.table(path, parts));
-    else loaded.push(await reader.layer(path, parts));
+    else loaded.push(...(await reader.layer(path, parts)));
   }
   reader.checkWhole(new Set(whole.keys()));
   if (loaded.length + tables.length + replacements.length === 0) {
@@ -136,20 +136,24 @@ class Reader {
   readonly #options: ReadOptions;
   readonly #module: (path: string) => LinearModule | undefined;
   readonly #place: (path: string) => WeightPlace | undefined;
+  /** Something of the head that the model has is brought. */
+  readonly #bringsHead: boolean;
 
-  constructor(base: LoraBase, settings: PublishedLora, options: ReadOptions) {
+  constructor(base: LoraBase, settings: PublishedLora, options: ReadOptions & { readonly brought: readonly string[] }) {
     this.#base = base;
     this.#settings = settings;
     this.#options = options;
     const [module, place] = [finder(base.modules, base.prefixes), finder(base.places, base.prefixes)];
     this.#module = (path) => module(path) ?? module(otherName(path));
     this.#place = (path) => place(path) ?? place(otherName(path));
+    this.#bringsHead = options.brought.some((name) => HEAD_TENSOR.test(name) && this.#place(name) !== undefined);
   }
 
-  /** Matrices beside a linear layer. */
-  async layer(path: string, { A, B, magnitude }: Parts): Promise<LoadedLayer> {
+  /** Matrices beside a linear layer, if the model runs it: a pooler that nobody asks for has some too. */
+  async layer(path: string, { A, B, magnitude }: Parts): Promise<LoadedLayer[]> {
     const head = this.#module(path) ? undefined : await this.#ownHead(`${path}.weight`);
     const module = head ? moduleOf(head) : this.#module(path);
+    if (!module && this.#isUnread(`${path}.weight`)) return [];
     if (!module) throw foreign(path);
     const { rank, scale } = this.#adapted(path);
     const { rows, columns, name } = module;
@@ -160,13 +164,15 @@ class Reader {
       );
     }
     const lengths = magnitude && (await this.#read(`${name}.lora_magnitude_vector`, magnitude, [rows]));
-    return {
-      module,
-      a: await this.#read(`${name}.lora_A`, A, [rank, columns]),
-      b: heedRows(await this.#read(`${name}.lora_B`, B, [rows, rank]), module),
-      magnitude: lengths && heedRows(lengths, module),
-      scale,
-    };
+    return [
+      {
+        module,
+        a: await this.#read(`${name}.lora_A`, A, [rank, columns]),
+        b: heedRows(await this.#read(`${name}.lora_B`, B, [rows, rank]), module),
+        magnitude: lengths && heedRows(lengths, module),
+        scale,
+      },
+    ];
   }
 
   /** Matrices beside a table of embeddings. */
@@ -219,8 +225,10 @@ class Reader {
     const own = name.replace(".base_layer.", ".");
     const place = this.#place(own) ?? (await this.#ownHead(own));
     if (!place) {
-      if (HEAD_TENSOR.test(own)) throw headless(own);
-      if (this.#base.ignored.some((pattern) => pattern.test(own))) return [];
+      const isIgnored = this.#base.ignored.some((pattern) => pattern.test(own));
+      // Of BERT's two heads of pre-training the model has the one that it runs.
+      if (HEAD_TENSOR.test(own) && !(isIgnored && this.#bringsHead)) throw headless(own);
+      if (isIgnored) return [];
       throw foreign(own);
     }
     const { tensor } = place;
@@ -257,6 +265,11 @@ class Reader {
       "BAD_FILE",
       `lora: an adapter must bring what modules_to_save names; it has no ${missing.name}. Save it anew, or mend ${LORA_CONFIG_FILE}.`,
     );
+  }
+
+  /** True for what checkpoints hold and the model does not read, but for other heads. */
+  #isUnread(name: string): boolean {
+    return !HEAD_TENSOR.test(name) && this.#base.ignored.some((pattern) => pattern.test(name));
   }
 
   #tableAt(path: string): WeightPlace {
