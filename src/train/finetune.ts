@@ -25,7 +25,7 @@ import {
   tokenizerDigest,
   weightsDigest,
 } from "./run_record.ts";
-import { configJson, encodeModel, publishedForm } from "./save.ts";
+import { checkSavedDType, configJson, encodeModel, publishedForm } from "./save.ts";
 import type { Schedule } from "./schedule.ts";
 import { checkSetting, type Task } from "./tasks.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
@@ -199,6 +199,13 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
   /** adapter_config.json and adapter_model.safetensors, where an adapter is trained; a head that is trained beside it is in them (`modules_to_save`). */
   async adapterFiles(base: string): Promise<Map<string, Uint8Array[]>> {
     if (!this.lora) throw new HeedError("USAGE", "finetune: an adapter was not trained. Ask for files() instead.");
+    if (typeof base !== "string" || base === "") {
+      const got = base === "" ? "an empty one" : typeof base;
+      throw new HeedError(
+        "USAGE",
+        `finetune: an adapter's files need the name of its base model; got ${got}. Give one.`,
+      );
+    }
     const { peftTask: taskType, rules, tree, head } = this.#opened;
     // A head is trained beside an adapter, which is of no use without it.
     const trained = new Set(head.map(({ tensor }) => tensor));
@@ -219,6 +226,8 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
    * that was kept smaller is loaded anew in f32 for it, as it was published. Throws `UNSUPPORTED` where {@link canMerge} is false.
    */
   async files(dtype: "f32" | "f16" = "f32"): Promise<Map<string, readonly Uint8Array[] | string>> {
+    // First: merging can't be undone.
+    checkSavedDType(dtype);
     if (this.lora) await this.#merge(this.lora);
     const { rules, tree } = this.#opened;
     const original = await this.#checkpoint.source.readText("config.json");

@@ -13,6 +13,12 @@ export interface SaveOptions {
   readonly dtype?: "f32" | "f16";
 }
 
+/** Throws `USAGE` for a dtype that no model is written in. */
+export function checkSavedDType(dtype: unknown): void {
+  if (dtype === "f32" || dtype === "f16") return;
+  throw new HeedError("USAGE", `files: dtype must be f32 or f16; got ${JSON.stringify(dtype)}. Write one of them.`);
+}
+
 /** How {@link encodeModel} reads. */
 export interface EncodeModelOptions extends SaveOptions {
   /** Gives a tensor's bytes. Default: those on the GPU. */

@@ -1,3 +1,4 @@
+import { checkOptionNames } from "../core/options.ts";
 import type { Source } from "../core/source.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -13,7 +14,14 @@ import { type LiveModel, liveModel } from "./live_model.ts";
 import { disposeTree, parametersOf } from "./parameters.ts";
 import { initialiseRecipe, type OpenFile, type Prepared, prepareRecipe, type ReadText } from "./prepare.ts";
 import { parseRecipe, type Recipe, taskOf } from "./recipe.ts";
-import { configJson, encodeModel, type EncodeModelOptions, type PublishedForm, publishedForm } from "./save.ts";
+import {
+  checkSavedDType,
+  configJson,
+  encodeModel,
+  type EncodeModelOptions,
+  type PublishedForm,
+  publishedForm,
+} from "./save.ts";
 import { checkSameRun, encodeRunRecord, type KeptRun, readKeptRun, recipeRecord } from "./run_record.ts";
 import { type Task, writesText } from "./tasks.ts";
 import { Trainer, type TrainingProgress } from "./trainer.ts";
@@ -160,7 +168,10 @@ export class Training<T = unknown> implements AsyncIterable<TrainingProgress> {
    * The model as the Hub's files: config.json, model.safetensors, tokenizer.json, generation_config.json. Its weights are those of the last
    * update, or, once training has ended, of the best evaluation where that is kept. Default dtype: the recipe's.
    */
-  files({ dtype = this.recipe.dtype ?? "f32" }: { readonly dtype?: "f32" | "f16" } = {}): Promise<ModelFiles> {
+  async files(options: { readonly dtype?: "f32" | "f16" } = {}): Promise<ModelFiles> {
+    checkOptionNames("files", options, ["dtype"]);
+    const { dtype = this.recipe.dtype ?? "f32" } = options;
+    checkSavedDType(dtype);
     return this.#files({ dtype, form: publishedForm(this.#prepared.config) });
   }
 

@@ -83,6 +83,18 @@ describeOnDevice("openFinetuning", (device) => {
     await expect(openFinetuning(engine(), bare, examples, SIZES)).rejects.toThrow(/a model with a tokenizer is needed/);
   });
 
+  it("refuses to write what it can't, before an adapter is merged and training ends", async () => {
+    const examples = { task: "lm", texts: [TEXT] } as const;
+    const tuning = await openFinetuning(engine(), SHAKESPEARE, examples, { ...SIZES, lora: { rank: 2 } });
+    const usage = (message: RegExp) => ({ code: "USAGE", message: expect.stringMatching(message) as string });
+    await expect(tuning.files("q8_0" as "f16")).rejects.toMatchObject(usage(/dtype must be f32 or f16; got "q8_0"/));
+    await expect(tuning.files({ dtype: "f16" } as never)).rejects.toMatchObject(usage(/got \{"dtype":"f16"\}/));
+    await expect(tuning.adapterFiles("")).rejects.toMatchObject(usage(/name of its base model; got an empty one/));
+    await expect(tuning.adapterFiles(5 as never)).rejects.toMatchObject(usage(/got number/));
+    for await (const { loss } of tuning) expect(loss).toBeGreaterThan(0);
+    await tuning.dispose();
+  });
+
   it("refuses examples that are none, by their number", async () => {
     const encoder = tinyEncoder("bert_plain");
     const open = (examples: FinetuneExamples) => openFinetuning(engine(), encoder.path, examples, SIZES);

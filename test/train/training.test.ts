@@ -182,4 +182,14 @@ describeOnDevice("training", (device) => {
   ])("refuses a recipe that it can't honour (%#)", async (recipe, message) => {
     await expect(open(device(), recipe)).rejects.toThrow(message);
   });
+
+  it("refuses to write what it can't", async () => {
+    const training = await open(device(), TINY_RECIPE);
+    const refusing = (message: RegExp) => ({ code: "USAGE", message: expect.stringMatching(message) as string });
+    await expect(training.files({ dtype: "q8_0" as "f16" })).rejects.toMatchObject(
+      refusing(/must be f32 or f16; got "q8_0"/),
+    );
+    await expect(training.files("f16" as never)).rejects.toMatchObject(refusing(/there are dtype/));
+    await training.dispose();
+  });
 });
