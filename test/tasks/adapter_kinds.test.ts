@@ -190,12 +190,16 @@ await describeOnTiers("several adapters of a model", (engine) => {
 });
 
 describeOnDevice("files of adapters", (device) => {
-  const loaded = async (config: Record<string, unknown>, tensors: ReadonlyMap<string, TensorToWrite>) => {
+  const loaded = async (
+    config: Record<string, unknown>,
+    tensors: ReadonlyMap<string, TensorToWrite>,
+    kind: keyof typeof KINDS = "classes",
+  ) => {
     const source = filesSource([
       new File([JSON.stringify({ peft_type: "LORA", r: 1, lora_alpha: 2, ...config })], "adapter_config.json"),
       new File(encodeSafetensors(tensors, {}) as Uint8Array<ArrayBuffer>[], "adapter_model.safetensors"),
     ]);
-    const { model, run } = await open(device(), "classes", "q8_0");
+    const { model, run } = await open(device(), kind, "q8_0");
     try {
       await model.useAdapter(await model.loadAdapter(source));
       return await run();
@@ -204,26 +208,36 @@ describeOnDevice("files of adapters", (device) => {
     }
   };
 
-  it("keep the base's own weights beside matrices, and weights in blocks stay as they were loaded", async () => {
-    const query = "base_model.model.bert.encoder.layer.0.attention.self.query";
-    const filled = (shape: number[], value: number): TensorToWrite => {
-      const data = new Float32Array(shape.reduce((all, n) => all * n, 1)).map((_, i) => value * ((i % 5) - 2));
-      return { format: "f32", shape, data };
-    };
-    const matrices = [
-      [`${query}.lora_A.weight`, filled([1, 32], 0.1)],
-      [`${query}.lora_B.weight`, filled([32, 1], 0.3)],
+  const filled = (shape: number[], value: number): TensorToWrite => {
+    const data = new Float32Array(shape.reduce((all, n) => all * n, 1)).map((_, i) => value * ((i % 5) - 2));
+    return { format: "f32", shape, data };
+  };
+  const matrices = (layer: string) =>
+    [
+      [`base_model.model.bert.${layer}.lora_A.weight`, filled([1, 32], 0.1)],
+      [`base_model.model.bert.${layer}.lora_B.weight`, filled([32, 1], 0.3)],
     ] as const;
+
+  it("may hold matrices of layers that the model does not run, but not of another head", async () => {
+    const query = matrices("encoder.layer.0.attention.self.query");
+    const config = { target_modules: "all-linear" };
+    const plain = await loaded(config, new Map(query), "words_head");
+    assertClose(await loaded(config, new Map([...query, ...matrices("pooler.dense")]), "words_head"), plain, SAME);
+    const other = new Map([...query, ["base_model.model.classifier.lora_A.weight", filled([1, 32], 0.1)] as const]);
+    await expect(loaded(config, other, "words_head")).rejects.toThrow("must belong to a linear layer of the model");
+  });
+
+  it("keep the base's own weights beside matrices, and weights in blocks stay as they were loaded", async () => {
+    const query = "encoder.layer.0.attention.self.query";
+    const own = (rows: number) => [`base_model.model.bert.${query}.base_layer.weight`, filled([rows, 32], 1)] as const;
+    const [left, right] = matrices(query);
     const config = { target_modules: ["query"] };
-    const plain = await loaded(config, new Map(matrices));
-    const own = [`${query}.base_layer.weight`, filled([32, 32], 1)] as const;
-    assertClose(await loaded(config, new Map([...matrices, own])), plain, SAME);
-    const none = await loaded(config, new Map([[...matrices[0]], [matrices[1][0], filled([32, 1], 0)]]));
+    const plain = await loaded(config, new Map([left, right]));
+    assertClose(await loaded(config, new Map([left, right, own(32)])), plain, SAME);
+    const none = await loaded(config, new Map([left, [right[0], filled([32, 1], 0)]]));
     expect(() => assertClose(none, plain, CLOSE)).toThrow();
-    const short = [`${query}.base_layer.weight`, filled([31, 32], 1)] as const;
-    await expect(loaded(config, new Map([...matrices, short]))).rejects.toThrow(
-      "query.weight must be [32, 32]; got [31",
-    );
+    const short = new Map([left, right, own(31)]);
+    await expect(loaded(config, short)).rejects.toThrow("query.weight must be [32, 32]; got [31");
   });
 
   it("may be PyTorch's own, as older versions of PEFT wrote them", async () => {
