@@ -1,5 +1,5 @@
 /** What of a valibot issue its wording takes. */
-interface Fault {
+export interface Fault {
   readonly type: string;
   readonly expected: string | null;
   readonly received: string;

@@ -6,7 +6,7 @@ import { BASE_DTYPES } from "./finetune_models.ts";
 import type { CreateLoraOptions } from "./lora.ts";
 import type { FinetuneExamples, FinetuningOptions } from "./open_finetuning.ts";
 import { checkSchedule } from "./schedule.ts";
-import { EVALUATIONS, SETTINGS, share, whole } from "./settings.ts";
+import { EVALUATIONS, LEARNING_RATE, SETTINGS, share, whole } from "./settings.ts";
 import { checkSetting, type Task } from "./tasks.ts";
 import type { TrainingOptions } from "./training.ts";
 
@@ -56,7 +56,7 @@ const finetuning = {
   length: v.optional(SETTINGS.length),
   optimizer: v.optional(SETTINGS.optimizer),
   schedule: v.optional(SETTINGS.schedule),
-  learningRate: v.optional(SETTINGS.schedule.entries.learningRate),
+  learningRate: v.optional(LEARNING_RATE),
   evaluateEvery: EVALUATIONS.every,
   patience: EVALUATIONS.patience,
   keep: EVALUATIONS.keep,

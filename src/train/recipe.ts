@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { HeedError } from "../core/errors.ts";
-import { describeFaults } from "../core/faults.ts";
+import { describeFaults, type Fault } from "../core/faults.ts";
 import { EVALUATIONS, SETTINGS, share, whole } from "./settings.ts";
 import { checkSetting, type Task, TASKS, type TaskSetting } from "./tasks.ts";
 import { TOKENIZER_SPLITS, TOKENIZER_TYPES } from "./tokenizer/train_tokenizer.ts";
@@ -9,6 +9,23 @@ const path = v.pipe(v.string(), v.nonEmpty());
 
 /** A file that is too large for memory is read so many lines at a time, which are shuffled among each other. */
 const streamed = { buffer: v.optional(whole(1)), skipBad: v.optional(v.boolean()) };
+
+/** What data can be, by the field that says which. */
+const DATA = {
+  /** One text; its last `validationShare` is held out where there is no `validation`: a tenth unless it says otherwise. */
+  text: v.strictObject({ text: path, validation: v.optional(path), validationShare: v.optional(share), ...streamed }),
+  /** A file of examples in the task's format (`heed finetune --help`); nothing of it is held out unless a share is named. */
+  examples: v.strictObject({
+    ...{ examples: path, validation: v.optional(path), validationShare: v.optional(share), ...streamed },
+  }),
+  /** Parallel text in two files, line by line. */
+  source: v.strictObject({
+    ...{ source: path, target: path, validationSource: v.optional(path), validationTarget: v.optional(path) },
+    ...streamed,
+  }),
+  /** The grammar of everyday sentences, Chinese to English. */
+  grammar: v.strictObject({ grammar: v.literal("zh-en"), seed: v.optional(whole(0)), pairs: v.optional(whole(1)) }),
+};
 
 const schema = v.strictObject({
   $comment: v.optional(v.string()),
@@ -35,22 +52,7 @@ const schema = v.strictObject({
       lowercase: v.optional(v.boolean()),
     }),
   ]),
-  data: v.union([
-    /** One text; its last `validationShare` is held out where there is no `validation`: a tenth unless it says otherwise. */
-    v.strictObject({ text: path, validation: v.optional(path), validationShare: v.optional(share), ...streamed }),
-    /** A file of examples in the task's format (`heed finetune --help`); nothing of it is held out unless a share is named. */
-    v.strictObject({ examples: path, validation: v.optional(path), validationShare: v.optional(share), ...streamed }),
-    /** Parallel text in two files, line by line. */
-    v.strictObject({
-      source: path,
-      target: path,
-      validationSource: v.optional(path),
-      validationTarget: v.optional(path),
-      ...streamed,
-    }),
-    /** The grammar of everyday sentences, Chinese to English. */
-    v.strictObject({ grammar: v.literal("zh-en"), seed: v.optional(whole(0)), pairs: v.optional(whole(1)) }),
-  ]),
+  data: v.union([DATA.text, DATA.examples, DATA.source, DATA.grammar]),
   ...SETTINGS,
   /** Of the loss in mixed precision. */
   lossScale: v.optional(v.strictObject({ initial: v.optional(v.number()), growEvery: v.optional(whole(1)) })),
@@ -79,10 +81,24 @@ export function parseRecipe(value: unknown): Recipe {
     checkFields(result.output);
     return result.output;
   }
+  const issues = result.issues.flatMap((issue) => (issue.type === "union" ? faultsOfData(issue.input) : [issue]));
   throw new HeedError(
     "USAGE",
-    `train: the recipe must be understood in full; ${describeFaults(result.issues, "recipe")}. \`heed train --help\` names the fields.`,
+    `train: the recipe must be understood in full; ${describeFaults(issues, "recipe")}. \`heed train --help\` names the fields.`,
   );
+}
+
+/** What is wrong with `data`, by the field that says what it is. */
+function faultsOfData(input: unknown): Fault[] {
+  const path = [{ key: "data" }];
+  const given = typeof input === "object" && input !== null ? Object.keys(input) : [];
+  const [kind, another] = (Object.keys(DATA) as (keyof typeof DATA)[]).filter((name) => given.includes(name));
+  if (kind === undefined || another !== undefined) {
+    const expected = "an object with one of text, examples, source (and target), or grammar";
+    return [{ type: "union", expected, received: given.join(", ") || "none", message: "", path }];
+  }
+  const { issues = [] } = v.safeParse(DATA[kind], input);
+  return issues.map((issue) => ({ ...issue, path: [...path, ...(issue.path ?? [])] }));
 }
 
 /** Refuses fields that would do nothing. */

@@ -40,7 +40,7 @@ describe("openFinetuning", () => {
     [{ learningRate: -1 }, /learningRate must be >0, got -1/],
     [{ learningRate: 0.1, schedule: SCHEDULE }, /learningRate does nothing beside schedule, .* got 0\.1\. Leave one/],
     [{ schedule: { ...SCHEDULE, warmUp: 3 } }, /schedule\.warmUp is not known/],
-    [{ schedule: { ...SCHEDULE, minimum: 1 } }, /minimum must lie from 0 to learningRate; got 1/],
+    [{ schedule: { ...SCHEDULE, type: "linear", minimum: 1 } }, /minimum must lie from 0 to learningRate; got 1/],
     [{ optimizer: { type: "adamw", lr: 1 } }, /optimizer\.lr is not known/],
     [{ maskRate: 0.2 }, /maskRate does nothing here: task lm hides no tokens/],
     [{ train: "head" }, /train "head" does nothing here: task lm puts no head/],
@@ -100,7 +100,7 @@ describe("openTraining", () => {
   const readText = async () => "";
 
   it.each([
-    [{}, /train: the options must be .*; readText is missing.* There are from, signal, readText, openFile\./],
+    [{}, /train: the options must be .*; readText is missing.* There are from, signal, readText, openFile/],
     [{ readText: "text" }, /readText must be Function, got "text"/],
     [{ readText, blah: 1 }, /blah is not known/],
     [{ readText, from: "./run" }, /from must be Object/],
