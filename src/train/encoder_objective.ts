@@ -84,8 +84,12 @@ export function pretrainingObjective(
   };
 }
 
-function fixedParts(encoder: Encoder): Pick<Objective, "constants" | "fixedInputs"> {
+function fixedParts(encoder: Encoder): Pick<Objective, "constants" | "fixedInputs" | "limits"> {
+  const { facts, head } = encoder;
+  const targets = head?.kind === "words" ? facts.vocabSize : head?.labels.length;
   return {
+    // An answer's targets are places in its text.
+    limits: { tokens: facts.vocabSize, ...(targets ? { targets } : {}) },
     constants: ({ length }) => encoder.constants(length),
     fixedInputs: ({ batch, length }) => ({ row_table: denseRows(batch, length) }),
   };

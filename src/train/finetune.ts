@@ -11,7 +11,7 @@ import type { Tokenizer } from "../text/tokenizer.ts";
 import { EpochBatches, type ItemStream, orderedBatches, StreamedBatches } from "./batches.ts";
 import type { Keep } from "./best_weights.ts";
 import { type BaseDType, openForFinetuning, type OpenedModel, type TunedModel } from "./finetune_models.ts";
-import type { TokenItem } from "./item_batches.ts";
+import { checkItems, type TokenItem } from "./item_batches.ts";
 import { type LiveModel, liveModel } from "./live_model.ts";
 import { createLora, type CreateLoraOptions, type Lora, withLora } from "./lora.ts";
 import { checkPrecision, type Precision } from "./mixed.ts";
@@ -100,7 +100,7 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
   #digests: Promise<readonly [weights: string, tokenizer: string]> | undefined;
 
   private constructor(device: Device, checkpoint: Checkpoint, opened: OpenedModel, options: FinetuneOptions) {
-    const { validation, steps, schedule, accumulate, optimizer, dropout, recompute, precision, seed = 0 } = options;
+    const { items, tokenizer, validation = [], optimizer, dropout, recompute, precision, seed = 0 } = options;
     this.#device = device;
     this.#checkpoint = checkpoint;
     this.#options = options;
@@ -112,17 +112,15 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
     const parameters = [...(this.lora?.parameters ?? []), ...trainedParameters(opened, options)];
     let step: TrainingStep | undefined;
     try {
+      for (const all of ["read" in items ? [] : items, validation]) checkItems(all, objective.limits ?? {}, tokenizer);
       const how = { optimizer, dropout, recompute, precision, seed };
       step = new TrainingStep(device, { objective, parameters, ...how });
       this.#step = step;
       const batching = opened.batching(options);
       const data =
-        "read" in options.items
-          ? new StreamedBatches(options.items, batching, seed)
-          : new EpochBatches(options.items, batching, seed);
-      const held =
-        validation && validation.length > 0 ? { validation: () => orderedBatches(validation, batching) } : {};
-      const { evaluateEvery, patience, keep, signal } = options;
+        "read" in items ? new StreamedBatches(items, batching, seed) : new EpochBatches(items, batching, seed);
+      const held = validation.length > 0 ? { validation: () => orderedBatches(validation, batching) } : {};
+      const { steps, schedule, accumulate, evaluateEvery, patience, keep, signal } = options;
       const when = { steps, schedule, accumulate, evaluateEvery, patience, keep, signal };
       this.trainer = new Trainer({ step, data, ...when, ...held });
     } catch (error) {

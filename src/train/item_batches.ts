@@ -1,6 +1,8 @@
+import { HeedError } from "../core/errors.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 import { type Batching, bucketLengths, grouped } from "./batches.ts";
 import { countTargets, IGNORED_TARGET, MASKED_LOSS, NEXT_LOSS } from "./losses.ts";
-import type { Batch } from "./objective.ts";
+import type { Batch, Objective } from "./objective.ts";
 
 /** An example as tokens. */
 export interface TokenItem {
@@ -36,6 +38,28 @@ export interface ItemBatchOptions {
 }
 
 const BUCKET_SHARES = [1 / 4, 1 / 2, 3 / 4, 1];
+
+/** Throws `USAGE` for the first example with a token, or a target, that an objective knows nothing of; see {@link Objective.limits}. */
+export function checkItems(
+  items: readonly TokenItem[],
+  { tokens, source_tokens: own = tokens, targets }: NonNullable<Objective["limits"]>,
+  tokenizer: Tokenizer,
+): void {
+  const check = (ids: readonly number[], limit: number | undefined, i: number): void => {
+    const beyond = limit === undefined ? undefined : ids.find((id) => id >= limit);
+    if (beyond === undefined) return;
+    const piece = limit === own || limit === tokens ? tokenizer.idToToken(beyond) : undefined;
+    const got = piece === undefined ? `${beyond}` : `${beyond} (${JSON.stringify(piece)})`;
+    throw new HeedError(
+      "USAGE",
+      `finetune: examples must be of what the model knows, numbers below ${limit}; got ${got} in example ${i + 1}. Use the tokenizer and the labels that the model is for.`,
+    );
+  };
+  items.forEach((item, i) => {
+    check(item.ids, own, i);
+    check(item.targets, targets, i);
+  });
+}
 
 /** Batches of items of about the same length, each cut to `length` tokens. */
 export function itemBatching(options: ItemBatchOptions): Batching<TokenItem> {

@@ -29,7 +29,9 @@ export function languageModelObjective(
   weights: WeightTree<Tensor>,
   options: TextObjectiveOptions & { readonly prefix?: boolean } = {},
 ): Objective {
+  const { vocabSize } = decoder.facts;
   return {
+    limits: { tokens: vocabSize, targets: vocabSize },
     constants: ({ length }) => decoder.constants(length),
     fixedInputs: ({ batch, length }) => ({ row_table: denseRows(batch, length) }),
     record(context) {
@@ -58,7 +60,9 @@ export function translationObjective(
   weights: WeightTree<Tensor>,
   options: TextObjectiveOptions = {},
 ): Objective {
+  const { vocabSize, sourceVocabSize = vocabSize } = model.facts;
   return {
+    limits: { source_tokens: sourceVocabSize, tokens: vocabSize, targets: vocabSize },
     constants: ({ length, sourceLength = length }) => model.constants(Math.max(length, sourceLength)),
     fixedInputs: ({ batch, length, sourceLength = length }) => ({
       row_table: denseRows(batch, length),

@@ -1,3 +1,4 @@
+import { HeedError } from "../core/errors.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { Constants } from "../models/family.ts";
 import type { DropoutRates } from "../nn/dense_step.ts";
@@ -55,8 +56,25 @@ export interface Objective {
    * as `counts` of a batch has them.
    */
   record(context: ObjectiveContext): Value | Losses;
+  /**
+   * What entries of an input must be below, by its name: tokens of the vocabulary, or classes. The losses would pass over a target beyond, and a
+   * model without any other would seem perfect.
+   */
+  readonly limits?: Readonly<Record<string, number>>;
   /** Host-made constants that the forward pass asks for. */
   constants?(shape: BatchShape): Constants;
   /** Inputs that are the same for every batch of a shape, by their names. */
   fixedInputs?(shape: BatchShape): Readonly<Record<string, ArrayBufferView<ArrayBuffer>>>;
+}
+
+/** Throws `USAGE` for a batch with an entry that its objective knows nothing of. */
+export function checkLimits({ inputs }: Pick<Batch, "inputs">, limits: Objective["limits"] = {}): void {
+  for (const [name, limit] of Object.entries(limits)) {
+    const beyond = (inputs[name] as Int32Array | Uint32Array | undefined)?.find((entry) => entry >= limit);
+    if (beyond === undefined) continue;
+    throw new HeedError(
+      "USAGE",
+      `training step: ${name} must be below ${limit}, all that the model knows; got ${beyond}. Use the tokenizer and the labels that the model is for, or a model with a larger vocabulary.`,
+    );
+  }
 }

@@ -215,8 +215,16 @@ function linesWithEnds(text: string): string[] {
   return text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
 }
 
-/** The recipe's config.json, whose vocabulary is the tokenizer's where it says nothing. */
+/** The recipe's config.json, whose vocabulary is the tokenizer's where it says nothing. Throws `USAGE` where it is smaller. */
 export function configOf({ model }: Recipe, { vocabSize }: Tokenizer): Readonly<Record<string, unknown>> {
+  for (const name of ["vocab_size", "decoder_vocab_size"]) {
+    const size = model[name];
+    if (typeof size !== "number" || size >= vocabSize) continue;
+    throw new HeedError(
+      "USAGE",
+      `train: model.${name} must be at least ${vocabSize}, the tokenizer's size; got ${size}. Leave it out, which takes the tokenizer's, or train a smaller tokenizer (tokenizer.size).`,
+    );
+  }
   return { vocab_size: vocabSize, ...model };
 }
 

@@ -12,6 +12,7 @@ import { checkPrecision, LossScale, type LossScaleOptions, type Precision, recor
 import {
   type Batch,
   type BatchShape,
+  checkLimits,
   type Losses,
   type Objective,
   type ObjectiveContext,
@@ -87,13 +88,14 @@ export class TrainingStep {
 
   /**
    * One update from one batch, or from several whose gradients add up to those of one large batch. Throws `SHAPE` for inputs of
-   * another length, `ABORTED` before anything is changed: an update that has begun is finished.
+   * another length, `USAGE` for entries that the objective knows nothing of, `ABORTED` before anything is changed: an update that has begun is finished.
    */
   async run(
     batches: readonly Batch[],
     options: { readonly learningRate: number; readonly signal?: AbortSignal },
   ): Promise<StepResult> {
     const { learningRate, signal } = options;
+    for (const batch of batches) checkLimits(batch, this.#options.objective.limits);
     const counts = addUp(batches.map(countsOf));
     for (const count of Object.values(counts)) {
       if (!(count > 0)) throw new HeedError("USAGE", `training step: at least one target must count; got ${count}.`);
@@ -148,6 +150,7 @@ export class TrainingStep {
     const [sums, counts]: [Sums[], Sums[]] = [[], []];
     for await (const batch of batches) {
       if (batch.count === 0) continue;
+      checkLimits(batch, this.#options.objective.limits);
       const planned = await this.#plan("evaluate", batch.shape);
       writeInputs(planned, batch.inputs);
       await planned.run({}, options);
