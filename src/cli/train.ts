@@ -9,6 +9,7 @@ import { EXIT } from "./exit_codes.ts";
 import { type GpuOptions, openGpu } from "./gpu.ts";
 import { scoreFolder, scoresLine } from "./finetune_scores.ts";
 import { note, printLine } from "./output.ts";
+import { RECIPE_HELP } from "./train_help.ts";
 import { keptLine, trainingProgress } from "./training_progress.ts";
 
 interface CommandOptions extends GpuOptions {
@@ -20,12 +21,7 @@ interface CommandOptions extends GpuOptions {
   json?: boolean;
 }
 
-const EXAMPLES = `
-The recipe is a JSON file: task, model (a config.json), tokenizer, data, batch, length, steps, optimizer, schedule, output.
-Tasks are those of heed finetune, and their data has the same formats: {"examples": "file.jsonl", "validation": "other.jsonl"}. lm reads a long text in windows ({"text": "file.txt"}); translation, prefix-lm, completion, next-sentence, pretraining and the masked tasks also take pairs: {"source", "target"}, or {"grammar": "zh-en"}. maskRate is the share of tokens that masked tasks hide. What is held out of examples is scored at the end.
-evaluate: {"every": 100, "patience": 5, "keep": "best"} evaluates what is held out every 100 updates, ends after 5 evaluations without a lower loss, and saves the weights of the lowest; keep is best with patience, else last.
-A file that is too large for memory is streamed with data.buffer: so many lines at a time, shuffled among each other. precision: "mixed" computes products of f16.
-The result is a folder in the Hub's format, with log.jsonl, curves.svg and checkpoints beside the model.
+const EXAMPLES = `${RECIPE_HELP}
 
 Examples:
   $ heed train recipe.json

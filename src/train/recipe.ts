@@ -27,7 +27,8 @@ const DATA = {
   grammar: v.strictObject({ grammar: v.literal("zh-en"), seed: v.optional(whole(0)), pairs: v.optional(whole(1)) }),
 };
 
-const schema = v.strictObject({
+/** All fields of a recipe. */
+export const RECIPE_SCHEMA = v.strictObject({
   $comment: v.optional(v.string()),
   /** `language-model` is `lm` by its older name. */
   task: v.picklist(["language-model", ...TASKS]),
@@ -67,7 +68,7 @@ const schema = v.strictObject({
 });
 
 /** What `heed train` reads: model, data, and how to train. Paths are from the recipe's own folder. */
-export type Recipe = v.InferOutput<typeof schema>;
+export type Recipe = v.InferOutput<typeof RECIPE_SCHEMA>;
 
 /** The task of a recipe. */
 export function taskOf({ task }: Pick<Recipe, "task">): Task {
@@ -76,7 +77,7 @@ export function taskOf({ task }: Pick<Recipe, "task">): Task {
 
 /** Checks a recipe. Throws `USAGE` naming every field that is missing, malformed or unknown. */
 export function parseRecipe(value: unknown): Recipe {
-  const result = v.safeParse(schema, value);
+  const result = v.safeParse(RECIPE_SCHEMA, value);
   if (result.success) {
     checkFields(result.output);
     return result.output;
