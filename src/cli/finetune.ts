@@ -191,7 +191,7 @@ async function tune(options: CommandOptions, { gpu, output, latest, signal }: Tu
   const from = latest && (await folderSource(latest.path));
   const kept = from && (await readKeptRun(from, task));
   const known = knownLabels(checkpoint.config, kept?.labels);
-  const reading = { task, tokenizers, length, ...known, skipBad, note };
+  const reading = { task, tokenizers, length, ...known, skipBad, note: (text: string) => note(`heed: ${text}`) };
   const training = { ...reading, isTraining: true };
   const data = await recordData({ data: options.data, eval: options.eval });
   const items =

@@ -5,7 +5,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { HeedError, throwIfAborted } from "../core/errors.ts";
 import { folderError, makeFolder } from "../core/make_folder_node.ts";
 import { diskFile } from "../train/data/files_node.ts";
-import { badLine, readLines } from "../train/data/lines.ts";
+import { badLine, notUtf8, readLines } from "../train/data/lines.ts";
 import {
   TOKENIZER_SPLITS,
   TOKENIZER_TYPES,
@@ -119,7 +119,7 @@ async function* readTexts(
     for await (const { number, text } of readLines(file)) {
       throwIfAborted(signal, "tokenizer train");
       if (text === undefined) {
-        const bad = badLine(file, number, "must be UTF-8", "other bytes");
+        const bad = badLine(file, number, notUtf8());
         if (!skipBad) throw bad;
         note(`heed: left out: ${bad.message}`);
       } else if (isTable) yield* text.split("\t");

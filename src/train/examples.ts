@@ -3,11 +3,13 @@ import type { Tokenizers } from "../text/open_tokenizers.ts";
 import type { ItemLine, ItemStream } from "./batches.ts";
 import {
   type BadLineOptions,
-  badLine,
   type DataFile,
   Misfit,
+  notUtf8,
   readExamples as readLinesAs,
   readLines,
+  refuseLine,
+  SkippedLines,
 } from "./data/lines.ts";
 import { type QuestionExample, readJsonl, readSquad, readTsv, type TextPair } from "./data/readers.ts";
 import { sentenceItems } from "./denoise_items.ts";
@@ -29,8 +31,14 @@ import { namesLabels, type Task } from "./tasks.ts";
 interface ReadFieldsOptions {
   readonly task: Task;
   readonly skipBad?: boolean | undefined;
-  /** Told of lines that are left out: the first few, and how many there were. */
+  /** What asks for that, in the error of a line that is not left out. Default `--skip-bad`. */
+  readonly skipName?: string | undefined;
+  /** Told of lines that are left out: of the first few why, and the numbers of all. */
   readonly note?: ((message: string) => void) | undefined;
+  /** What is told by now, of a file that is read several times. */
+  readonly skipped?: SkippedLines | undefined;
+  /** It is read again, and more may be found bad then: the sum is told at that end. */
+  readonly isFirst?: boolean;
 }
 
 /** How lines become items. */
@@ -74,14 +82,9 @@ interface Example {
   readonly told?: Partial<{ readonly [Kind in "classes" | "questions" | "pairs"]: Examples[Kind][number] }>;
 }
 
-/** Lines that are told of, of those that were left out. */
-const MOST_NOTES = 5;
-
 /** Reads the examples of a file in the format of a task; `heed finetune --help` lists them. Throws `BAD_FILE`, `USAGE`. */
 export async function readExamples(file: DataFile, options: ReadExamplesOptions): Promise<Examples> {
-  const examples: Example[] = [];
-  for await (const { items } of readItems(file, options)) examples.push(...items);
-  const found = gather(examples);
+  const found = await gatherLines(readItems(file, options));
   if (options.isTraining) checkLabels(options, targetsOf(found.items), file.name);
   return found;
 }
@@ -115,17 +118,18 @@ export async function streamExamples(
       "data: a file in SQuAD's format is read whole. Leave the buffer out (--buffer, or data.buffer of a recipe).",
     );
   }
+  const { skipped = skippedOf(file, options) } = options;
+  const reading = { ...options, skipped };
   if (namesLabels(options.task)) {
     const seen = new Set<number>();
-    for await (const { items } of readItems(file, options))
+    for await (const { items } of readItems(file, reading))
       for (const target of targetsOf(items.flatMap((example) => example.items))) seen.add(target);
     checkLabels(options, seen, file.name);
   }
-  const quiet = { ...options, note: undefined };
   return {
     buffer,
     async *read(afterLine) {
-      for await (const { line, items } of readItems(file, quiet, afterLine))
+      for await (const { line, items } of readItems(file, reading, afterLine))
         yield { line, items: items.flatMap((example) => example.items) };
     },
   };
@@ -146,6 +150,19 @@ export function examplesOf(all: readonly Fields[], options: ItemsOptions): Examp
   );
   if (options.isTraining) checkLabels(options, targetsOf(found.items));
   return found;
+}
+
+/** What makes examples of a pair and its line's number, by the fields of {@link pairFields}. It may throw {@link Misfit}. */
+export function pairMaker(options: ItemsOptions): (pair: TextPair, line: number) => Example[] {
+  const make = exampleMaker(options);
+  return (pair, line) => pairFields(options.task, pair).map((fields) => make({ fields, line }));
+}
+
+/** Examples that come line by line. */
+export async function gatherLines(lines: AsyncIterable<ItemLine<Example>>): Promise<Examples> {
+  const examples: Example[] = [];
+  for await (const { items } of lines) examples.push(...items);
+  return gather(examples);
 }
 
 function* targetsOf(items: readonly TokenItem[]): Generator<number> {
@@ -239,15 +256,12 @@ async function* readItems(
 /** What `parse` makes of each line of a file in the format of a task. It may throw {@link Misfit}. */
 async function* readFields<T>(
   file: DataFile,
-  { task, skipBad = false, note }: ReadFieldsOptions,
+  options: ReadFieldsOptions,
   parse: (line: FieldsLine) => T,
   afterLine: number,
 ): AsyncGenerator<T> {
-  let skipped = 0;
-  const onBad = (message: string): void => {
-    if (skipped++ < MOST_NOTES) note?.(message);
-  };
-  const reading = { skipBad, onBad, afterLine };
+  const { task, skipBad = false, skipName, skipped = skippedOf(file, options) } = options;
+  const reading = { skipBad, onBad: skipped.add, afterLine, ...(skipName === undefined ? {} : { skipName }) };
   const lined = (fields: Fields, line: number): T => parse({ fields, line });
   const row = (fields: Fields, line: number): T => {
     if (line > 1 || fields["label"] !== "label") return lined(fields, line);
@@ -259,7 +273,7 @@ async function* readFields<T>(
     let line = 0;
     for await (const question of readSquad(file, reading)) yield lined({ ...question }, ++line);
   } else if (plain.endsWith(".jsonl")) yield* readJsonl(file, lined, reading);
-  else if (plain.endsWith(".tsv")) yield* readTsv(file, row, { ...reading, columns, onHeader: note });
+  else if (plain.endsWith(".tsv")) yield* readTsv(file, row, { ...reading, columns, onHeader: skipped.tell });
   else if (PAIRS_OF_SENTENCES.includes(task)) yield* readDocuments(file, lined, reading);
   else if (TEXT_TASKS.includes(task)) yield* readLinesAs(file, (text, line) => lined({ text }, line), reading);
   else {
@@ -268,7 +282,12 @@ async function* readFields<T>(
       `data: examples for ${task} are .jsonl or .tsv (heed finetune --help); got ${file.name}. Name it so.`,
     );
   }
-  if (skipped > 0) note?.(`heed: ${skipped} bad lines of ${file.name} were left out`);
+  if (!options.isFirst) skipped.end();
+}
+
+/** Tells of what is left out of a file in the format of a task. */
+export function skippedOf(file: DataFile, { task, note }: Pick<ReadFieldsOptions, "task" | "note">): SkippedLines {
+  return new SkippedLines(file, note, task === "answer" ? "questions" : "lines");
 }
 
 /** Tasks that need nothing beside a text. */
@@ -281,14 +300,13 @@ const PAIRS_OF_SENTENCES: readonly Task[] = ["next-sentence", "pretraining"];
 async function* readDocuments<T>(
   file: DataFile,
   lined: (fields: Fields, line: number) => T,
-  { afterLine = 0, skipBad = false, onBad }: BadLineOptions,
+  options: BadLineOptions,
 ): AsyncGenerator<T> {
+  const { afterLine = 0 } = options;
   let [document, before] = [0, ""];
   for await (const { number: line, text } of readLines(file)) {
     if (text === undefined) {
-      const bad = badLine(file, line, "must be UTF-8", "other bytes");
-      if (!skipBad) throw bad;
-      onBad?.(bad.message);
+      if (line > afterLine) refuseLine(file, line, notUtf8(), options);
       continue;
     }
     if (text.trim() === "") document++;
@@ -307,7 +325,7 @@ function exampleMaker(options: ItemsOptions): (line: FieldsLine) => Example {
     const item = completionItem(tokenizer, prompt, textOf(o, "completion"));
     if (countTargets(Int32Array.from(item.targets.slice(0, length))) > 0) return { items: [item] };
     throw new Misfit(
-      `a completion must begin within ${length} tokens (--length)`,
+      `a completion must begin within ${length} tokens (--length, or length of a recipe)`,
       `a prompt of ${item.prefix}: ${prompt}`,
     );
   };
@@ -344,7 +362,10 @@ function exampleMaker(options: ItemsOptions): (line: FieldsLine) => Example {
       const pairs = { source: textOf(o, "source"), target: textOf(o, "target") };
       const item = translationItem(tokenizers, pairs);
       if (Math.max(item.ids.length, item.targets.length) > length) {
-        throw new Misfit(`each side may have ${length} tokens (--length)`, JSON.stringify(pairs));
+        throw new Misfit(
+          `each side may have ${length} tokens (--length, or length of a recipe)`,
+          JSON.stringify(pairs),
+        );
       }
       return { items: [item], told: { pairs } };
     },

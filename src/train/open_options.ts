@@ -71,6 +71,7 @@ const training = {
   ...reading,
   readText: v.function(),
   openFile: v.optional(v.function()),
+  onNote: v.optional(v.function()),
 } satisfies Record<keyof TrainingOptions, v.GenericSchema>;
 
 /** Throws `USAGE` for what `openTraining` does not understand in full, beside its recipe. */

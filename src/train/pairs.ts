@@ -1,4 +1,3 @@
-import { HeedError } from "../core/errors.ts";
 import { type Batching, bucketLengths, grouped } from "./batches.ts";
 import type { TokenItem, VaryItem } from "./item_batches.ts";
 import { countTargets, IGNORED_TARGET } from "./losses.ts";
@@ -16,17 +15,6 @@ export interface PairBatchOptions {
 }
 
 const BUCKET_SHARES = [1 / 4, 3 / 8, 1 / 2, 3 / 4, 1];
-
-/** Throws `BAD_FILE` for the first pair that no batch can hold. */
-export function checkPairs(pairs: readonly TokenItem[], length: number): void {
-  const at = pairs.findIndex(({ ids, targets }) => ids.length > length || targets.length > length);
-  const pair = pairs[at];
-  if (!pair) return;
-  throw new HeedError(
-    "BAD_FILE",
-    `data: a sentence may have ${length} tokens, its end among them; got ${pair.ids.length} and ${pair.targets.length} in pair ${at + 1}. Raise length in the recipe, or leave such pairs out.`,
-  );
-}
 
 /** Batches of pairs of about the same length: `ids` the source, `targets` the translation, each with its end token, cut to `length` tokens. */
 export function pairBatching(options: PairBatchOptions): Batching<TokenItem> {

@@ -4,7 +4,7 @@ import type { Tensor } from "../gpu/tensor.ts";
 import type { Model, WeightTree } from "../models/family.ts";
 import { loadTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import { type BatchSource, type ItemLine, StreamedBatches } from "./batches.ts";
-import { type DataFile, textFile } from "./data/lines.ts";
+import { type BadLineOptions, type DataFile, SkippedLines, textFile } from "./data/lines.ts";
 import { readTextLines } from "./data/readers.ts";
 import type { Examples } from "./examples.ts";
 import { initialise } from "./initialise.ts";
@@ -36,16 +36,21 @@ export interface Prepared {
 /** Reads a text file that a recipe names. */
 export type ReadText = (path: string) => Promise<string>;
 
-/** Opens a file that a recipe streams. */
+/** Opens a file of a recipe's data. */
 export type OpenFile = (path: string) => DataFile;
 
 /** How a recipe's files are reached. */
 export interface RecipeFiles {
   readonly readText: ReadText;
   readonly openFile?: OpenFile;
+  /** Hears what a person should know of and is no fault, such as the lines that are left out. */
+  readonly onNote?: ((note: string) => void) | undefined;
   /** Of a run that goes on: what it takes from its checkpoint. */
   readonly kept?: KeptRun | undefined;
 }
+
+/** The field of a recipe that leaves bad lines out. */
+export const SKIP_FIELD = "data.skipBad";
 
 /** Share of a text that is held out where a recipe does not say. */
 export const VALIDATION_SHARE = 0.1;
@@ -71,14 +76,16 @@ async function prepareLanguageModel(recipe: Recipe, from: RecipeFiles): Promise<
       `train: task ${recipe.task} needs data.text, a text file, or data.examples, a file of texts.`,
     );
   }
-  const held = data.validation === undefined ? undefined : await textOf(data.validation, data, from);
-  const text = data.buffer === undefined ? await textOf(data.text, data, from) : "";
-  const first = data.buffer === undefined ? linesWithEnds(text) : await firstTexts(data.text, data, from);
-  const files = await tokenizerFiles(recipe, from, () => first);
+  const file = await openTexts(data.text, data, from);
+  const held = data.validation === undefined ? undefined : await textOf(await openTexts(data.validation, data, from));
+  const text = data.buffer === undefined ? await textOf(file) : "";
+  const files = await tokenizerFiles(recipe, from, () =>
+    data.buffer === undefined ? linesWithEnds(text) : firstTexts(file, data.buffer),
+  );
   const tokenizer = openTokenizerFiles(files);
   const { config, model, network, contextLength, objective } = openTask("lm", configOf(recipe, tokenizer));
   checkLength(recipe, contextLength);
-  const parts = { tokenizer, text, held, from };
+  const parts = { tokenizer, text, held, file };
   return {
     ...{ config, model, network, tokenizerFiles: files, tokenizer },
     ...(data.buffer === undefined ? wholeText(recipe, data, parts) : streamedText(recipe, data, parts)),
@@ -93,7 +100,7 @@ interface TextParts {
   /** All of it, where it is not streamed. */
   readonly text: string;
   readonly held: string | undefined;
-  readonly from: RecipeFiles;
+  readonly file: Texts;
 }
 
 type TextBatches = Pick<Prepared, "data" | "validation">;
@@ -110,11 +117,11 @@ function wholeText(recipe: Recipe, { validationShare }: TextData, { tokenizer, t
 }
 
 /** A text that is read a buffer of lines at a time; nothing of it is held out. */
-function streamedText(recipe: Recipe, data: TextData, { tokenizer, held, from }: TextParts): TextBatches {
-  const { text: path, buffer = 1, skipBad, validationShare } = data;
+function streamedText(recipe: Recipe, data: TextData, { tokenizer, held, file }: TextParts): TextBatches {
+  const { buffer = 1, validationShare } = data;
   checkStreamedShare(validationShare);
   const read = async function* (afterLine: number): AsyncGenerator<ItemLine<Uint32Array>> {
-    for await (const { line, text } of readTextLines(await openData(path, from), { afterLine, skipBad }))
+    for await (const { line, text } of file.read(afterLine))
       yield { line, items: [Uint32Array.from(tokenizer.encode(text, { addSpecialTokens: false }))] };
   };
   const batching = windowBatching({ batch: recipe.batch, length: recipe.length });
@@ -128,30 +135,51 @@ function heldWindows({ batch, length }: Recipe, ids: Uint32Array): Prepared["val
   return ids.length > 1 ? (most) => consecutiveWindows(ids, { batch, length }, most) : undefined;
 }
 
-/** A text, or those of a file of JSON Lines one behind the other. */
-async function textOf(path: string, { skipBad }: TextData, { readText }: RecipeFiles): Promise<string> {
-  const text = await readText(path);
-  if (!isJsonLines(path)) return text;
+/** A file of text, or of JSON Lines with texts. */
+interface Texts {
+  /** What comes after so many lines. Throws `BAD_FILE` for a bad line, or tells of it where such are left out. */
+  read(afterLine?: number): AsyncIterable<{ readonly line: number; readonly text: string }>;
+}
+
+async function openTexts(path: string, { skipBad = false }: TextData, from: RecipeFiles): Promise<Texts> {
+  const file = await openData(path, from);
+  const { reading, skipped } = skipping(file, skipBad, from);
+  return {
+    async *read(afterLine = 0) {
+      yield* readTextLines(file, { ...reading, afterLine });
+      skipped.end();
+    },
+  };
+}
+
+/** How bad lines of a recipe's file are treated, and what tells of those that are left out. */
+export function skipping(
+  file: DataFile,
+  skipBad: boolean,
+  { onNote }: RecipeFiles,
+): { readonly reading: BadLineOptions; readonly skipped: SkippedLines } {
+  const skipped = new SkippedLines(file, onNote);
+  return { reading: { skipBad, skipName: SKIP_FIELD, onBad: skipped.add }, skipped };
+}
+
+/** All of a file one behind the other. */
+async function textOf(texts: Texts): Promise<string> {
   let joined = "";
-  for await (const part of readTextLines(textFile(text, path.replace(/\.gz$/, "")), { skipBad })) joined += part.text;
+  for await (const { text } of texts.read()) joined += text;
   return joined;
 }
 
 /** What the tokenizer of a stream is trained on: as much as is held of it at a time. */
-async function firstTexts(path: string, { buffer = 1, skipBad }: TextData, from: RecipeFiles): Promise<string[]> {
+async function firstTexts(file: Texts, most: number): Promise<string[]> {
   const texts: string[] = [];
-  for await (const { text } of readTextLines(await openData(path, from), { skipBad })) {
+  for await (const { text } of file.read()) {
     texts.push(text);
-    if (texts.length >= buffer) break;
+    if (texts.length >= most) break;
   }
   return texts;
 }
 
-function isJsonLines(path: string): boolean {
-  return /\.jsonl(\.gz)?$/.test(path);
-}
-
-/** A file that a recipe streams; without a way to open it, it is held whole. */
+/** A file of a recipe's data; without a way to open it, it is held whole. */
 export async function openData(path: string, { openFile, readText }: RecipeFiles): Promise<DataFile> {
   return openFile ? openFile(path) : textFile(await readText(path), path.replace(/\.gz$/, ""));
 }

@@ -2,13 +2,15 @@ import { HeedError } from "../core/errors.ts";
 import { EpochBatches, type ItemStream, orderedBatches, StreamedBatches } from "./batches.ts";
 import {
   type Examples,
-  examplesOf,
+  gatherLines,
   knownLabels,
   pairFields,
+  pairMaker,
   readExamples,
   type ReadExamplesOptions,
   readExampleTexts,
   readSplitExamples,
+  skippedOf,
   streamExamples,
 } from "./examples.ts";
 import type { TokenItem } from "./item_batches.ts";
@@ -20,10 +22,11 @@ import {
   openTokenizerFiles,
   type Prepared,
   type RecipeFiles,
+  SKIP_FIELD,
   tokenizerFiles,
   VALIDATION_SHARE,
 } from "./prepare.ts";
-import { readPairs } from "./prepare_translation.ts";
+import { openPairs, pairItems, type Pairs, pairTexts } from "./prepare_translation.ts";
 import type { Recipe } from "./recipe.ts";
 import { openTask, type Task, taskRules } from "./tasks.ts";
 
@@ -77,16 +80,13 @@ async function openExamples({ data, ...recipe }: Recipe, task: Task, from: Recip
       `train: data.buffer streams two files side by side for translation alone; got task ${task}. Put the pairs into one file, data.examples.`,
     );
   }
-  const { train, held } = await readPairs({ task: recipe.task, data }, from.readText, false);
+  const { train, held } = await openPairs({ task: recipe.task, data }, from);
   return {
-    texts: async () => train.flatMap(({ source, target }) => [source, target]),
+    texts: () => pairTexts(train),
     async read(options) {
-      const all = (pairs: typeof train): Examples =>
-        examplesOf(
-          pairs.flatMap((pair) => pairFields(task, pair)),
-          options,
-        );
-      return { items: all(train).items, held: held.length > 0 ? all(held) : undefined };
+      const make = pairMaker(options);
+      const all = (pairs: Pairs): Promise<Examples> => gatherLines(pairItems(pairs, make));
+      return { items: (await all(train)).items, held: held && (await all(held)) };
     },
   };
 }
@@ -97,14 +97,16 @@ async function fileExamples(data: FileData, task: Task, from: RecipeFiles): Prom
   const { validation, validationShare, buffer, skipBad } = data;
   if (buffer !== undefined) checkStreamedShare(validationShare);
   const file = await openData(data.examples, from);
+  const how = { task, skipBad, skipName: SKIP_FIELD, note: from.onNote };
+  const skipped = skippedOf(file, how);
   return {
-    texts: () => readExampleTexts(file, { task, skipBad }, buffer),
+    texts: () => readExampleTexts(file, { ...how, skipped, isFirst: true }, buffer),
     async read(options) {
-      const reading = { ...options, skipBad };
+      const reading = { ...options, ...how, skipped };
       const readHeld = async (): Promise<Examples | undefined> =>
         validation === undefined
           ? undefined
-          : readExamples(await openData(validation, from), { ...reading, isTraining: false });
+          : readExamples(await openData(validation, from), { ...options, ...how, isTraining: false });
       if (buffer !== undefined) return { items: await streamExamples(file, reading, buffer), held: await readHeld() };
       if (validationShare !== undefined) {
         const { train, held } = await readSplitExamples(file, reading, validationShare);

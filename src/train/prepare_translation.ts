@@ -1,18 +1,17 @@
 import { HeedError } from "../core/errors.ts";
-import { EpochBatches, type ItemStream, orderedBatches, StreamedBatches } from "./batches.ts";
+import { EpochBatches, type ItemLine, orderedBatches, StreamedBatches } from "./batches.ts";
 import { everydayCorpus } from "./corpus/everyday.ts";
-import type { TokenItem } from "./item_batches.ts";
-import { checkPairs } from "./pairs.ts";
-import { badLine } from "./data/lines.ts";
+import { Misfit, refuseLine } from "./data/lines.ts";
 import { readParallelLines, type TextPair } from "./data/readers.ts";
+import type { TokenItem } from "./item_batches.ts";
 import {
   checkLength,
   configOf,
   openData,
   openTokenizerFiles,
   type Prepared,
-  type ReadText,
   type RecipeFiles,
+  skipping,
   tokenizerFiles,
 } from "./prepare.ts";
 import type { Recipe } from "./recipe.ts";
@@ -20,89 +19,90 @@ import { openTask } from "./tasks.ts";
 
 /** Reads parallel text and makes batches of it; see `prepareRecipe`. */
 export async function prepareTranslation(recipe: Recipe, from: RecipeFiles): Promise<Prepared> {
-  const stream = "source" in recipe.data && recipe.data.buffer !== undefined ? recipe.data : undefined;
-  const { train, held } = await readPairs(recipe, from.readText, stream !== undefined);
-  const first = stream ? await firstPairs(stream, from) : train;
-  const texts = function* () {
-    for (const { source, target } of first) {
-      yield source;
-      yield target;
-    }
-  };
-  const files = await tokenizerFiles(recipe, from, texts);
+  const buffer = "buffer" in recipe.data ? recipe.data.buffer : undefined;
+  const { train, held } = await openPairs(recipe, from);
+  const files = await tokenizerFiles(recipe, from, () => pairTexts(train, buffer));
   const tokenizer = openTokenizerFiles(files);
-  const {
-    config,
-    model,
-    network,
-    contextLength,
-    objective,
-    batching: batchingOf,
-  } = openTask("translation", configOf(recipe, tokenizer));
+  const opened = openTask("translation", configOf(recipe, tokenizer));
+  const { config, model, network, contextLength, objective } = opened;
   checkLength(recipe, contextLength);
-  const encode = (pairs: readonly TextPair[]): TokenItem[] =>
-    pairs.map(({ source, target }) => ({ ids: tokenizer.encode(source), targets: tokenizer.encode(target) }));
   const { batch, length, seed = 0 } = recipe;
-  const batching = batchingOf({ tokenizer, batch, length });
-  const [items, heldOut] = [encode(train), encode(held)];
-  checkPairs(items, length);
+  const batching = opened.batching({ tokenizer, batch, length });
+  const encode = ({ source, target }: TextPair): TokenItem[] => {
+    const item = { ids: tokenizer.encode(source), targets: tokenizer.encode(target) };
+    const [ids, targets] = [item.ids.length, item.targets.length];
+    if (Math.max(ids, targets) <= length) return [item];
+    throw new Misfit(
+      `a sentence may have ${length} tokens (the recipe's length), its end among them`,
+      `${ids} and ${targets}`,
+    );
+  };
+  const items = buffer === undefined ? await allItems(train, encode) : [];
+  const heldOut = held ? await allItems(held, encode) : [];
   return {
     ...{ config, model, network, tokenizerFiles: files, tokenizer },
-    data: stream
-      ? new StreamedBatches(pairStream(stream, from, { encode, length }), batching, seed)
-      : new EpochBatches(items, batching, seed),
+    data:
+      buffer === undefined
+        ? new EpochBatches(items, batching, seed)
+        : new StreamedBatches({ buffer, read: (afterLine) => pairItems(train, encode, afterLine) }, batching, seed),
     validation: heldOut.length > 0 ? (most) => orderedBatches(heldOut, batching, most) : undefined,
     objective: (weights) => objective(weights, { labelSmoothing: recipe.labelSmoothing }),
   };
 }
 
-type ParallelData = Extract<Recipe["data"], { readonly source: string }>;
-
-/** Parallel text that is read a buffer of lines at a time. */
-function pairStream(
-  { source, target, buffer = 1, skipBad = false }: ParallelData,
-  from: RecipeFiles,
-  { encode, length }: { readonly encode: (pairs: readonly TextPair[]) => TokenItem[]; readonly length: number },
-): ItemStream<TokenItem> {
-  return {
-    buffer,
-    async *read(afterLine) {
-      const files = [await openData(source, from), await openData(target, from)] as const;
-      for await (const { line, pair } of readParallelLines(...files, { afterLine, skipBad })) {
-        const items = encode([pair]);
-        const isLong = items.some(({ ids, targets }) => Math.max(ids.length, targets.length) > length);
-        if (isLong && !skipBad)
-          throw badLine(files[0], line, `a sentence may have ${length} tokens, its end among them`, "more");
-        yield { line, items: isLong ? [] : items };
-      }
-    },
-  };
+/** Pairs of texts by their numbers: the lines of two files, or what a grammar writes. */
+export interface Pairs {
+  /** What comes after so many of them. Throws `BAD_FILE` for a line without a pair, or tells of it where such are left out. */
+  read(afterLine?: number): AsyncIterable<{ readonly line: number; readonly pair: TextPair }>;
+  /** Reports a pair that no example can be made of in the same way. */
+  refuse(line: number, fault: Misfit): void;
+  /** To be called when examples were made of all of them: tells of those that were left out. */
+  end(): void;
 }
 
-/** What the tokenizer of a stream is trained on: as much as is held of it at a time. */
-async function firstPairs(
-  { source, target, buffer = 1, skipBad }: ParallelData,
-  from: RecipeFiles,
-): Promise<TextPair[]> {
-  const pairs: TextPair[] = [];
-  const files = [await openData(source, from), await openData(target, from)] as const;
-  for await (const { pair } of readParallelLines(...files, { skipBad })) {
-    pairs.push(pair);
-    if (pairs.length >= buffer) break;
+/** What is made of pairs, line by line; `make` throws {@link Misfit} for one that nothing can be made of. */
+export async function* pairItems<T>(
+  pairs: Pairs,
+  make: (pair: TextPair, line: number) => readonly T[],
+  afterLine = 0,
+): AsyncGenerator<ItemLine<T>> {
+  for await (const { line, pair } of pairs.read(afterLine)) {
+    let items: readonly T[] = [];
+    try {
+      items = make(pair, line);
+    } catch (error) {
+      if (!(error instanceof Misfit)) throw error;
+      pairs.refuse(line, error);
+    }
+    yield { line, items };
   }
-  return pairs;
+  pairs.end();
 }
 
-/** All pairs; of a stream those that are held out. Throws `USAGE` for data of another kind. */
-export async function readPairs(
+async function allItems(pairs: Pairs, encode: (pair: TextPair) => TokenItem[]): Promise<TokenItem[]> {
+  const all: TokenItem[] = [];
+  for await (const { items } of pairItems(pairs, encode)) all.push(...items);
+  return all;
+}
+
+/** Both sides of the first `most` pairs, which a tokenizer is trained on. */
+export async function pairTexts(pairs: Pairs, most = Number.POSITIVE_INFINITY): Promise<string[]> {
+  const texts: string[] = [];
+  for await (const { pair } of pairs.read()) {
+    texts.push(pair.source, pair.target);
+    if (texts.length >= 2 * most) break;
+  }
+  return texts;
+}
+
+/** Opens what a recipe trains on and what it holds out. Throws `USAGE` for data of another kind. */
+export async function openPairs(
   { task, data }: Pick<Recipe, "task" | "data">,
-  readText: ReadText,
-  isStreamed: boolean,
-): Promise<{ train: TextPair[]; held: TextPair[] }> {
+  from: RecipeFiles,
+): Promise<{ readonly train: Pairs; readonly held: Pairs | undefined }> {
   if ("grammar" in data) {
     const { train, validation } = everydayCorpus({ seed: data.seed, train: data.pairs });
-    const pairs = (all: readonly { zh: string; en: string }[]) => all.map(({ zh, en }) => ({ source: zh, target: en }));
-    return { train: pairs(train), held: pairs(validation) };
+    return { train: writtenPairs(train), held: writtenPairs(validation) };
   }
   if (!("source" in data)) {
     throw new HeedError(
@@ -110,32 +110,36 @@ export async function readPairs(
       `train: task ${task} needs data.source and data.target, data.grammar, or data.examples.`,
     );
   }
-  const { validationSource, validationTarget } = data;
+  const { validationSource, validationTarget, skipBad = false } = data;
   if ((validationSource === undefined) !== (validationTarget === undefined)) {
     throw new HeedError("USAGE", "train: validationSource and validationTarget belong together; got one of them.");
   }
-  const train = isStreamed ? [] : await readSides(data.source, data.target, readText);
   const held =
     validationSource === undefined || validationTarget === undefined
-      ? []
-      : await readSides(validationSource, validationTarget, readText);
-  return { train, held };
+      ? undefined
+      : await filePairs([validationSource, validationTarget], skipBad, from);
+  return { train: await filePairs([data.source, data.target], skipBad, from), held };
 }
 
-/** Two files, line by line. Throws `BAD_FILE` where one is longer. */
-async function readSides(sourcePath: string, targetPath: string, readText: ReadText): Promise<TextPair[]> {
-  const [sources, targets] = [linesOf(await readText(sourcePath)), linesOf(await readText(targetPath))];
-  if (sources.length !== targets.length) {
-    throw new HeedError(
-      "BAD_FILE",
-      `data: parallel files must have as many lines as each other; got ${sources.length} in ${sourcePath} and ${targets.length} in ${targetPath}.`,
-    );
-  }
-  return sources.map((source, i) => ({ source, target: targets[i] ?? "" }));
+/** Two files side by side. */
+async function filePairs(paths: readonly [string, string], skipBad: boolean, from: RecipeFiles): Promise<Pairs> {
+  const [source, target] = [await openData(paths[0], from), await openData(paths[1], from)];
+  const { reading, skipped } = skipping(source, skipBad, from);
+  return {
+    read: (afterLine = 0) => readParallelLines(source, target, { ...reading, afterLine }),
+    refuse: (line, fault) => refuseLine(source, line, fault, reading),
+    end: () => skipped.end(),
+  };
 }
 
-function linesOf(text: string): string[] {
-  const lines = text.split(/\r?\n/);
-  if (lines.at(-1) === "") lines.pop();
-  return lines;
+function writtenPairs(pairs: readonly { readonly zh: string; readonly en: string }[]): Pairs {
+  return {
+    async *read() {
+      for (const [i, { zh, en }] of pairs.entries()) yield { line: i + 1, pair: { source: zh, target: en } };
+    },
+    refuse(line, fault) {
+      throw new HeedError("USAGE", `train: pair ${line} of the grammar: ${fault.message}. Change the recipe.`);
+    },
+    end() {},
+  };
 }

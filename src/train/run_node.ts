@@ -158,6 +158,7 @@ async function runRecipe(
     readText: (path) => readUtf8(resolve(options.folder, path)),
     openFile: (path) => diskFile(resolve(options.folder, path)),
     signal: options.signal,
+    onNote: options.onNote,
     ...(latest ? { from: await folderSource(latest.path) } : {}),
   });
   try {

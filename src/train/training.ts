@@ -41,6 +41,8 @@ export interface TrainingOptions {
   readonly from?: Source;
   /** Stops before the next update with `ABORTED`. */
   readonly signal?: AbortSignal;
+  /** Hears what a person should know of and is no fault, such as the lines that are left out (`data.skipBad`). */
+  readonly onNote?: ((note: string) => void) | undefined;
 }
 
 /** The task of a recipe, as far as the compiler knows it. */

@@ -141,6 +141,25 @@ describe("heed train", () => {
     expect(existsSync(join(folder, "out"))).toBe(false);
   });
 
+  it("names the field that leaves bad lines out, and each line that is left out", async () => {
+    const lines = ["the cat sat", "the dog sat", "the cat ran"].map((text) => JSON.stringify({ text }));
+    writeFileSync(join(folder, "lines.jsonl"), [lines[0], '{"text": 3}', lines[1], "{", lines[2]].join("\n"));
+    const path = join(folder, "lines.json");
+    const train = async (skipBad: boolean, output: string) => {
+      const data = { examples: "lines.jsonl", skipBad };
+      writeFileSync(path, JSON.stringify({ ...TINY_RECIPE, data, steps: 1 }));
+      return runMain(["train", path, "--output", join(folder, output)]);
+    };
+    const refused = await train(false, "bad");
+    expect(refused.stderr).toMatch(/^heed: data: lines\.jsonl line 2: .*leave bad lines out with data\.skipBad\.$/m);
+    expect([refused.code, refused.stderr]).toEqual([1, expect.not.stringContaining("--skip-bad")]);
+    const { code, stderr } = await train(true, "skipped");
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^heed: data: lines\.jsonl line 2 is left out: must have text/m);
+    expect(stderr).toMatch(/^heed: data: lines\.jsonl line 4 is left out: must be JSON/m);
+    expect(stderr.match(/2 bad lines of lines\.jsonl were left out: 2, 4$/gm)?.length).toBe(1);
+  });
+
   it("says that there is nothing to resume", async () => {
     const { code, stderr } = await runCli(["train", recipe, "--output", join(folder, "none"), "--resume"]);
     expect(code).toBe(2);

@@ -1,6 +1,15 @@
 import { HeedError } from "../../core/errors.ts";
 import { isObject, type JsonObject } from "../../core/json.ts";
-import { type BadLineOptions, badLine, type DataFile, Misfit, readExamples, readLines } from "./lines.ts";
+import {
+  type BadLineOptions,
+  type DataFile,
+  Misfit,
+  notUtf8,
+  readExamples,
+  readLines,
+  refuseLine,
+  SKIP_FLAG,
+} from "./lines.ts";
 
 /** Plain text, a line an example; empty lines are none. */
 export function readText(file: DataFile, options?: BadLineOptions): AsyncGenerator<string> {
@@ -97,7 +106,7 @@ export function readPairs(file: DataFile, options?: BadLineOptions): AsyncGenera
   );
 }
 
-/** Texts with the numbers of their lines: a line each with its end, or of JSON Lines the field "text", which is ended alike. */
+/** Texts with the numbers of their lines: a line each with its own end, or of JSON Lines the field "text" with an LF. */
 export async function* readTextLines(
   file: DataFile,
   options: BadLineOptions = {},
@@ -110,14 +119,10 @@ export async function* readTextLines(
     yield* readJsonl(file, parse, options);
     return;
   }
-  for await (const { number: line, text } of readLines(file)) {
+  for await (const { number: line, text, end } of readLines(file)) {
     if (line <= (options.afterLine ?? 0)) continue;
-    if (text !== undefined) yield { line, text: `${text}\n` };
-    else {
-      const bad = badLine(file, line, "must be UTF-8", "other bytes");
-      if (!options.skipBad) throw bad;
-      options.onBad?.(bad.message);
-    }
+    if (text !== undefined) yield { line, text: `${text}${end}` };
+    else refuseLine(file, line, notUtf8(), options);
   }
 }
 
@@ -140,23 +145,27 @@ export async function* readParallelLines(
   try {
     for await (const line of readLines(source)) {
       const other = await others.next();
-      if (other.done) throw badLine(target, line.number, `must have as many lines as ${source.name}`, "the end");
+      if (other.done) throw shorter(target, line.number, source);
       if (line.number <= (options.afterLine ?? 0)) continue;
       const [a, b] = [line.text, other.value.text];
       if (a?.trim() && b?.trim()) {
         yield { line: line.number, pair: { source: a, target: b } };
         continue;
       }
-      const isSource = !a?.trim();
-      const bad = badLine(isSource ? source : target, line.number, "must hold text in UTF-8", "none");
-      if (!options.skipBad) throw bad;
-      options.onBad?.(bad.message);
+      const [file, text] = a?.trim() ? [target, b] : [source, a];
+      refuseLine(file, line.number, text === undefined ? notUtf8() : new Misfit("must have text", "none"), options);
     }
     const rest = await others.next();
-    if (!rest.done) throw badLine(source, rest.value.number, `must have as many lines as ${target.name}`, "the end");
+    if (!rest.done) throw shorter(source, rest.value.number, target);
   } finally {
     await others.return(undefined);
   }
+}
+
+/** Two files of which one has no line that the other has; to leave a line out would put all behind it beside others. */
+function shorter(file: DataFile, line: number, other: DataFile): HeedError {
+  const message = `data: ${file.name} line ${line}: must have as many lines as ${other.name}; got the end. Mend the files, whose lines belong together.`;
+  return new HeedError("BAD_FILE", message);
 }
 
 /** A question on a text, with the places of its answers. */
@@ -182,19 +191,22 @@ export async function* readSquad(file: DataFile, options: BadLineOptions = {}): 
       "BAD_FILE",
       `data: ${file.name} must be in SQuAD's format; got no list "data". Check the file.`,
     );
+  let count = 0;
   for (const [a, article] of articles.entries()) {
     const { title, paragraphs } = isObject(article) ? article : {};
     for (const [p, paragraph] of (Array.isArray(paragraphs) ? (paragraphs as unknown[]) : []).entries()) {
       const { context, qas } = isObject(paragraph) ? paragraph : {};
       for (const [q, qa] of (Array.isArray(qas) ? (qas as unknown[]) : []).entries()) {
+        count++;
         try {
           yield questionOf(qa, { title: String(title ?? a), context });
         } catch (error) {
           if (!(error instanceof Misfit)) throw error;
           const place = `article ${a + 1}, paragraph ${p + 1}, question ${q + 1}`;
-          const message = `data: ${file.name}, ${place}: ${error.message}. Mend it, or leave bad questions out with --skip-bad.`;
-          if (!options.skipBad) throw new HeedError("BAD_FILE", message);
-          options.onBad?.(message);
+          const message = `data: ${file.name}, ${place}: ${error.message}`;
+          const mend = `Mend it, or leave bad questions out with ${options.skipName ?? SKIP_FLAG}.`;
+          if (!options.skipBad) throw new HeedError("BAD_FILE", `${message}. ${mend}`);
+          options.onBad?.(`${message}; it is left out`, count);
         }
       }
     }

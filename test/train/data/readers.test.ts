@@ -17,7 +17,8 @@ const textOf = (object: Record<string, unknown>): string => {
 describe("readLines", () => {
   it("takes LF and CR LF, a mark at the beginning, a last line without an end, and gzip", async () => {
     const text = "\ufeffone\r\ntwo\n\nthree 三";
-    const lines = [1, 2, 3, 4].map((number, i) => ({ number, text: ["one", "two", "", "three 三"][i] }));
+    const ends = ["\r\n", "\n", "\n", ""];
+    const lines = ["one", "two", "", "three 三"].map((text, i) => ({ number: i + 1, text, end: ends[i] }));
     expect(await all(readLines(textFile(text, "a.txt")))).toEqual(lines);
     expect(await all(readLines(blobFile(new Blob([gzipSync(text)]), "a.txt.gz")))).toEqual(lines);
   });
