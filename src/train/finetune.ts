@@ -97,12 +97,14 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
   #opened: OpenedModel;
   readonly #step: TrainingStep;
   readonly #models = new Set<LiveModel>();
-  #digests: Promise<readonly [weights: string, tokenizer: string]> | undefined;
+  /** Of the weights that it began with: read while they can be reached. */
+  readonly #weights: Promise<string | undefined>;
 
   private constructor(device: Device, checkpoint: Checkpoint, opened: OpenedModel, options: FinetuneOptions) {
     const { items, tokenizer, validation = [], optimizer, dropout, recompute, precision, seed = 0 } = options;
     this.#device = device;
     this.#checkpoint = checkpoint;
+    this.#weights = weightsDigest(checkpoint);
     this.#options = options;
     this.#opened = opened;
     this.config = opened.config;
@@ -285,12 +287,12 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
   async #record(): Promise<RunRecord> {
     // Targets are told of by the names of what is trained; dropout may change.
     const { dropout: _, targets: __, ...adapter } = this.lora?.config ?? { dropout: 0, targets: [] };
-    this.#digests ??= Promise.all([weightsDigest(this.#checkpoint), tokenizerDigest(this.#checkpoint)]);
-    const [weights, tokenizer] = await this.#digests;
+    const weights = await this.#weights;
     return {
       task: this.#options.task,
       model: JSON.parse(configJson(this.config, { dtype: "f32" })),
-      base: { weights, tokenizer },
+      tokenizer: tokenizerDigest(this.#options.tokenizer),
+      ...(weights === undefined ? {} : { "base model": weights }),
       adapter: this.lora ? adapter : "none",
       trained: this.#step.optimizer.parameters.map(({ name }) => name),
     };
@@ -300,7 +302,10 @@ export class Finetuning<T extends Task = Task> implements AsyncIterable<Training
     const trained = new Map(this.#step.optimizer.parameters.map(({ name, tensor }) => [name, tensor]));
     await readingCheckpoint(from, async () => {
       const { record } = await readKeptRun(from, this.#options.task);
-      if (record) checkSameRun("finetune", record, await this.#record());
+      const now = await this.#record();
+      // Weights that could not be read, then or now, are no other weights.
+      const known = { "base model": now["base model"] ?? record?.["base model"] };
+      if (record) checkSameRun("finetune", { ...known, ...record }, { ...known, ...now });
       await restoreTensors(from, TRAINED, trained);
       await restoreState(from, this.#step, this.trainer);
     });

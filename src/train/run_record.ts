@@ -4,6 +4,7 @@ import type { Source } from "../core/source.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import type { TensorEntry } from "../formats/safetensors.ts";
 import { createSha256 } from "../sources/hash.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 import type { Recipe } from "./recipe.ts";
 import { namesLabels, type Task } from "./tasks.ts";
 
@@ -81,7 +82,13 @@ function differences(before: unknown, now: unknown, path: string): string[] {
   }
   if (JSON.stringify(before) === JSON.stringify(now)) return [];
   if (isNames(before) && isNames(now)) return [differentNames(before, now, path)];
+  if (isDigest(before) && isDigest(now)) return [`another ${path} than it began with`];
   return [`${path} ${shown(now)}, where it began with ${shown(before)}`];
+}
+
+/** What a hash says is nothing for people. */
+function isDigest(value: unknown): boolean {
+  return typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
 }
 
 function isNames(value: unknown): value is string[] {
@@ -104,31 +111,39 @@ function shown(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }
 
-/** Files of a published tokenizer, each of which says what an id means. */
-const PUBLISHED_TOKENIZERS = [
-  ...["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"],
-  ...["vocab.json", "merges.txt", "source.spm", "target.spm", "spiece.model", "tokenizer.model"],
-  ...["sentencepiece.bpe.model"],
-];
+/** What a tokenizer is tried with: cases, marks, digits, spaces and another script, which normalisers and splits treat their own ways. */
+const PROBE = "Ein  Töchterchen's 12345 E-Mails\n\tλόγος 東京";
 
-/** A hash of all files of a checkpoint's tokenizer. */
-export async function tokenizerDigest({ source }: Checkpoint): Promise<string> {
+/** A hash of what each number means to a tokenizer, and of how it cuts a text. */
+export function tokenizerDigest(tokenizer: Pick<Tokenizer, "vocabSize" | "idToToken" | "encode">): string {
   const hash = createSha256();
-  for (const name of PUBLISHED_TOKENIZERS) {
-    const file = await source.open(name);
-    if (!file) continue;
-    hash.update(new TextEncoder().encode(`${name} ${file.sizeBytes}\n`));
-    for await (const chunk of file.stream(0, file.sizeBytes)) hash.update(chunk);
-  }
+  const pieces = Array.from({ length: tokenizer.vocabSize }, (_, id) => tokenizer.idToToken(id));
+  hash.update(new TextEncoder().encode(JSON.stringify([pieces, cut(tokenizer)])));
   return hash.digestHex();
+}
+
+/** Undefined for a tokenizer that refuses what it does not know. */
+function cut(tokenizer: Pick<Tokenizer, "encode">): readonly number[] | undefined {
+  try {
+    return tokenizer.encode(PROBE);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Tensors that are looked into, and bytes of each: enough to tell one training of a model from another without reading it whole. */
 const SAMPLED_TENSORS = 8;
 const SAMPLED_BYTES = 4096;
 
-/** A hash of names, shapes and formats of a checkpoint's tensors, and of some of their bytes. */
-export async function weightsDigest({ tensors }: Checkpoint): Promise<string> {
+/**
+ * A hash of names, shapes and formats of a checkpoint's tensors, and of some of their bytes; undefined where they can't be read any more, which is no
+ * reason to lose what was trained.
+ */
+export function weightsDigest(checkpoint: Checkpoint): Promise<string | undefined> {
+  return hashWeights(checkpoint).catch(() => undefined);
+}
+
+async function hashWeights({ tensors }: Checkpoint): Promise<string> {
   const hash = createSha256();
   const all = [...tensors.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   for (const { name, storedAs, shape } of all) hash.update(new TextEncoder().encode(`${name} ${storedAs} ${shape}\n`));

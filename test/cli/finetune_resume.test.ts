@@ -71,8 +71,18 @@ describe("heed finetune --resume", () => {
     const bytes = readFileSync(path);
     bytes.fill(0, bytes.length - 200_000 > 8000 ? bytes.length - 200_000 : bytes.length >> 1);
     writeFileSync(path, bytes);
-    await refused(/base\.weights/, ...lora, "--model", other.path);
+    await refused(
+      /must keep .*; got another base model than it began with\. Put that back/,
+      ...lora,
+      "--model",
+      other.path,
+    );
     other.remove();
+    const renamed = tinyEncoder("bert_plain");
+    const json = join(renamed.path, "tokenizer.json");
+    writeFileSync(json, readFileSync(json, "utf8").replace('"text"', '"texts"'));
+    await refused(/got another tokenizer than it began with/, ...lora, "--model", renamed.path);
+    renamed.remove();
     expect(
       (await tune("adapter", 4, "--resume", ...lora, "--lora-dropout", "0.1", "--learning-rate", "0.001")).code,
     ).toBe(0);
