@@ -14,15 +14,17 @@ const SHOWN = 40;
 const MOST_CHARACTERS = 2000;
 const MOST_LINES = 20_000;
 const MOST_LABELS = 100;
+/** A first line that names the columns, as files for `heed finetune` may begin, is no example. */
+const HEADERS: Readonly<Record<Columns, string>> = { translation: "source\ttarget", label: "text\tlabel" };
 
 /**
  * Reads two columns: what is before and behind the first tab of each line, or the first `=>` where it has no tab, since a tab is hard to
- * type into a page. Empty lines are skipped. A line that does not fit is told with its number.
+ * type into a page. Empty lines are skipped, and a header. A line that does not fit is told with its number.
  */
 export function readLines(text: string, columns: Columns): ReadLines {
   const pairs: TaughtPair[] = [];
   for (const [i, whole] of text.split(/\r?\n/).entries()) {
-    if (whole.trim() === "") continue;
+    if (whole.trim() === "" || (i === 0 && whole === HEADERS[columns])) continue;
     const line = i + 1;
     const [first, second] = columnsOf(whole);
     const shown = whole.length > SHOWN ? `${whole.slice(0, SHOWN)}…` : whole;

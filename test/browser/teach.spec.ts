@@ -253,9 +253,9 @@ test("teaches an encoder labels, and reads with it", async ({ page, home }) => {
     await panel.getByLabel("What to teach").selectOption("reader");
     const lines = panel.getByLabel(/Texts and their labels/);
     const teach = panel.getByRole("button", { name: "Teach", exact: true });
-    await lines.fill("the cat\tcat\na cat\tcat");
+    await lines.fill("text\tlabel\nthe cat\tcat\na cat\tcat");
     await teach.click();
-    await expect(panel.getByTestId("line-fault")).toContainText("Line 2: every line has the label “cat”");
+    await expect(panel.getByTestId("line-fault")).toContainText("Line 3: every line has the label “cat”");
     const texts = [
       "the cat sat",
       "a cat",

@@ -56,6 +56,9 @@ describe("heed evaluate", () => {
     expect(report.classes[label].support).toBe(3);
     expect(report.classes[label].recall).toBeGreaterThanOrEqual(1 / 3);
     expect(report.accuracy).toBeCloseTo(report.classes[label].recall, 9);
+    const table = ["id\ttext\tlabel", ...texts.map((text, i) => `${i}\t${text}\t${label}`)];
+    const headed = write("classes.tsv", table.join("\n"));
+    expect(await evaluate("--metric", "classification", "--model", path, "--data", headed)).toEqual(report);
     const strange = write("strange.tsv", "the cat sat\tnobody\n");
     const adapter = ["--adapter", join(ROOT, "test/fixtures/lora/gpt2")];
     const foreign = await runMain(["evaluate", "--metric", "accuracy", "--model", path, "--data", data, ...adapter]);
