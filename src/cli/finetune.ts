@@ -77,6 +77,7 @@ A .tsv may begin with a header that has these names, in any order and among othe
 
 The result is a folder in the Hub's format, with log.jsonl, curves.svg and checkpoints beside the model; with --lora, its folder adapter/ holds the adapter in PEFT's format, and the model has it merged. With --lora --dtype q8_0 or q4_0 the base is kept quantised while the adapter is trained, and the model is written in f32.
 A file that is too large for memory is read as it is needed with --buffer: so many lines at a time, shuffled among each other.
+--resume keeps the checkpoint's labels, however the data has changed, and says if it has. Another model, task or adapter is refused; other steps and rates are not.
 
 Flags that would do nothing are refused. All mean something for every task, but for
   --mask-rate     ${tasksThatHeed("maskRate").join(", ")}
