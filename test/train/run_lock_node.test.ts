@@ -2,13 +2,33 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { beginRun } from "../../src/train/run_node.ts";
 import { lockFolder } from "../../src/train/run_lock_node.ts";
+
+/** True: the file system knows no links, or is full. */
+const fault = vi.hoisted(() => ({ hasNoLinks: false, isFull: false }));
+
+vi.mock("node:fs/promises", async (original) => {
+  const real = await original<typeof import("node:fs/promises")>();
+  const coded = (code: string) => Object.assign(new Error(code), { code });
+  return {
+    ...real,
+    link: async (...args: Parameters<typeof real.link>) => {
+      if (fault.hasNoLinks) throw coded("EPERM");
+      return real.link(...args);
+    },
+    writeFile: async (...args: Parameters<typeof real.writeFile>) => {
+      if (fault.isFull) throw coded("ENOSPC");
+      return real.writeFile(...args);
+    },
+  };
+});
 
 let folder: string;
 const children: ChildProcess[] = [];
 beforeEach(() => {
+  Object.assign(fault, { hasNoLinks: false, isFull: false });
   folder = join(mkdtempSync(join(tmpdir(), "heed-lock-")), "runs", "one");
 });
 afterEach(() => {
@@ -101,6 +121,23 @@ describe("the lock of an output folder", () => {
     expect(won.length).toBe(1);
     expect(JSON.parse(readFileSync(lock(), "utf8")).pid).toBe(process.pid);
     for (const one of all) if (one.status === "fulfilled") await one.value.release();
+  });
+
+  it("is kept and taken over on a file system without links, too", async () => {
+    fault.hasNoLinks = true;
+    const first = await lockFolder(folder);
+    await expect(take()).rejects.toMatchObject({ code: "USAGE" });
+    expect(readdirSync(folder)).toEqual([".heed-lock"]);
+    await first.release();
+    leaveLock({ pid: 2 ** 22 + 1, host: hostname(), since: "then" });
+    await take();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it("says that the disk is full, and leaves no folder", async () => {
+    fault.isFull = true;
+    await expect(take()).rejects.toMatchObject({ code: "BAD_FILE", message: expect.stringContaining("a full disk") });
+    expect(existsSync(join(folder, ".."))).toBe(false);
   });
 
   it("says that a file is in the way", async () => {
