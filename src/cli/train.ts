@@ -23,7 +23,8 @@ interface CommandOptions extends GpuOptions {
 
 const EXAMPLES = `${RECIPE_HELP}
 
---resume keeps the checkpoint's tokenizer and labels, however the data has changed, and says if it has. A recipe with another model, task or tokenizer is refused; other steps and rates are not.
+--resume keeps the checkpoint's tokenizer and labels, however the data has changed, and says if it has.
+A recipe with another model, task or tokenizer is refused; other steps and rates are not.
 
 Examples:
   $ heed train recipe.json
