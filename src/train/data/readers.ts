@@ -192,25 +192,47 @@ export async function* readSquad(file: DataFile, options: BadLineOptions = {}): 
       `data: ${file.name} must be in SQuAD's format; got no list "data". Check the file.`,
     );
   let count = 0;
-  for (const [a, article] of articles.entries()) {
-    const { title, paragraphs } = isObject(article) ? article : {};
-    for (const [p, paragraph] of (Array.isArray(paragraphs) ? (paragraphs as unknown[]) : []).entries()) {
-      const { context, qas } = isObject(paragraph) ? paragraph : {};
-      for (const [q, qa] of (Array.isArray(qas) ? (qas as unknown[]) : []).entries()) {
-        count++;
-        try {
-          yield questionOf(qa, { title: String(title ?? a), context });
-        } catch (error) {
-          if (!(error instanceof Misfit)) throw error;
-          const place = `article ${a + 1}, paragraph ${p + 1}, question ${q + 1}`;
-          const message = `data: ${file.name}, ${place}: ${error.message}`;
-          const mend = `Mend it, or leave bad questions out with ${options.skipName ?? SKIP_FLAG}.`;
-          if (!options.skipBad) throw new HeedError("BAD_FILE", `${message}. ${mend}`);
-          options.onBad?.(`${message}; it is left out`, count);
-        }
-      }
+  for (const { place, read } of articles.flatMap(questionsOf)) {
+    count++;
+    try {
+      yield read();
+    } catch (error) {
+      if (!(error instanceof Misfit)) throw error;
+      const message = `data: ${file.name}, ${place}: ${error.message}`;
+      const mend = `Mend it, or leave bad questions out with ${options.skipName ?? SKIP_FLAG}.`;
+      if (!options.skipBad) throw new HeedError("BAD_FILE", `${message}. ${mend}`);
+      options.onBad?.(`${message}; it is left out`, count);
     }
   }
+}
+
+/** A question that is yet to be read, or what should hold questions and does not. */
+interface PlacedQuestion {
+  readonly place: string;
+  /** Throws a {@link Misfit}. */
+  read(): QuestionExample;
+}
+
+function questionsOf(article: unknown, a: number): PlacedQuestion[] {
+  const { title, paragraphs } = isObject(article) ? article : {};
+  const inArticle = `article ${a + 1}`;
+  if (!Array.isArray(paragraphs)) return [misplaced(inArticle, "must have a list of paragraphs", paragraphs)];
+  return paragraphs.flatMap((paragraph: unknown, p) => {
+    const { context, qas } = isObject(paragraph) ? paragraph : {};
+    const inParagraph = `${inArticle}, paragraph ${p + 1}`;
+    if (!Array.isArray(qas)) return [misplaced(inParagraph, "must have a list of questions (qas)", qas)];
+    return qas.map((qa: unknown, q) => ({
+      place: `${inParagraph}, question ${q + 1}`,
+      read: () => questionOf(qa, { title: String(title ?? a), context }),
+    }));
+  });
+}
+
+function misplaced(place: string, rule: string, got: unknown): PlacedQuestion {
+  const read = (): never => {
+    throw new Misfit(rule, JSON.stringify(got)?.slice(0, 80) ?? "none");
+  };
+  return { place, read };
 }
 
 /** A file that is one JSON value, in UTF-8 with or without a byte order mark. Throws `BAD_FILE`. */

@@ -118,5 +118,20 @@ describe("readers", () => {
       ["1", [{ text: "Ann", start: 4 }]],
       ["2", []],
     ]);
+    const holes = {
+      data: [{ title: "T", paragraphs: [{ context: "a" }] }, { title: "U", paragraphs: "none" }, ...json.data],
+    };
+    const holed = textFile(JSON.stringify(holes), "holes.json");
+    await expect(all(readSquad(holed))).rejects.toThrow(
+      "holes.json, article 1, paragraph 1: must have a list of questions (qas); got none. Mend it",
+    );
+    const told: string[] = [];
+    const rest = await all(readSquad(holed, { skipBad: true, onBad: (message) => told.push(message) }));
+    expect(rest.map(({ id }) => id)).toEqual(["1", "2"]);
+    expect(told).toEqual([
+      expect.stringContaining("article 1, paragraph 1: "),
+      expect.stringContaining('article 2: must have a list of paragraphs; got "none"'),
+      expect.stringContaining("article 3, paragraph 1, question 3"),
+    ]);
   });
 });
