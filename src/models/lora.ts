@@ -75,7 +75,7 @@ export function targetedModules(modules: readonly LinearModule[], targets: LoraC
       `lora: each target must name a linear layer of the model; got ${target}. There are ${known}.`,
     );
   if (typeof targets === "string") {
-    const pattern = new RegExp(`^(?:${targets})$`);
+    const pattern = wholeName(targets);
     const found = modules.filter(({ name }) => pattern.test(name));
     if (found.length === 0) throw fail(targets);
     return found;
@@ -84,6 +84,18 @@ export function targetedModules(modules: readonly LinearModule[], targets: LoraC
   const missing = targets.find((target) => !modules.some(({ name }) => isNamed(name, target)));
   if (missing !== undefined || targets.length === 0) throw fail(missing ?? "none");
   return modules.filter(({ name }) => targets.some((target) => isNamed(name, target)));
+}
+
+function wholeName(source: string): RegExp {
+  try {
+    return new RegExp(`^(?:${source})$`);
+  } catch (cause) {
+    throw new HeedError(
+      "USAGE",
+      `lora: targets that are one string must be a regular expression; got ${source}. Mend it, or give a list of names.`,
+      { cause },
+    );
+  }
 }
 
 /** What the result of an adapter's paths is multiplied by. */

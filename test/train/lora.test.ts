@@ -115,6 +115,7 @@ describeOnDevice("lora", (device) => {
       await step.dispose();
     }
     expect(losses[1]).toBe(losses[0]);
+    expect(() => createLora(device(), modules, { targets: "(" })).toThrow(/must be a regular expression; got \(/);
     expect(() => createLora(device(), modules, { targets: ["w_proj"] })).toThrow(
       "got w_proj. There are q_proj, k_proj",
     );
