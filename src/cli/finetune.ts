@@ -9,6 +9,7 @@ import { openSource } from "../sources/open_source_node.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import { type Keep, KEEPS } from "../train/best_weights.ts";
 import { Finetuning } from "../train/finetune.ts";
+import { defaultLength } from "../train/finetune_models.ts";
 import { diskFile } from "../train/data/files_node.ts";
 import type { CheckpointFolder } from "../train/checkpoint_node.ts";
 import { recordData } from "../train/data_record_node.ts";
@@ -41,7 +42,7 @@ interface CommandOptions extends GpuOptions {
   targets?: string;
   steps: number;
   batch: number;
-  length: number;
+  length?: number;
   learningRate: number;
   warmup: number;
   maskRate?: number;
@@ -113,7 +114,11 @@ export function finetuneCommand(signal: AbortSignal, done: (code: number) => voi
     .option("--targets <list>", "linear layers with an adapter, such as q_proj,v_proj; all unless given")
     .option("--steps <n>", "updates", numberIn(COUNT), 500)
     .option("--batch <n>", "examples of an update", numberIn(COUNT), 16)
-    .option("--length <n>", "tokens of an example at most", numberIn(COUNT), 128)
+    .option(
+      "--length <n>",
+      "tokens of an example at most; 128 unless given, or the model's context where that is shorter",
+      numberIn(COUNT),
+    )
     .option("--learning-rate <r>", "at its highest", numberIn({ above: 0 }), 2e-4)
     .option("--warmup <n>", "updates until then", numberIn({ min: 0, integer: true }), 20)
     .option(
@@ -184,7 +189,7 @@ interface TuneRun {
 }
 
 async function tune(options: CommandOptions, { gpu, output, latest, signal }: TuneRun): Promise<number> {
-  const { task, length, skipBad = false } = options;
+  const { task, skipBad = false } = options;
   const source = await openSource(options.model, {});
   const checkpoint = await openCheckpoint(source, { signal });
   const tokenizers = await openTokenizers(checkpoint, { signal });
@@ -192,6 +197,7 @@ async function tune(options: CommandOptions, { gpu, output, latest, signal }: Tu
   const from = latest && (await folderSource(latest.path));
   const kept = from && (await readKeptRun(from, task));
   const known = knownLabels(checkpoint.config, kept?.labels);
+  const { length = defaultLength(task, checkpoint.config) } = options;
   const reading = { task, tokenizers, length, ...known, skipBad, note: (text: string) => note(`heed: ${text}`) };
   const training = { ...reading, isTraining: true };
   const data = await recordData({ data: options.data, eval: options.eval });
@@ -207,7 +213,7 @@ async function tune(options: CommandOptions, { gpu, output, latest, signal }: Tu
   const progress = trainingProgress();
   try {
     const tuning = await Finetuning.open(device, checkpoint, {
-      ...pick(options),
+      ...pick({ ...options, length }),
       ...{ tokenizer: tokenizers.source, items, signal },
       ...(held ? { validation: held.items } : {}),
       ...(reading.names.size > 0 ? { labels: [...reading.names.keys()] } : {}),
@@ -284,7 +290,7 @@ function runnable(tuning: Finetuning, { lora, model, dtype }: CommandOptions): R
   };
 }
 
-function pick(options: CommandOptions) {
+function pick(options: CommandOptions & { readonly length: number }) {
   const {
     task,
     train,

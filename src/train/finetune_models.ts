@@ -1,3 +1,4 @@
+import { HeedError } from "../core/errors.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
@@ -56,11 +57,18 @@ export interface OpenForFinetuning {
   readonly task: Task;
   /** Names of classes or labels, in the order of their numbers. */
   readonly labels?: readonly string[];
+  /** Tokens of a sequence at most; the model's context must hold as many. */
+  readonly length: number;
   /** Of a fresh head. Default 0. */
   readonly seed?: number;
   readonly labelSmoothing?: number | undefined;
   /** How the weights are kept that an adapter leaves as they are; `auto` as in the file. Default `f32`. */
   readonly base?: BaseDType | undefined;
+}
+
+/** Tokens of a sequence where nobody says: 128, or the model's context where that is shorter. Throws as {@link openTask}. */
+export function defaultLength(task: Task, config: Readonly<Record<string, unknown>>): number {
+  return Math.min(128, openTask(task, config).contextLength);
 }
 
 /** What a frozen base may be kept in. */
@@ -75,10 +83,16 @@ export async function openForFinetuning(
   checkpoint: Checkpoint,
   options: OpenForFinetuning,
 ): Promise<OpenedModel> {
-  const { task, base = "f32", labelSmoothing, seed, labels } = options;
+  const { task, base = "f32", labelSmoothing, seed, labels, length } = options;
   const { config: given } = checkpoint;
   const opened = openTask(task, given, labels);
-  const { model, config, heads } = opened;
+  const { model, config, heads, contextLength } = opened;
+  if (length > contextLength) {
+    throw new HeedError(
+      "USAGE",
+      `finetune: length may be at most the model's context of ${contextLength} tokens; got ${length}. Shorten it (--length).`,
+    );
+  }
   const isEncoder = heads.length > 0;
   const plain = isEncoder ? openEncoder({ ...given, architectures: [`${stemOf(given)}Model`] }) : model;
   const weights = await loadWeights(device, plain, checkpoint, { dtype: base });

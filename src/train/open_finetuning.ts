@@ -5,6 +5,7 @@ import type { Engine } from "../tasks/engine.ts";
 import { openTokenizers } from "../text/open_tokenizers.ts";
 import { examplesOf, type Fields, knownLabels } from "./examples.ts";
 import { Finetuning, type FinetuneOptions } from "./finetune.ts";
+import { defaultLength } from "./finetune_models.ts";
 import { readKeptRun } from "./run_record.ts";
 import { checkFinetuning } from "./open_options.ts";
 import type { AnsweredQuestion } from "./task_items.ts";
@@ -69,12 +70,13 @@ export async function openFinetuning<const E extends FinetuneExamples>(
 ): Promise<Finetuning<E["task"]>> {
   checkFinetuning(engine, examples, options);
   const { heldOut, learningRate = 2e-4, ...given } = options;
-  const { steps, signal, length = 128 } = given;
+  const { steps, signal } = given;
   const checkpoint = await openCheckpoint(await engine.open("finetune", spec), { signal });
   const tokenizers = await openTokenizers(checkpoint, { signal });
   if (!tokenizers) {
     throw new HeedError("USAGE", `finetune: a model with a tokenizer is needed; got ${checkpoint.source.description}.`);
   }
+  const { length = defaultLength(examples.task, checkpoint.config) } = given;
   const kept = given.from && (await readKeptRun(given.from, examples.task));
   const known = knownLabels(checkpoint.config, kept?.labels);
   const { names } = known;

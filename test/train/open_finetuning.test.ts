@@ -83,6 +83,24 @@ describeOnDevice("openFinetuning", (device) => {
     await expect(openFinetuning(engine(), bare, examples, SIZES)).rejects.toThrow(/a model with a tokenizer is needed/);
   });
 
+  it("refuses a length that the model has no positions for", async () => {
+    const long = { task: "lm", texts: [TEXT.repeat(4)] } as const;
+    await expect(openFinetuning(engine(), SHAKESPEARE, long, { ...SIZES, length: 257 })).rejects.toMatchObject({
+      code: "USAGE",
+      message: expect.stringMatching(/at most the model's context of 256 tokens; got 257\. Shorten/) as string,
+    });
+    const tuning = await openFinetuning(engine(), SHAKESPEARE, long, { ...SIZES, length: 256 });
+    await tuning.dispose();
+    const encoder = tinyEncoder("bert_plain");
+    const texts = CATS.map(({ text, label }) => ({ text: `${text} `.repeat(30), label }));
+    const unsaid = { task: "classification", texts } as const;
+    // Its context is shorter than the default, which gives way.
+    const cut = await openFinetuning(engine(), encoder.path, unsaid, { steps: 1 });
+    for await (const { loss } of cut) expect(loss).toBeGreaterThan(0);
+    await cut.dispose();
+    encoder.remove();
+  });
+
   it("refuses to write what it can't, before an adapter is merged and training ends", async () => {
     const examples = { task: "lm", texts: [TEXT] } as const;
     const tuning = await openFinetuning(engine(), SHAKESPEARE, examples, { ...SIZES, lora: { rank: 2 } });
