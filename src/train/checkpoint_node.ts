@@ -132,8 +132,10 @@ async function syncFolder(path: string): Promise<void> {
 export function writeError(path: string, cause: unknown): HeedError {
   if (cause instanceof HeedError) return cause;
   const [got, mend] = writeFault(cause);
-  // A run that stopped for it has a checkpoint.
-  const goOn = got === "a full disk" ? `${mend}, then go on with --resume.` : `${mend}.`;
+  const goOn =
+    got === "a full disk"
+      ? `${mend}, then go on with --resume, or begin again if no checkpoint was written yet.`
+      : `${mend}.`;
   return new HeedError("BAD_FILE", `save: ${path} must be written; got ${got}. What was there is as it was. ${goOn}`, {
     cause,
   });

@@ -331,7 +331,14 @@ function trainedParameters(
 ): readonly Parameter[] {
   if (lora || train === "head") return head;
   const all = parametersOf(rules, tree);
-  return train === "all" ? all : all.filter(({ name }) => train.test(name));
+  if (train === "all") return all;
+  const matched = all.filter(({ name }) => train.test(name));
+  if (matched.length > 0) return matched;
+  const such = [all[0], all[Math.floor(all.length / 2)], all.at(-1)].map((parameter) => parameter?.name).join(", ");
+  throw new HeedError(
+    "USAGE",
+    `finetune: a pattern must match the name of a parameter; ${train} matches none of ${all.length}, such as ${such}.`,
+  );
 }
 
 /** True for a file of blocks, which are read as they are stored. */

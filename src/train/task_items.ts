@@ -145,7 +145,7 @@ export function maskWords(tokenizer: Tokenizer, rate = 0.15): VaryItem {
   if (mask === undefined || !(rate > 0 && rate <= 1)) {
     throw new HeedError(
       "USAGE",
-      `finetune: masked-lm needs a mask token and a rate in (0, 1]; got ${mask ?? "no token"} and ${rate}.`,
+      `finetune: masked-lm needs a mask token and a rate in (0, 1]; got ${mask ?? "no token"} and ${rate}. Take a tokenizer with "[MASK]" or "<mask>" among its special tokens.`,
     );
   }
   return (item, uniform) => {

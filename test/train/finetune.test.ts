@@ -22,6 +22,18 @@ const COMMON = {
 } as const satisfies Partial<FinetuneOptions>;
 
 describeOnDevice("finetuning", (device) => {
+  it("refuses a pattern that matches no parameter, naming some, and leaves nothing on the GPU", async () => {
+    const before = device().buffersInUse;
+    const checkpoint = await openCheckpoint(await folderSource(goldenPath("llama_gqa")));
+    const items = [{ ids: [5, 9], targets: [-100, 25] }];
+    const opening = Finetuning.open(device(), checkpoint, { ...COMMON, task: "completion", items, train: /nosuch/ });
+    await expect(opening).rejects.toMatchObject({
+      code: "USAGE",
+      message: expect.stringMatching(/\/nosuch\/ matches none of \d+, such as model\.embed_tokens\.weight, /) as string,
+    });
+    expect(device().buffersInUse).toBe(before);
+  });
+
   it.each([
     ["all", {}],
     ["an adapter", { lora: { rank: 2, targets: ["q_proj", "v_proj"] } }],
