@@ -46,19 +46,19 @@ export class EnginePage {
     };
   }
 
-  /** True while something runs, or a model is being loaded. */
+  /** True while something runs that a person asked for. What is asked while a model arrives by itself waits for it. */
   get busy(): boolean {
-    return this.occupied || Object.values(this.models).some(({ state }) => state.phase === "loading");
+    return this.#running > 0;
   }
 
-  /** True while something runs that a person asked for. What is asked while a model arrives by itself waits for it. */
-  get occupied(): boolean {
-    return this.#running > 0;
+  /** True while something runs or arrives. */
+  get active(): boolean {
+    return this.busy || Object.values(this.models).some(({ state }) => state.phase === "loading");
   }
 
   /** Resolves once nothing runs, and no engine is being started. */
   async whenIdle(): Promise<void> {
-    while (this.busy || this.device.phase === "starting") await new Promise((resolve) => setTimeout(resolve, 50));
+    while (this.active || this.device.phase === "starting") await new Promise((resolve) => setTimeout(resolve, 50));
   }
 
   /** Starts an engine in a new worker; whatever ran before is ended. */
@@ -97,7 +97,7 @@ export class EnginePage {
    */
   async ask<T>(work: Work<T>): Promise<Outcome<T> | undefined> {
     const engine = this.#engine;
-    if (!engine || this.occupied) return undefined;
+    if (!engine || this.busy) return undefined;
     this.#running++;
     await this.#arrival;
     const result = this.#engine === engine && (await Promise.race([work(engine), this.#gone]));
@@ -110,7 +110,7 @@ export class EnginePage {
   /** As {@link ask}, for what no person asked for: what they do meanwhile waits for it, and is not refused. */
   async arrive<T>(work: Work<T>): Promise<Outcome<T> | undefined> {
     const engine = this.#engine;
-    if (!engine || this.busy) return undefined;
+    if (!engine || this.active) return undefined;
     const arrival = Promise.race([work(engine), this.#gone]);
     this.#arrival = arrival;
     const result = await arrival;

@@ -156,7 +156,7 @@ export class WriteState {
 
   async #generate({ prompt, shown, prefix }: Beginning, sampling: Sampling): Promise<void> {
     const { page } = this;
-    if (page.occupied || !this.model) return;
+    if (page.busy || !this.model) return;
     const begun: WritingState = {
       ...{ running: true, stopping: false, prompt: shown, text: "" },
       ...{ pieces: 0, startedAt: performance.now(), firstPieceAt: 0 },

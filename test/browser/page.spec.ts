@@ -1,3 +1,4 @@
+import type { Page } from "@playwright/test";
 import {
   chooseFolder,
   downloadsOf,
@@ -243,10 +244,8 @@ test("another tier, chosen while the models arrive, loses none of them", async (
   await expect(page.getByLabel("tier")).toHaveValue("core");
 });
 
-test("writes with the model that is there while the next one arrives, and can be stopped before it has", async ({
-  page,
-  home,
-}) => {
+/** Opens the page with the model that writes, while the translator arrives; it does once what this gives is called. */
+async function openWithoutTranslator(page: Page, home: string): Promise<() => void> {
   let release = (): void => {};
   const held = new Promise<void>((resolve) => {
     release = resolve;
@@ -259,6 +258,14 @@ test("writes with the model that is there while the next one arrives, and can be
   await page.goto(home);
   await expect(page.getByTestId("model-name")).toHaveText("shakespeare");
   await asked;
+  return release;
+}
+
+test("writes with the model that is there while the next one arrives, and can be stopped before it has", async ({
+  page,
+  home,
+}) => {
+  const release = await openWithoutTranslator(page, home);
   await page.getByLabel("Max tokens").fill("8");
   const begin = page.getByRole("button", { name: "Continue the text" });
   await begin.click();
@@ -268,4 +275,16 @@ test("writes with the model that is there while the next one arrives, and can be
   await expect(page.getByTestId("generated")).toHaveText("");
   await begin.click();
   await expect(page.getByTestId("tokens")).toHaveText("8 tokens");
+});
+
+test("loads the model that a person names while the next one of its own arrives", async ({ page, home }) => {
+  await page.route("https://huggingface.co/**", (route) => route.fulfill({ status: 404, body: "" }));
+  const release = await openWithoutTranslator(page, home);
+  await page.getByRole("button", { name: "Choose another" }).click();
+  await page.getByLabel("or a Hub id, or a URL").fill("owner/name");
+  await page.getByRole("button", { name: "Load", exact: true }).click();
+  release();
+  await expect(page.getByTestId("error-code")).toHaveText("NETWORK");
+  const translate = await openTab(page, "Translate");
+  await expect(translate.getByTestId("model-name")).toHaveText("zh_en");
 });
