@@ -1,6 +1,7 @@
 import type { Tensor } from "../gpu/tensor.ts";
 import { encodeSafetensors, type TensorToWrite } from "../formats/safetensors_write.ts";
 import type { LinearModule, LoraConfig, LoraLayer } from "./lora.ts";
+import { publishedRows } from "./placed_runs.ts";
 
 /** What PEFT puts before the names of an adapter's tensors. */
 export const LORA_PREFIX = "base_model.model.";
@@ -49,7 +50,7 @@ export async function encodeLora(
     tensors.set(`${LORA_PREFIX}${name}`, { format: "f32", shape: tensor.shape, data });
   }
   for (const { module, a, b } of layers) {
-    const matrix = hubRows(new Float32Array(await b.read()), module);
+    const matrix = publishedRows(new Float32Array(await b.read()), module.perHead);
     tensors.set(`${LORA_PREFIX}${module.name}.lora_A.weight`, {
       format: "f32",
       shape: a.shape,
@@ -85,17 +86,4 @@ export async function encodeLora(
 function modulesOf(saved: readonly SavedTensor[]): string[] {
   const layers = saved.flatMap(({ name }) => (name.endsWith(".weight") ? [name.slice(0, -".weight".length)] : []));
   return [...new Set(layers.map((name) => name.replace(/^classifier\..+$/, "classifier")))];
-}
-
-/** Rows `[parts, heads, D]` to the checkpoint's `[heads, parts, D]`. */
-function hubRows(b: Float32Array<ArrayBuffer>, { perHead }: LinearModule): Float32Array<ArrayBuffer> {
-  if (!perHead) return b;
-  const { heads, parts } = perHead;
-  const out = new Float32Array(b.length);
-  const block = b.length / (heads * parts);
-  for (let place = 0; place < heads * parts; place++) {
-    const index = (place % heads) * parts + Math.floor(place / heads);
-    out.set(b.subarray(place * block, (place + 1) * block), index * block);
-  }
-  return out;
 }

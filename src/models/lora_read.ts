@@ -10,6 +10,7 @@ import { HEAD_TENSOR } from "./head_names.ts";
 import type { LinearModule, LoraConfig } from "./lora.ts";
 import { parseLoraConfig, type PublishedLora } from "./lora_config.ts";
 import { LORA_CONFIG_FILE, LORA_PREFIX, LORA_WEIGHTS_FILE, type LoraMatrices } from "./lora_files.ts";
+import { placedRows } from "./placed_runs.ts";
 import { placedValues, placeShape, placeStart, weightBytes, type WeightPlace } from "./weight_places.ts";
 
 /** The model that an adapter is read for. */
@@ -168,8 +169,8 @@ class Reader {
       {
         module,
         a: await this.#read(`${name}.lora_A`, A, [rank, columns]),
-        b: heedRows(await this.#read(`${name}.lora_B`, B, [rows, rank]), module),
-        magnitude: lengths && heedRows(lengths, module),
+        b: placedRows(await this.#read(`${name}.lora_B`, B, [rows, rank]), module.perHead),
+        magnitude: lengths && placedRows(lengths, module.perHead),
         scale,
       },
     ];
@@ -348,19 +349,6 @@ function otherName(path: string): string {
 function moduleOf({ name, tensor, rows }: WeightPlace): LinearModule {
   const columns = tensor.shape[1] ?? 0;
   return { name: name.replace(/\.weight$/, ""), weight: tensor, rowStart: 0, rows, columns, perHead: undefined };
-}
-
-/** Rows `[heads, parts, D]` to the weight's `[parts, heads, D]`. */
-function heedRows(data: Float32Array<ArrayBuffer>, { perHead }: LinearModule): Float32Array<ArrayBuffer> {
-  if (!perHead) return data;
-  const { heads, parts } = perHead;
-  const out = new Float32Array(data.length);
-  const block = data.length / (heads * parts);
-  for (let index = 0; index < heads * parts; index++) {
-    const place = (index % parts) * heads + Math.floor(index / parts);
-    out.set(data.subarray(index * block, (index + 1) * block), place * block);
-  }
-  return out;
 }
 
 function foreign(name: string): HeedError {

@@ -25,3 +25,30 @@ export function* placedRuns(
     done += count;
   }
 }
+
+/** A checkpoint's rows `[heads, parts, D]` as the weights' `[parts, heads, D]`; as they are where nothing is said. */
+export function placedRows(data: Float32Array<ArrayBuffer>, perHead: WeightRule["perHead"]): Float32Array<ArrayBuffer> {
+  if (!perHead) return data;
+  const out = new Float32Array(data.length);
+  const bytes = new Uint8Array(out.buffer);
+  const own = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  for (const run of placedRuns(perHead, bytes.length, 0, own)) bytes.set(run.data, run.at);
+  return out;
+}
+
+/** The reverse of {@link placedRows}: the order that `heads` and `parts` have in the weights is that of a checkpoint with the two exchanged. */
+export function publishedRows(
+  data: Float32Array<ArrayBuffer>,
+  perHead: WeightRule["perHead"],
+): Float32Array<ArrayBuffer> {
+  return placedRows(data, perHead && { heads: perHead.parts, parts: perHead.heads });
+}
+
+/** A matrix `[rows, columns]` turned to `[columns, rows]`. */
+export function transposed(data: Float32Array<ArrayBuffer>, rows: number, columns: number): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(data.length);
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c] as number;
+  }
+  return out;
+}

@@ -6,7 +6,7 @@ import { quantise } from "../formats/quantise.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { mapLeaves, mapRules, type Model, type WeightRule, type WeightTree } from "./family.ts";
 import { publishedNames } from "./head_names.ts";
-import { placedRuns } from "./placed_runs.ts";
+import { placedRows, transposed } from "./placed_runs.ts";
 
 /** Where a tensor of the checkpoint is in a loaded model: all rows of a weight, or some where the loader joined several. */
 export interface WeightPlace {
@@ -61,11 +61,7 @@ export function placeStart({ tensor, rowStart }: WeightPlace): number {
 /** A checkpoint's numbers in the order that the weights have at a place. */
 export function placedValues({ rule, rows }: WeightPlace, data: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
   const columns = data.length / rows;
-  const turned = rule.turned ? data.map((_, i) => data[(i % columns) * rows + Math.floor(i / columns)] ?? 0) : data;
-  const out = new Float32Array(data.length);
-  const bytes = new Uint8Array(out.buffer);
-  for (const run of placedRuns(rule.perHead, bytes.length, 0, new Uint8Array(turned.buffer)))
-    bytes.set(run.data, run.at);
+  const out = placedRows(rule.turned ? transposed(data, columns, rows) : data, rule.perHead);
   const { offset } = rule;
   return offset ? out.map((value) => value + offset) : out;
 }

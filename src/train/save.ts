@@ -4,6 +4,7 @@ import type { Tensor } from "../gpu/tensor.ts";
 import { f32BitsToF16Bits } from "../formats/convert.ts";
 import { encodeSafetensors, type TensorToWrite } from "../formats/safetensors_write.ts";
 import type { WeightRule, WeightTree } from "../models/family.ts";
+import { publishedRows, transposed } from "../models/placed_runs.ts";
 import { asMarian, marianConfig, type NamedTensor } from "../models/transformer/as_marian.ts";
 import { ruledTensors } from "./parameters.ts";
 
@@ -96,13 +97,13 @@ export function configJson(
 }
 
 /** The checkpoint's tensors that a weight was made of. */
-function checkpointTensors(rule: WeightRule, data: Float32Array): NamedTensor[] {
+function checkpointTensors(rule: WeightRule, data: Float32Array<ArrayBuffer>): NamedTensor[] {
   const { from, turned, perHead, rows, offset = 0 } = rule;
   const shape = rule.stored ?? rule.shape;
   const [total = 1, ...rest] = shape;
   const rowSize = numel(rest);
   if (turned) return [{ name: from[0] ?? "", shape: [...shape].reverse(), data: transposed(data, total, rowSize) }];
-  const own = perHead ? perHeadRows(data, perHead) : data.map((x) => x - offset);
+  const own = perHead ? publishedRows(data, perHead) : data.map((x) => x - offset);
   let at = 0;
   return from.map((name, i) => {
     const count = rows?.[i] ?? total;
@@ -110,27 +111,6 @@ function checkpointTensors(rule: WeightRule, data: Float32Array): NamedTensor[] 
     at += count;
     return { name, shape: [count, ...rest], data: part };
   });
-}
-
-function transposed(data: Float32Array, rows: number, columns: number): Float32Array {
-  const out = new Float32Array(data.length);
-  for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c] as number;
-  }
-  return out;
-}
-
-/** Rows `[parts, heads, D]` put back to `[heads, parts, D]`. */
-function perHeadRows(data: Float32Array, { heads, parts }: NonNullable<WeightRule["perHead"]>): Float32Array {
-  const out = new Float32Array(data.length);
-  const block = data.length / (heads * parts);
-  for (let part = 0; part < parts; part++) {
-    for (let head = 0; head < heads; head++) {
-      const from = (part * heads + head) * block;
-      out.set(data.subarray(from, from + block), (head * parts + part) * block);
-    }
-  }
-  return out;
 }
 
 function toF16(name: string, data: Float32Array): Uint16Array {
