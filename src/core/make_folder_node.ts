@@ -51,7 +51,8 @@ function coded(code: string, message: string): Error {
   return Object.assign(new Error(`${code}: ${message}`), { code });
 }
 
-function codeOf(error: unknown): unknown {
+/** What the system calls a fault, such as `ENOENT`; undefined for what has no code. */
+export function codeOf(error: unknown): unknown {
   return error instanceof Error && "code" in error ? error.code : undefined;
 }
 

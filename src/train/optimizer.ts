@@ -35,7 +35,7 @@ interface UpdateInputs {
 }
 
 /** The kinds of {@link OptimizerSpec}. */
-export const OPTIMIZERS = ["adamw", "adam", "sgd"] as const;
+const OPTIMIZERS = ["adamw", "adam", "sgd"] as const;
 
 /** An optimiser's memory: what it keeps of each parameter between steps. Dispose it when training is done. */
 export class Optimizer {

@@ -7,7 +7,7 @@ import { setTimeout } from "node:timers/promises";
 import { promisify } from "node:util";
 import { HeedError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
-import { makeFolder } from "../core/make_folder_node.ts";
+import { codeOf, makeFolder } from "../core/make_folder_node.ts";
 import { writeError } from "./checkpoint_node.ts";
 
 /** The file that says which process writes in a folder. */
@@ -197,8 +197,4 @@ function readText(path: string): Promise<string | undefined> {
 
 async function removeEmpty(folders: readonly string[]): Promise<void> {
   for (const folder of [...folders].reverse()) await rmdir(folder).catch(() => {});
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && "code" in error ? error.code : undefined;
 }

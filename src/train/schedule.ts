@@ -16,7 +16,7 @@ export interface Schedule {
 }
 
 /** The kinds of {@link Schedule}. */
-export const SCHEDULES = ["constant", "linear", "cosine", "inverse_sqrt"] as const;
+const SCHEDULES = ["constant", "linear", "cosine", "inverse_sqrt"] as const;
 
 /**
  * The learning rate of the step after `done` steps of `steps`. Warm-up: `peak · (done + 1) / (warmup + 1)`, so that the first step
